@@ -1,0 +1,47 @@
+package voice;
+
+import module java.base;
+
+/// Where a call comes in. Room is the one that LiveKit's calls come through; `Agent.answer` knows
+/// no more of a call than this.
+///
+/// Unless it says otherwise a method returns at once, does not throw, and is for the call's own
+/// thread.
+public interface Line {
+
+    /// The call's id, known from the first moment to the last.
+    String id();
+
+    /// The name of the room the call takes place in.
+    String room();
+
+    /// What the call was dispatched with: as written by whoever did it, "" for nothing.
+    String metadata();
+
+    /// Everything that happens on this call.
+    Mailbox mailbox();
+
+    /// What the caller hears.
+    Speaker speaker();
+
+    /// Comes into the room, while the phone still rings. Blocks, 20 s at most.
+    void join() throws IOException, InterruptedException;
+
+    /// The other party's number as the telephone network gives it, or null; known once
+    /// CallerJoined has come.
+    String number();
+
+    /// The SIP Call-ID, or null; known once CallerJoined has come.
+    String sipCallId();
+
+    /// Answers: from here on the caller can hear us, which `Event.CallerHears` confirms.
+    void pickUp();
+
+    /// Hands the caller's sound to `ear` from now on: 24 kHz, 16 bit little endian, mono, in
+    /// pieces of 10 ms. `ear` runs on a thread of WebRTC's that all calls share: it must not wait.
+    void listen(Consumer<byte[]> ear);
+
+    /// Ends the call for the caller too, as soon as `answer` returns. Merely leaving is not
+    /// enough: a phone would stay connected, to silence.
+    void hangUp();
+}

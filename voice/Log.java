@@ -1,0 +1,43 @@
+package voice;
+
+import module java.base;
+
+/// One line per thing that happens, on standard output: time, call, what.
+///
+/// Not java.util.logging: its own shutdown hook may silence it before our last calls have ended.
+/// Not handled: levels, files. Never hand it a secret, a token or a body.
+public final class Log {
+    private static final DateTimeFormatter TIME =
+            DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
+
+    private Log() {}
+
+    /// `call` is a call's id, or "" for the worker itself. Any thread.
+    public static void log(String call, String what) {
+        String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what;
+        // What callers, CRMs and servers send may hold line breaks or terminal codes.
+        System.out.println(line.codePoints()
+                .mapToObj(c -> Character.isISOControl(c) ? "\\u%04x".formatted(c) : Character.toString(c))
+                .collect(Collectors.joining()));
+    }
+
+    /// A phone number as it may be logged: its last four digits.
+    public static String tail(String number) {
+        if (number == null) {
+            return "an unknown number";
+        }
+        return "a number ending in " + number.substring(Math.max(0, number.length() - 4));
+    }
+
+    /// An exception in one line. Many have no message of their own, or one that says little.
+    public static String reason(Throwable thrown) {
+        Throwable cause = thrown;
+        while (cause.getCause() != null
+                && (cause instanceof ExecutionException || cause instanceof CompletionException
+                    || cause instanceof UncheckedIOException)) {
+            cause = cause.getCause();
+        }
+        String name = cause.getClass().getSimpleName();
+        return cause.getMessage() == null ? name : name + ": " + cause.getMessage();
+    }
+}

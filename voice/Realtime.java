@@ -1,0 +1,336 @@
+package voice;
+
+import module java.base;
+import com.openai.client.okhttp.OkHttpClient;
+import com.openai.core.ClientOptions;
+import com.openai.core.http.WebSocketWriteNotAttempted;
+import com.openai.helpers.RealtimeConnection;
+import com.openai.helpers.RealtimeWebSocketOptions;
+import com.openai.models.realtime.AudioTranscription;
+import com.openai.models.realtime.ConversationItemCreateEvent;
+import com.openai.models.realtime.ConversationItemTruncateEvent;
+import com.openai.models.realtime.InputAudioBufferAppendEvent;
+import com.openai.models.realtime.RealtimeAudioConfig;
+import com.openai.models.realtime.RealtimeAudioConfigInput;
+import com.openai.models.realtime.RealtimeAudioConfigOutput;
+import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
+import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
+import com.openai.models.realtime.RealtimeClientEvent;
+import com.openai.models.realtime.RealtimeConversationItemFunctionCallOutput;
+import com.openai.models.realtime.RealtimeFunctionTool;
+import com.openai.models.realtime.RealtimeResponseCreateParams;
+import com.openai.models.realtime.RealtimeServerEvent;
+import com.openai.models.realtime.RealtimeSessionCreateRequest;
+import com.openai.models.realtime.ResponseCreateEvent;
+import com.openai.models.realtime.SessionUpdateEvent;
+
+/// One conversation with an OpenAI Realtime model: the caller's sound in, the agent's sound out to
+/// the Speaker, and what else happens as events to the Mailbox. Agent opens one for each call.
+///
+/// Turns are the model's business (server VAD): it notices that the caller has begun or finished,
+/// breaks off its own answer and gives the next one. Ours is to stop the sound and to tell it how
+/// much was heard.
+///
+/// Not handled: reconnecting. Whatever ends the connection is one `ModelLost`.
+///
+/// Every method returns at once and may be called from any thread.
+public final class Realtime implements AutoCloseable {
+    private static final int PIECE = Speaker.RATE / 1000 * 2 * 20;      // bytes in 20 ms
+    private static final int MOST_WAITING = 500;                        // pieces: 10 s of sound
+    private static final Duration STUCK = Duration.ofSeconds(10);
+
+    /// Which model, and whose account: shared by all conversations of the process.
+    public static final class Service {
+        private final ClientOptions client;
+        private final String model;
+        private final String voice;
+        private final String transcription;
+
+        /// `voice` and `transcription` (a model) may be blank: the model's own voice; none.
+        public Service(String key, String baseUrl, String model, String voice,
+                String transcription) {
+            this.client = ClientOptions.builder()
+                    .httpClient(OkHttpClient.builder().build()).apiKey(key).baseUrl(baseUrl).build();
+            this.model = model;
+            this.voice = voice;
+            this.transcription = transcription;
+        }
+
+        /// Starts to connect; what is sent meanwhile waits.
+        public Realtime open(String call, Mailbox mailbox, Speaker speaker) {
+            return new Realtime(this, call, mailbox, speaker);
+        }
+    }
+
+    private record Outgoing(RealtimeClientEvent event, byte[] sound) {}
+
+    private final Service service;
+    private final String call;
+    private final Mailbox mailbox;
+    private final Speaker speaker;
+    private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
+    private final AtomicInteger soundWaiting = new AtomicInteger();
+    private final Thread connecting;
+    private volatile RealtimeConnection connection;
+    private volatile boolean closed;
+
+    private final byte[] piece = new byte[PIECE];       // the caller's sound, on its thread
+    private int pieceFilled;
+    private long dropped;
+
+    // What the model is doing, so that no answer is asked for while one is being given.
+    private final Set<String> toolsRunning = new HashSet<>();
+    private boolean responding;
+    private boolean callerSpeaking;
+    private boolean answerOwed;                         // a tool's output waits to be spoken of
+    private String speakingItem;
+
+    private Realtime(Service service, String call, Mailbox mailbox, Speaker speaker) {
+        this.service = service;
+        this.call = call;
+        this.mailbox = mailbox;
+        this.speaker = speaker;
+        connecting = Thread.ofVirtual().name("model " + call).start(this::run);
+    }
+
+    /// Tells the model who it is, what it can do (`tools`: name, description, parameters, each a
+    /// JSON object as text) and lets it speak first, as `greeting` says.
+    public void begin(String instructions, List<String> tools, String greeting) {
+        var session = RealtimeSessionCreateRequest.builder()
+                .instructions(instructions)
+                .addOutputModality(RealtimeSessionCreateRequest.OutputModality.AUDIO)
+                .audio(RealtimeAudioConfig.builder().input(input().build()).output(output()).build());
+        for (String tool : tools) {
+            try {
+                session.addTool(service.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
+            } catch (IOException e) {
+                throw new IllegalArgumentException("not a tool's schema: " + tool, e);
+            }
+        }
+        send(update(session.build()));
+        if (!service.transcription.isBlank()) {
+            // On its own: one value that the service does not know voids the whole update, and
+            // a conversation without a transcript is better than one without instructions.
+            var input = input().transcription(
+                    AudioTranscription.builder().model(service.transcription).build());
+            send(update(RealtimeSessionCreateRequest.builder()
+                    .audio(RealtimeAudioConfig.builder().input(input.build()).build()).build()));
+        }
+        // The instructions of a response replace the session's, so they are said again.
+        send(RealtimeClientEvent.ofResponseCreate(ResponseCreateEvent.builder()
+                .response(RealtimeResponseCreateParams.builder()
+                        .instructions(instructions + "\n" + greeting).build())
+                .build()));
+    }
+
+    private static RealtimeClientEvent update(RealtimeSessionCreateRequest session) {
+        return RealtimeClientEvent.ofSessionUpdate(SessionUpdateEvent.builder().session(session).build());
+    }
+
+    private static RealtimeAudioConfigInput.Builder input() {
+        return RealtimeAudioConfigInput.builder().format(pcm())
+                .turnDetection(ServerVad.builder().silenceDurationMs(500)
+                        .createResponse(true).interruptResponse(true).build());
+    }
+
+    private RealtimeAudioConfigOutput output() {
+        var output = RealtimeAudioConfigOutput.builder().format(pcm());
+        return service.voice.isBlank() ? output.build() : output.voice(service.voice).build();
+    }
+
+    private static AudioPcm pcm() {
+        return AudioPcm.builder().type(AudioPcm.Type.AUDIO_PCM).rate(AudioPcm.Rate._24000).build();
+    }
+
+    /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size; one thread at a time.
+    public void hear(byte[] pcm) {
+        for (int at = 0; at < pcm.length; ) {
+            int some = Math.min(PIECE - pieceFilled, pcm.length - at);
+            System.arraycopy(pcm, at, piece, pieceFilled, some);
+            at += some;
+            pieceFilled += some;
+            if (pieceFilled == PIECE) {
+                pieceFilled = 0;
+                // Sound is all that may be dropped: ten seconds late it is of no use to anybody.
+                if (soundWaiting.get() >= MOST_WAITING) {
+                    if (dropped++ % 50 == 0) {
+                        Log.log(call, "the model does not take the caller's sound: 1 s dropped");
+                    }
+                    continue;
+                }
+                soundWaiting.incrementAndGet();
+                outgoing.add(new Outgoing(null, piece.clone()));
+            }
+        }
+    }
+
+    /// The output of a tool, JSON. The model speaks of it as soon as nobody else is speaking.
+    public void answer(String callId, String json) {
+        send(RealtimeClientEvent.ofConversationItemCreate(ConversationItemCreateEvent.builder()
+                .item(RealtimeConversationItemFunctionCallOutput.builder()
+                        .callId(callId).output(json).build())
+                .build()));
+        synchronized (this) {
+            toolsRunning.remove(callId);
+            answerOwed = true;
+            continueIfQuiet();
+        }
+    }
+
+    /// What the caller did not hear, the model has not said.
+    public void truncate(Speaker.Cut cut) {
+        send(RealtimeClientEvent.ofConversationItemTruncate(ConversationItemTruncateEvent.builder()
+                .itemId(cut.itemId()).contentIndex(0).audioEndMs(cut.ms()).build()));
+    }
+
+    @Override
+    public void close() {
+        closed = true;
+        connecting.interrupt();
+        if (connection != null) {
+            connection.close();
+        }
+    }
+
+    private void send(RealtimeClientEvent event) {
+        outgoing.add(new Outgoing(event, null));
+    }
+
+    /// Asking for a response while one is being given is an error, and while the caller speaks it
+    /// is needless: the model answers of itself when they have finished.
+    private void continueIfQuiet() {
+        if (answerOwed && !responding && !callerSpeaking && toolsRunning.isEmpty()) {
+            answerOwed = false;
+            responding = true;
+            send(RealtimeClientEvent.ofResponseCreate(ResponseCreateEvent.builder().build()));
+        }
+    }
+
+    private void run() {
+        Thread sending = null;
+        try (var c = RealtimeConnection.connect(service.client,
+                RealtimeWebSocketOptions.builder().model(service.model).build())) {
+            connection = c;
+            sending = Thread.ofVirtual().name("to model " + call).start(() -> sendAll(c));
+            while (!closed) {
+                RealtimeServerEvent event = c.receive();
+                try {
+                    take(event);
+                } catch (RuntimeException e) {
+                    Log.log(call, "the model sent something odd: " + Log.reason(e));
+                }
+            }
+        } catch (Exception e) {
+            lost(e);
+        } finally {
+            if (sending != null) {
+                sending.interrupt();
+            }
+        }
+    }
+
+    private void lost(Exception e) {
+        if (!closed) {
+            closed = true;
+            mailbox.post(new Event.ModelLost(Log.reason(e)));
+        }
+    }
+
+    /// `send` refuses a frame while the one before is still on its way, so one thread sends all
+    /// of them, in order, and tries again.
+    private void sendAll(RealtimeConnection c) {
+        try {
+            while (!closed) {
+                Outgoing next = outgoing.poll(1, TimeUnit.MINUTES);
+                if (next == null) {
+                    continue;
+                }
+                RealtimeClientEvent event = next.event;
+                if (next.sound != null) {
+                    soundWaiting.decrementAndGet();
+                    event = RealtimeClientEvent.ofInputAudioBufferAppend(
+                            InputAudioBufferAppendEvent.builder()
+                                    .audio(Base64.getEncoder().encodeToString(next.sound)).build());
+                }
+                long giveUp = System.nanoTime() + STUCK.toNanos();
+                while (!closed) {
+                    try {
+                        c.send(event);
+                        break;
+                    } catch (WebSocketWriteNotAttempted.Busy e) {
+                        if (System.nanoTime() > giveUp) {
+                            throw new IOException("the model has taken nothing for 10 s", e);
+                        }
+                        LockSupport.parkNanos(300_000);
+                    }
+                }
+            }
+        } catch (InterruptedException e) {
+            // closed
+        } catch (Exception e) {
+            lost(e);
+            c.close();
+        }
+    }
+
+    private void take(RealtimeServerEvent event) {
+        if (event.isResponseOutputAudioDelta()) {
+            var delta = event.asResponseOutputAudioDelta();
+            speaker.play(delta.itemId(), Base64.getDecoder().decode(delta.delta()));
+            if (!delta.itemId().equals(speakingItem)) {
+                speakingItem = delta.itemId();
+                mailbox.post(new Event.AgentSpeaks(speakingItem));
+            }
+        } else if (event.isResponseOutputAudioDone()) {
+            speaker.end(event.asResponseOutputAudioDone().itemId());
+        } else if (event.isInputAudioBufferSpeechStarted()) {
+            mailbox.post(new Event.CallerSpeaks());
+            synchronized (this) {
+                callerSpeaking = true;
+            }
+        } else if (event.isInputAudioBufferSpeechStopped()) {
+            synchronized (this) {
+                callerSpeaking = false;
+            }
+        } else if (event.isResponseCreated()) {
+            synchronized (this) {
+                responding = true;
+                answerOwed = false;
+            }
+        } else if (event.isResponseDone()) {
+            var response = event.asResponseDone().response();
+            response.status().filter(status -> status.asString().equals("failed")).ifPresent(_ ->
+                    Log.log(call, "the model failed to answer: " + response.statusDetails()));
+            synchronized (this) {
+                responding = false;
+                continueIfQuiet();
+            }
+        } else if (event.isResponseOutputItemDone()
+                && event.asResponseOutputItemDone().item().isFunctionCall()) {
+            var tool = event.asResponseOutputItemDone().item().asFunctionCall();
+            String callId = tool.callId().orElseThrow();
+            if (tool.status().filter(status -> status.asString().equals("incomplete")).isPresent()) {
+                return; // broken off by the caller's words, perhaps in mid-argument
+            }
+            synchronized (this) {
+                toolsRunning.add(callId);
+            }
+            mailbox.post(new Event.ToolCalled(callId, tool.name(), tool.arguments()));
+        } else if (event.isResponseOutputAudioTranscriptDone()) {
+            mailbox.post(new Event.AgentSaid(
+                    event.asResponseOutputAudioTranscriptDone().transcript()));
+        } else if (event.isConversationItemInputAudioTranscriptionCompleted()) {
+            mailbox.post(new Event.CallerSaid(
+                    event.asConversationItemInputAudioTranscriptionCompleted().transcript()));
+        } else if (event.isError()) {
+            var error = event.asError().error();
+            Log.log(call, "the model reports " + error.code().orElse(error.type()) + ": "
+                    + error.message());
+            if (error.code().filter("conversation_already_has_active_response"::equals).isPresent()) {
+                synchronized (this) {
+                    answerOwed = true; // it began to speak at the same moment: after that, then
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+package voice;
+
+import module java.base;
+
+/// What the caller hears: the agent's sound, cut into 10 ms frames, one every 10 ms, silence when
+/// there is nothing to say.
+///
+/// Frames go out without a pause from the first moment to the last, because the receiver's clock
+/// advances with the frames: after a pause everything would be heard that much later, for the
+/// rest of the call. And never in a burst, because nothing behind `out` queues them.
+///
+/// One thread serves the speakers of all calls. Every method may be called from any thread, and
+/// none waits.
+public final class Speaker implements AutoCloseable {
+    public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
+    private static final int BYTES_PER_MS = RATE / 1000 * 2;
+    private static final int FRAME = 10 * BYTES_PER_MS;
+    private static final byte[] END = {};
+
+    /// A sentence that was cut off after `ms` milliseconds.
+    public record Cut(String itemId, int ms) {}
+
+    private record Piece(String itemId, byte[] pcm) {}
+
+    private final Consumer<byte[]> out;
+    private final byte[] frame = new byte[FRAME];
+    private final Deque<Piece> queue = new ArrayDeque<>();
+    private int queued;                                     // bytes in the queue
+    private int taken;                                      // of these, gone of the first piece
+    private int ends;                                       // END marks in the queue
+    private String playing;                                 // the item being heard, or null
+    private int played;                                     // bytes of it
+    private final Set<String> cut = new HashSet<>();
+    private boolean held = true;
+    private boolean closed;
+
+    /// `out` takes a frame of 480 bytes. It is the same array each time: to be used at once.
+    public Speaker(Consumer<byte[]> out) {
+        this.out = out;
+    }
+
+    /// The frames begin: silence as long as the sound is held.
+    public void start() {
+        Pacer.add(this);
+    }
+
+    /// The caller hears us now: what was queued meanwhile is played from its beginning.
+    public synchronized void release() {
+        held = false;
+    }
+
+    /// Queues sound of one of the model's items; dropped when that item has been cut.
+    public synchronized void play(String itemId, byte[] pcm) {
+        if (pcm.length > 0 && !cut.contains(itemId)) {
+            queue.add(new Piece(itemId, pcm));
+            queued += pcm.length;
+        }
+    }
+
+    /// The item is all there: what is left of it at the end may be less than a whole frame.
+    public synchronized void end(String itemId) {
+        if (!cut.contains(itemId)) {
+            queue.add(new Piece(itemId, END));
+            ends++;
+        }
+    }
+
+    /// Silence, from the next frame on. Returns what was cut off: the sentence being heard and
+    /// any queued behind it (0 ms). A frame that is out will be heard, so it counts.
+    public synchronized List<Cut> clear() {
+        var items = new LinkedHashMap<String, Integer>();
+        if (playing != null) {
+            items.put(playing, played / BYTES_PER_MS);
+        }
+        queue.forEach(piece -> items.putIfAbsent(piece.itemId, 0));
+        cut.addAll(items.keySet());
+        queue.clear();
+        queued = taken = ends = 0;
+        playing = null;
+        return items.entrySet().stream().map(e -> new Cut(e.getKey(), e.getValue())).toList();
+    }
+
+    /// The last frame is out when this returns, so that `out` may be taken down.
+    @Override
+    public synchronized void close() {
+        closed = true;
+        Pacer.remove(this);
+    }
+
+    private synchronized void next() {
+        if (closed) {
+            return;
+        }
+        int filled = 0;
+        // Less than a frame of a sentence that is still coming waits for the rest of it: silence
+        // in mid-word would be heard as a click.
+        if (!held && (queued >= FRAME || ends > 0)) {
+            filled = fill();
+        }
+        Arrays.fill(frame, filled, FRAME, (byte) 0);
+        out.accept(frame);
+    }
+
+    private int fill() {
+        int filled = 0;
+        while (filled < FRAME && !queue.isEmpty()) {
+            Piece piece = queue.peek();
+            if (piece.pcm == END) {
+                queue.remove();
+                ends--;
+                playing = null;
+                break;
+            }
+            if (!piece.itemId.equals(playing)) {
+                playing = piece.itemId;
+                played = 0;
+            }
+            int some = Math.min(FRAME - filled, piece.pcm.length - taken);
+            System.arraycopy(piece.pcm, taken, frame, filled, some);
+            filled += some;
+            taken += some;
+            played += some;
+            queued -= some;
+            if (taken == piece.pcm.length) {
+                queue.remove();
+                taken = 0;
+            }
+        }
+        return filled;
+    }
+
+    /// The thread that gives every speaker its next frame, every 10 ms.
+    private static final class Pacer {
+        private static final long FRAME_NANOS = 10_000_000;
+        private static final Set<Speaker> speakers = ConcurrentHashMap.newKeySet();
+        // A platform thread: it must not wait for a carrier that a call keeps busy.
+        private static final Thread thread =
+                Thread.ofPlatform().name("pacer").daemon().priority(Thread.MAX_PRIORITY)
+                        .start(Pacer::run);
+
+        static void add(Speaker speaker) {
+            speakers.add(speaker);
+            LockSupport.unpark(thread);
+        }
+
+        static void remove(Speaker speaker) {
+            speakers.remove(speaker);
+        }
+
+        private static void run() {
+            long due = System.nanoTime();
+            while (true) {
+                if (speakers.isEmpty()) {
+                    LockSupport.park();
+                    due = System.nanoTime();
+                }
+                for (Speaker speaker : speakers) {
+                    try {
+                        speaker.next();
+                    } catch (RuntimeException | Error e) {
+                        speakers.remove(speaker); // one call's trouble is not the others'
+                        Log.log("", "a speaker stopped: " + Log.reason(e));
+                    }
+                }
+                // When the machine has kept us waiting, we catch up frame by frame at double
+                // speed. Catching up at once would be a burst; not at all, a pause.
+                due += FRAME_NANOS;
+                long now = System.nanoTime();
+                due = Math.max(due, now - 50 * FRAME_NANOS);
+                long wake = Math.max(due, now + FRAME_NANOS / 2);
+                while (System.nanoTime() < wake) {
+                    LockSupport.parkNanos(wake - System.nanoTime());
+                }
+            }
+        }
+    }
+}

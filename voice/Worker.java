@@ -1,0 +1,318 @@
+package voice;
+
+import module java.base;
+import io.livekit.server.AccessToken;
+import io.livekit.server.Agent;
+import io.livekit.server.RoomServiceClient;
+import livekit.LivekitAgent.AvailabilityResponse;
+import livekit.LivekitAgent.Job;
+import livekit.LivekitAgent.JobAssignment;
+import livekit.LivekitAgent.JobStatus;
+import livekit.LivekitAgent.JobType;
+import livekit.LivekitAgent.RegisterWorkerRequest;
+import livekit.LivekitAgent.ServerMessage;
+import livekit.LivekitAgent.UpdateJobStatus;
+import livekit.LivekitAgent.UpdateWorkerStatus;
+import livekit.LivekitAgent.WorkerMessage;
+import livekit.LivekitAgent.WorkerPing;
+import livekit.LivekitAgent.WorkerStatus;
+import livekit.LivekitModels.ParticipantPermission;
+import okhttp3.OkHttpClient;
+import okhttp3.Request;
+import okhttp3.Response;
+import okhttp3.WebSocket;
+import okhttp3.WebSocketListener;
+import okio.ByteString;
+
+/// Takes calls from LiveKit: registers under an agent name, accepts what is offered, runs each
+/// call on a virtual thread of its own and reports how it ended. Agent's `dev` runs one.
+///
+/// The protocol is that of LiveKit's agent servers (livekit/protocol, `livekit_agent.proto`), as
+/// its Python and Node SDKs speak it. An agent name means explicit dispatch: LiveKit sends only
+/// the calls whose dispatch rule, token or API call names this agent.
+///
+/// Not handled: reporting load. One worker takes all it is offered.
+public final class Worker {
+    private static final Duration REGISTERING = Duration.ofSeconds(10);
+    private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
+    private static final Duration FENCE = Duration.ofSeconds(1);
+
+    /// LiveKit does not take our key.
+    public static final class Refused extends Exception {
+        private static final long serialVersionUID = 1;
+
+        Refused(String message) {
+            super(message);
+        }
+    }
+
+    private final String url;                               // ws:// or wss://, no slash at its end
+    private final String key;
+    private final String secret;
+    private final String agentName;
+    private final Consumer<Line> answer;
+    private final RoomServiceClient rooms;
+
+    /// For the worker's socket and the rooms'. A peer that does not answer pings is dead.
+    final OkHttpClient http = new OkHttpClient.Builder()
+            .connectTimeout(Duration.ofSeconds(5)).pingInterval(Duration.ofSeconds(10)).build();
+
+    private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
+    private final Set<String> unfinished = ConcurrentHashMap.newKeySet();   // jobs to report on
+    private final Map<String, WorkerMessage> results = new ConcurrentHashMap<>(); // not yet taken
+    private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
+    private final AtomicLong fenceNumber = new AtomicLong();
+    private final CountDownLatch stopped = new CountDownLatch(1);
+    private volatile Connection connection;
+    private volatile boolean stopping;
+
+    /// `answer` is given each call as it is offered, on a thread that is the call's own, and
+    /// keeps it until the call is over.
+    public Worker(String url, String key, String secret, String agentName, Consumer<Line> answer) {
+        this.url = socketUrl(url);
+        this.key = key;
+        this.secret = secret;
+        this.agentName = agentName;
+        this.answer = answer;
+        var api = http.newBuilder().callTimeout(Duration.ofSeconds(2)).build();
+        this.rooms = RoomServiceClient.createClient(
+                this.url.replaceFirst("^ws", "http"), key, secret, () -> api);
+    }
+
+    /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile.
+    public void run() throws Refused, InterruptedException {
+        Thread.ofPlatform().name("warm-up").daemon().start(Room::warmUp);
+        boolean everRegistered = false;
+        for (int failures = 0; !stopping; ) {
+            var attempt = new Connection();
+            connection = attempt;
+            attempt.open();
+            boolean registered = attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS)
+                    && attempt.workerId != null;
+            if (registered) {
+                everRegistered = true;
+                failures = 0;
+                while (!attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
+                    attempt.send(status());
+                }
+            }
+            attempt.socket.cancel();
+            if (stopping) {
+                break;
+            }
+            if (attempt.httpStatus == 401 && !everRegistered) {
+                throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
+                        + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET");
+            }
+            Duration delay = Duration.ofMillis(Math.min(2_000L * failures++, 10_000)
+                    + ThreadLocalRandom.current().nextLong(200));
+            Log.log("", "no connection to LiveKit at " + url + ": " + attempt.why
+                    + "; next try in " + delay.toMillis() + " ms");
+            stopped.await(delay.toMillis(), TimeUnit.MILLISECONDS);
+        }
+    }
+
+    /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
+    public void stop(Duration bound) throws InterruptedException {
+        stopping = true;
+        calls.values().forEach(room -> room.mailbox().post(new Event.Stop()));
+        long end = System.nanoTime() + bound.toNanos();
+        synchronized (calls) {
+            while (!calls.isEmpty() && System.nanoTime() < end) {
+                TimeUnit.NANOSECONDS.timedWait(calls, end - System.nanoTime());
+            }
+        }
+        stopped.countDown();
+        if (connection != null) {
+            connection.socket.close(1000, null);
+            connection.closed.countDown();
+        }
+    }
+
+    /// An address of LiveKit's as its sockets need it; ours when `other` is empty.
+    String socketUrl(String other) {
+        return other.isEmpty() ? url
+                : other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
+    }
+
+    /// Reports how a job ended, once, however often it is called, and waits (1 s at most) until
+    /// LiveKit has read it: a job whose agent leaves the room before that counts as failed. An
+    /// `error` of "" is success.
+    void finish(String jobId, String error) {
+        if (!unfinished.remove(jobId)) {
+            return;
+        }
+        WorkerMessage result = result(jobId, error);
+        results.put(jobId, result);
+        var fence = new CompletableFuture<Void>();
+        long number = fenceNumber.incrementAndGet();
+        fences.put(number, fence);
+        try {
+            connection.send(result);
+            // The server reads one socket in order, so its pong says that the result was read.
+            connection.send(WorkerMessage.newBuilder()
+                    .setPing(WorkerPing.newBuilder().setTimestamp(number)).build());
+            fence.get(FENCE.toMillis(), TimeUnit.MILLISECONDS);
+            results.remove(jobId);
+        } catch (TimeoutException | ExecutionException e) {
+            Log.log(jobId, "LiveKit has not taken the job's result; it is sent after a reconnect");
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } finally {
+            fences.remove(number);
+        }
+    }
+
+    private static WorkerMessage result(String jobId, String error) {
+        return WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
+                .setJobId(jobId).setError(error)
+                .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
+    }
+
+    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 2 s at most.
+    void deleteRoom(String call, String room) {
+        try {
+            int status = rooms.deleteRoom(room).execute().code();
+            if (status >= 300 && status != 404) { // 404: it is gone already
+                Log.log(call, "the room could not be deleted: HTTP " + status + " from LiveKit");
+            }
+        } catch (IOException e) {
+            Log.log(call, "the room could not be deleted: " + Log.reason(e));
+        }
+    }
+
+    private WorkerMessage status() {
+        return WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()
+                .setStatus(stopping ? WorkerStatus.WS_FULL : WorkerStatus.WS_AVAILABLE)
+                .setLoad(0).setJobCount(calls.size())).build();
+    }
+
+    private void run(Room room) {
+        String error = "";
+        try {
+            answer.accept(room);
+        } catch (RuntimeException | Error e) {
+            error = Log.reason(e);
+            Log.log(room.id(), "the call failed: " + error);
+        } finally {
+            finish(room.id(), error);
+            room.close();
+            synchronized (calls) {
+                calls.remove(room.id());
+                calls.notifyAll();
+            }
+        }
+    }
+
+    /// One socket to LiveKit's /agent. Its methods run on the socket's thread and do not wait.
+    private final class Connection extends WebSocketListener {
+        final CountDownLatch registered = new CountDownLatch(1);
+        final CountDownLatch closed = new CountDownLatch(1);
+        volatile WebSocket socket;
+        volatile String workerId;
+        volatile String why = "it does not answer";
+        volatile int httpStatus;
+
+        void open() {
+            var token = new AccessToken(key, secret);
+            token.addGrants(new Agent(true));
+            socket = http.newWebSocket(new Request.Builder().url(url + "/agent")
+                    .header("Authorization", "Bearer " + token.toJwt()).build(), this);
+        }
+
+        void send(WorkerMessage message) {
+            socket.send(ByteString.of(message.toByteArray()));
+        }
+
+        @Override
+        public void onOpen(WebSocket socket, Response response) {
+            this.socket = socket;
+            send(WorkerMessage.newBuilder().setRegister(RegisterWorkerRequest.newBuilder()
+                    .setType(JobType.JT_ROOM).setAgentName(agentName).setVersion("1.0.0")
+                    .setAllowedPermissions(ParticipantPermission.newBuilder()
+                            .setCanPublish(true).setCanSubscribe(true).setCanPublishData(true)
+                            .setCanUpdateMetadata(true))).build());
+        }
+
+        @Override
+        public void onMessage(WebSocket socket, ByteString bytes) {
+            ServerMessage message;
+            try {
+                message = ServerMessage.parseFrom(bytes.asByteBuffer());
+            } catch (IOException e) {
+                Log.log("", "unreadable message from LiveKit: " + Log.reason(e));
+                return;
+            }
+            switch (message.getMessageCase()) {
+                case REGISTER -> {
+                    workerId = message.getRegister().getWorkerId();
+                    registered.countDown();
+                    Log.log("", "registered at " + url + " as " + agentName + " (" + workerId + ")");
+                    results.values().forEach(this::send);
+                    results.clear();
+                }
+                case AVAILABILITY -> offered(message.getAvailability().getJob());
+                case ASSIGNMENT -> assigned(message.getAssignment());
+                case TERMINATION -> {
+                    Room room = calls.get(message.getTermination().getJobId());
+                    if (room != null) {
+                        room.mailbox().post(new Event.LineLost("LiveKit ended the job"));
+                    }
+                }
+                case PONG -> {
+                    var fence = fences.get(message.getPong().getLastTimestamp());
+                    if (fence != null) {
+                        fence.complete(null);
+                    }
+                }
+                default -> { }
+            }
+        }
+
+        private void offered(Job job) {
+            var reply = AvailabilityResponse.newBuilder().setJobId(job.getId());
+            if (!stopping) {
+                // The call begins here and not at the assignment, so that the model is reached
+                // meanwhile; Room.join waits for the assignment.
+                var room = new Room(Worker.this, job);
+                calls.put(job.getId(), room);
+                Thread.ofVirtual().name(job.getId()).start(() -> run(room));
+                // The identity must be unique in the room, or it would evict its namesake.
+                reply.setAvailable(true).setParticipantIdentity("agent-" + job.getId())
+                        .setParticipantName(agentName)
+                        .putParticipantAttributes("lk.agent.name", agentName);
+            }
+            send(WorkerMessage.newBuilder().setAvailability(reply).build());
+        }
+
+        private void assigned(JobAssignment assignment) {
+            String jobId = assignment.getJob().getId();
+            Room room = calls.get(jobId);
+            if (room == null) {
+                send(result(jobId, "the assignment came too late"));
+                return;
+            }
+            unfinished.add(jobId);
+            send(WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
+                    .setJobId(jobId).setStatus(JobStatus.JS_RUNNING)).build());
+            room.assigned(assignment);
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            ended("closed by the server (" + code + ")");
+        }
+
+        @Override
+        public void onFailure(WebSocket socket, Throwable thrown, Response response) {
+            httpStatus = response == null ? 0 : response.code();
+            ended(response == null ? Log.reason(thrown) : "HTTP " + response.code());
+        }
+
+        private void ended(String reason) {
+            why = reason;
+            closed.countDown();
+            registered.countDown();
+        }
+    }
+}
