@@ -1,0 +1,278 @@
+import module java.base;
+import module java.net.http;
+import jakarta.json.Json;
+import jakarta.json.JsonException;
+import jakarta.json.JsonNumber;
+import jakarta.json.JsonObject;
+import jakarta.json.JsonString;
+import jakarta.json.JsonValue;
+import voice.Log;
+
+/// What the model can do during one call: the four function tools, and the CRM look-up that comes
+/// before the call is answered. Agent makes one for each call.
+///
+/// The model always gets a JSON answer, also when it calls nonsense. Nothing here makes the
+/// conversation wait: what only reports is handed to Webhooks and answered at once, and what asks
+/// the CRM is answered when it is.
+///
+/// Not handled: hanging up (an exercise: `end_call`), and where a call can be transferred to.
+final class Tools {
+
+    /// JSON Schema by hand: this is what the model sees.
+    static final List<String> SCHEMAS = List.of("""
+            {"type": "function", "name": "record_intent",
+             "description": "Log what the caller wants, as soon as it is clear, and again when it changes.",
+             "parameters": {"type": "object", "additionalProperties": false, "required": ["intent"],
+              "properties": {"intent": {"type": "string",
+                "description": "What the caller wants, in a few words of English"}}}}""", """
+            {"type": "function", "name": "lookup_crm",
+             "description": "Fetch a customer's record by phone number. The caller's own is known from the start.",
+             "parameters": {"type": "object", "additionalProperties": false, "required": ["phone"],
+              "properties": {"phone": {"type": "string",
+                "description": "The number with its country code, for example +15551234567"}}}}""", """
+            {"type": "function", "name": "update_crm_note",
+             "description": "Append a note to the record of the caller.",
+             "parameters": {"type": "object", "additionalProperties": false, "required": ["note"],
+              "properties": {"note": {"type": "string",
+                "description": "One or two sentences that a colleague understands without the call"}}}}""", """
+            {"type": "function", "name": "transfer_call",
+             "description": "Transfer the caller to a human. Say that you do so before you call it.",
+             "parameters": {"type": "object", "additionalProperties": false, "required": ["destination"],
+              "properties": {"destination": {"type": "string", "description": "The department"}}}}""");
+
+    private static final Duration LOOKUP = Duration.ofSeconds(5);
+    private static final int MOST_ANSWER = 1_000_000;           // bytes of the CRM's
+    private static final int MOST_FIELD = 200;                  // characters of one of its fields
+    private static final int MOST_TEXT = 2_000;                 // characters of the model's
+
+    /// A contact of the CRM, with the fields that the model may know. Each may be null.
+    record Contact(String id, String name, String email, String company, String openTickets) {
+
+        /// One contact of the CRM's answer. The method to adapt to your own CRM.
+        static Contact of(JsonObject result) {
+            return new Contact(field(result, "id"), field(result, "name"), field(result, "email"),
+                    field(result, "company"), field(result, "open_tickets"));
+        }
+
+        /// The text of a string or a number, or null for anything else.
+        private static String field(JsonObject from, String name) {
+            String text = switch (from.get(name)) {
+                case JsonString string -> string.getString().strip();
+                case JsonNumber number -> number.toString();
+                case null, default -> "";
+            };
+            return text.isEmpty() ? null : text.substring(0, Math.min(text.length(), MOST_FIELD));
+        }
+
+        /// For the model: the named fields that are there, without the id, which it has no use for.
+        JsonObject forModel() {
+            var fields = Json.createObjectBuilder();
+            var all = new LinkedHashMap<String, String>();
+            all.put("name", name);
+            all.put("email", email);
+            all.put("company", company);
+            all.put("open_tickets", openTickets);
+            all.forEach((key, value) -> {
+                if (value != null) {
+                    fields.add(key, value);
+                }
+            });
+            return fields.build();
+        }
+    }
+
+    // Shared by all calls.
+    private static final HttpClient HTTP = HttpClient.newBuilder()
+            .version(HttpClient.Version.HTTP_1_1).connectTimeout(LOOKUP).build();
+
+    private final String call;
+    private final String crmUrl;
+    private final String apiKey;
+    private final Webhooks.Call events;
+    private volatile Contact contact;
+    private final List<String> intents = new CopyOnWriteArrayList<>();
+    private final List<String> notes = new CopyOnWriteArrayList<>();
+
+    Tools(String call, String crmUrl, String apiKey, Webhooks.Call events) {
+        this.call = call;
+        this.crmUrl = crmUrl;
+        this.apiKey = apiKey;
+        this.events = events;
+    }
+
+    /// Does what the model asks for. The answer is JSON; it never completes exceptionally.
+    CompletableFuture<String> call(String name, String arguments) {
+        try {
+            JsonObject given = parse(arguments);
+            return switch (name) {
+                case "record_intent" -> now(recordIntent(text(given, "intent")));
+                case "lookup_crm" -> lookupCrm(text(given, "phone"));
+                case "update_crm_note" -> now(updateCrmNote(text(given, "note")));
+                case "transfer_call" -> now(transferCall(text(given, "destination")));
+                default -> now(error("There is no tool of that name."));
+            };
+        } catch (IllegalArgumentException e) {
+            Log.log(call, "the model called a tool wrongly: " + e.getMessage());
+            return now(error(e.getMessage()));
+        }
+    }
+
+    private JsonObject recordIntent(String intent) {
+        intents.add(intent);
+        events.send("intent.recorded", "intent", intent);
+        return answer("recorded", true, null);
+    }
+
+    private CompletableFuture<String> lookupCrm(String phone) {
+        String number = number(phone);
+        if (number == null) {
+            return now(error("This is not a phone number. Ask for it, with the country code."));
+        }
+        return find(number, LOOKUP).handle((found, trouble) -> {
+            if (trouble != null) {
+                return error("The CRM does not answer. Go on without it.").toString();
+            }
+            if (found.isEmpty()) {
+                return answer("found", false, "The CRM has no contact with this number.").toString();
+            }
+            if (contact == null) {
+                know(found.get()); // a caller with a withheld number has said who they are
+            }
+            return Json.createObjectBuilder(found.get().forModel()).add("found", true)
+                    .build().toString();
+        });
+    }
+
+    private JsonObject updateCrmNote(String note) {
+        notes.add(note);
+        events.send("crm.updated", "note", note);
+        if (contact == null || contact.id() == null) {
+            return answer("noted", false,
+                    "This caller has no record. The note was reported, but not filed under a name.");
+        }
+        events.add(contact.id(), "notes", Json.createObjectBuilder()
+                .add("text", note).add("source", "ai-agent").build());
+        return answer("noted", true, null);
+    }
+
+    private JsonObject transferCall(String destination) {
+        Log.log(call, "transfer asked for, but no destinations are configured");
+        return answer("transferred", false,
+                "No destinations are configured: the caller cannot be transferred. Offer a note.");
+    }
+
+    /// Makes the contact the one of this call.
+    void know(Contact contact) {
+        this.contact = contact;
+        events.contact(contact.id());
+    }
+
+    /// Asks the CRM who has this number: the first it names counts. Fails with an IOException, at
+    /// the latest at the bound.
+    CompletableFuture<Optional<Contact>> find(String phone, Duration bound) {
+        String body = Json.createObjectBuilder()
+                .add("filter", Json.createObjectBuilder().add("phone", phone)).build().toString();
+        var request = HttpRequest.newBuilder(URI.create(crmUrl + "/contacts/search")).timeout(bound)
+                .header("Content-Type", "application/json")
+                .POST(HttpRequest.BodyPublishers.ofString(body));
+        if (!apiKey.isBlank()) {
+            request.header("Authorization", "Bearer " + apiKey);
+        }
+        var exchange = HTTP.sendAsync(request.build(), HttpResponse.BodyHandlers.limiting(
+                HttpResponse.BodyHandlers.ofString(), MOST_ANSWER));
+        // The request's own timeout ends with the headers; a body that drips is ended by this.
+        return exchange.copy().orTimeout(bound.toMillis(), TimeUnit.MILLISECONDS)
+                .handle((response, trouble) -> {
+                    if (trouble != null) {
+                        exchange.cancel(true);
+                        throw failed(Log.reason(trouble));
+                    }
+                    if (response.statusCode() != 200) {
+                        throw failed("HTTP " + response.statusCode());
+                    }
+                    return first(response.body());
+                });
+    }
+
+    private Optional<Contact> first(String body) {
+        try (var reader = Json.createReader(new StringReader(body))) {
+            return reader.readObject().getJsonArray("results").stream()
+                    .findFirst().map(JsonValue::asJsonObject).map(Contact::of);
+        } catch (JsonException | ClassCastException | NullPointerException e) {
+            throw failed("its answer is not {\"results\": [{..}]}");
+        }
+    }
+
+    private CompletionException failed(String why) {
+        Log.log(call, "no answer from CRM_URL/contacts/search: " + why);
+        return new CompletionException(new IOException(why));
+    }
+
+    /// What the caller wanted last, or null.
+    String intent() {
+        return intents.isEmpty() ? null : intents.getLast();
+    }
+
+    /// The call in a few words, for people.
+    String summary(String reason, Duration length) {
+        var summary = new StringBuilder("%d:%02d min, %s.".formatted(
+                length.toMinutes(), length.toSecondsPart(), reason.replace('_', ' ')));
+        if (!intents.isEmpty()) {
+            summary.append(" Wanted: ").append(String.join("; ", intents)).append('.');
+        }
+        if (!notes.isEmpty()) {
+            summary.append(" Noted: ").append(String.join(" ", notes));
+        }
+        return summary.toString();
+    }
+
+    /// Files the call under the contact, when there is one.
+    void file(String summary, Duration length) {
+        if (contact != null && contact.id() != null) {
+            var activity = new LinkedHashMap<String, Object>();
+            activity.put("type", "call");
+            activity.put("duration_seconds", length.toSeconds());
+            activity.put("intent", intent());
+            activity.put("summary", summary);
+            activity.put("transfer_to", null);
+            events.add(contact.id(), "activities", Json.createObjectBuilder(activity).build());
+        }
+    }
+
+    /// Digits with or without a plus, or null: what people and networks write between is dropped.
+    static String number(String written) {
+        String number = written == null ? "" : written.replaceAll("[\\s().-]", "");
+        return number.matches("\\+?[0-9]{3,15}") ? number : null;
+    }
+
+    private static JsonObject parse(String arguments) {
+        try (var reader = Json.createReader(new StringReader(arguments))) {
+            return reader.readObject();
+        } catch (JsonException e) {
+            throw new IllegalArgumentException("The arguments are not a JSON object.");
+        }
+    }
+
+    private static String text(JsonObject given, String name) {
+        if (!(given.get(name) instanceof JsonString string) || string.getString().isBlank()) {
+            throw new IllegalArgumentException("`" + name + "` is missing: it is a text.");
+        }
+        if (string.getString().length() > MOST_TEXT) {
+            throw new IllegalArgumentException("`" + name + "` is too long: say it in short.");
+        }
+        return string.getString().strip();
+    }
+
+    private static CompletableFuture<String> now(JsonObject answer) {
+        return CompletableFuture.completedFuture(answer.toString());
+    }
+
+    private static JsonObject answer(String key, boolean value, String message) {
+        var answer = Json.createObjectBuilder().add(key, value);
+        return (message == null ? answer : answer.add("message", message)).build();
+    }
+
+    private static JsonObject error(String message) {
+        return Json.createObjectBuilder().add("error", message).build();
+    }
+}

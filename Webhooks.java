@@ -1,0 +1,212 @@
+import module java.base;
+import module java.net.http;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import voice.Log;
+
+/// Everything that travels to the CRM behind the conversation: the signed events, and the notes
+/// and activities of a contact. A call hands them over and goes on; here they are sent, in order,
+/// and sent again until the CRM has taken them.
+///
+/// Agent and Tools send; nobody waits for an answer. Delivery is at least once: an `id` that comes
+/// a second time is the same event.
+///
+/// Not handled: what is not delivered when the process ends is lost. It belongs on disk, and
+/// `accept` is the place for it.
+final class Webhooks {
+    private static final Duration TIMEOUT = Duration.ofSeconds(5);
+    private static final DateTimeFormatter MILLIS =
+            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
+
+    /// One request to come. Its bytes never change; only the attempt's timestamp does. What is in
+    /// one lane is delivered in order; lanes do not wait for each other.
+    private record Delivery(String lane, String id, String path, byte[] body, boolean event) {}
+
+    // HTTP/1.1: otherwise every plain request asks to be upgraded, which some servers refuse.
+    // No redirects: they would take signed bodies to wherever somebody points.
+    private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)
+            .followRedirects(HttpClient.Redirect.NEVER).connectTimeout(TIMEOUT).build();
+    private final String crmUrl;
+    private final String apiKey;
+    private final Hmac hmac;
+    private final Map<String, Deque<Delivery>> lanes = new HashMap<>();     // guarded by itself
+    private boolean closing;                                                // and so is this
+
+    /// `crmUrl` has no slash at its end; `apiKey` may be blank.
+    Webhooks(String crmUrl, String apiKey, Hmac hmac) {
+        this.crmUrl = crmUrl;
+        this.apiKey = apiKey;
+        this.hmac = hmac;
+    }
+
+    /// The events of one call: numbered, and each with what is known of the call by then.
+    final class Call {
+        private final String callId;
+        private final String room;
+        private int sequence;
+        private String phone;
+        private String contactId;
+        private String sipCallId;
+
+        private Call(String callId, String room) {
+            this.callId = callId;
+            this.room = room;
+        }
+
+        synchronized void phone(String phone, String sipCallId) {
+            this.phone = phone;
+            this.sipCallId = sipCallId;
+        }
+
+        synchronized void contact(String contactId) {
+            this.contactId = contactId;
+        }
+
+        /// `event` is two words with a dot between them: the first names the CRM's end point.
+        /// `fields` are names and values in turn. Returns at once.
+        synchronized void send(String event, Object... fields) {
+            String id = "evt_" + UUID.randomUUID();
+            byte[] body = body(id, event, Instant.now(), fields).getBytes(StandardCharsets.UTF_8);
+            Log.log(callId, "event " + event + " " + id);
+            accept(new Delivery(callId, id,
+                    "/webhooks/" + event.substring(0, event.indexOf('.')), body, true));
+        }
+
+        /// Adds to a contact of the CRM: `what` is `notes` or `activities`. Returns at once.
+        void add(String contactId, String what, JsonObject body) {
+            accept(new Delivery(callId + " " + what, "req_" + UUID.randomUUID(),
+                    contactPath(contactId) + "/" + what,
+                    body.toString().getBytes(StandardCharsets.UTF_8), false));
+        }
+
+        String body(String id, String event, Instant at, Object... fields) {
+            var body = new LinkedHashMap<String, Object>();
+            body.put("id", id);
+            body.put("event", event);
+            body.put("timestamp", MILLIS.format(at));
+            body.put("call_id", callId);
+            body.put("sequence", ++sequence);
+            body.put("room", room);
+            body.put("phone", phone);
+            body.put("contact_id", contactId);
+            if (sipCallId != null) {
+                body.put("sip_call_id", sipCallId);
+            }
+            for (int i = 0; i < fields.length; i += 2) {
+                body.put((String) fields[i], fields[i + 1]);
+            }
+            return Json.createObjectBuilder(body).build().toString();
+        }
+    }
+
+    Call call(String callId, String room) {
+        return new Call(callId, room);
+    }
+
+    /// A contact's address below CRM_URL. The id is the CRM's own and may hold anything.
+    static String contactPath(String contactId) {
+        return "/contacts/" + URLEncoder.encode(contactId, StandardCharsets.UTF_8).replace("+", "%20");
+    }
+
+    /// Ends the sending: what is waiting is tried until the bound, then given up with a line each.
+    void close(Duration bound) throws InterruptedException {
+        long end = System.nanoTime() + bound.toNanos();
+        synchronized (lanes) {
+            closing = true;
+            lanes.notifyAll();
+            while (!lanes.isEmpty() && System.nanoTime() < end) {
+                TimeUnit.NANOSECONDS.timedWait(lanes, end - System.nanoTime());
+            }
+            lanes.values().forEach(lane -> lane.forEach(delivery ->
+                    Log.log(delivery.lane, "NOT DELIVERED: " + delivery.path + " " + delivery.id)));
+        }
+    }
+
+    private void accept(Delivery delivery) {
+        synchronized (lanes) {
+            Deque<Delivery> lane = lanes.get(delivery.lane);
+            if (lane != null) {
+                lane.add(delivery);
+                return;
+            }
+            lanes.put(delivery.lane, new ArrayDeque<>(List.of(delivery)));
+        }
+        Thread.ofVirtual().name("webhooks " + delivery.lane).start(() -> sendAll(delivery.lane));
+    }
+
+    /// Runs as long as there is something in the lane.
+    private void sendAll(String lane) {
+        while (true) {
+            Delivery next;
+            synchronized (lanes) {
+                next = lanes.get(lane).peek();
+                if (next == null) {
+                    lanes.remove(lane);
+                    lanes.notifyAll();
+                    return;
+                }
+            }
+            try {
+                deliver(next);
+            } catch (InterruptedException | RuntimeException e) {
+                Log.log(lane, "NOT DELIVERED: " + next.id + ": " + Log.reason(e));
+            }
+            synchronized (lanes) {
+                lanes.get(lane).remove();
+            }
+        }
+    }
+
+    private void deliver(Delivery delivery) throws InterruptedException {
+        for (int attempt = 1; ; attempt++) {
+            String trouble;
+            try {
+                int status = post(delivery);
+                if (status / 100 == 2) {
+                    return;
+                }
+                trouble = "HTTP " + status + " from CRM_URL" + delivery.path;
+                if (status != 408 && status != 425 && status != 429 && status < 500) {
+                    Log.log(delivery.lane, "NOT DELIVERED: " + delivery.id + ": " + trouble);
+                    return; // it would be refused again
+                }
+            } catch (IOException e) {
+                trouble = Log.reason(e) + " at CRM_URL" + delivery.path;
+            }
+            Log.log(delivery.lane, "attempt " + attempt + " of " + delivery.id + ": " + trouble);
+            pause(attempt);
+        }
+    }
+
+    /// 0.5 s, 1, 2, 4 .. 30 s, each a fifth more or less, so that calls do not retry in step.
+    private void pause(int attempt) throws InterruptedException {
+        double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
+        long wait = (long) (Math.min(30_000, 250L << Math.min(attempt, 8)) * jitter);
+        synchronized (lanes) {
+            lanes.wait(closing ? Math.min(wait, 200) : wait); // close() cuts it short
+        }
+    }
+
+    private int post(Delivery delivery) throws IOException, InterruptedException {
+        var request = HttpRequest.newBuilder(URI.create(crmUrl + delivery.path)).timeout(TIMEOUT)
+                .header("Content-Type", "application/json")
+                .POST(HttpRequest.BodyPublishers.ofByteArray(delivery.body));
+        if (delivery.event) {
+            long now = Instant.now().getEpochSecond();
+            request.header("X-Signature", hmac.sign(delivery.body))
+                    .header("webhook-id", delivery.id)
+                    .header("webhook-timestamp", Long.toString(now))
+                    .header("webhook-signature", hmac.sign(delivery.id, now, delivery.body));
+        } else {
+            request.header("Idempotency-Key", delivery.id);
+            if (!apiKey.isBlank()) {
+                request.header("Authorization", "Bearer " + apiKey);
+            }
+        }
+        var response = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
+        // The status is all we want. The body is not read: it could be endless, and the timeout
+        // covers only what comes before it.
+        response.body().close();
+        return response.statusCode();
+    }
+}
