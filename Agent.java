@@ -53,7 +53,7 @@ final class Agent {
     private static final Duration SHUTDOWN = Duration.ofMillis(2_800);
 
     private final Settings settings;
-    private final Webhooks webhooks;
+    final Webhooks webhooks;
     private final Realtime.Service model;
 
     Agent(Settings settings) {

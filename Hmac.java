@@ -50,11 +50,11 @@ final class Hmac {
                         .anyMatch(signature -> same(sign(id, timestamp, body), signature));
     }
 
-    private static SecretKeySpec key(byte[] bytes) {
+    static SecretKeySpec key(byte[] bytes) {
         return new SecretKeySpec(bytes, "HmacSHA256");
     }
 
-    private static byte[] mac(SecretKeySpec key, byte[]... parts) {
+    static byte[] mac(SecretKeySpec key, byte[]... parts) {
         try {
             Mac mac = Mac.getInstance("HmacSHA256");
             mac.init(key);

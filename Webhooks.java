@@ -30,7 +30,8 @@ final class Webhooks {
     private final String apiKey;
     private final Hmac hmac;
     private final Map<String, Deque<Delivery>> lanes = new HashMap<>();     // guarded by itself
-    private boolean closing;                                                // and so is this
+    private boolean closing;                                                // these two too
+    private boolean closed;
 
     /// `crmUrl` has no slash at its end; `apiKey` may be blank.
     Webhooks(String crmUrl, String apiKey, Hmac hmac) {
@@ -117,8 +118,11 @@ final class Webhooks {
             while (!lanes.isEmpty() && System.nanoTime() < end) {
                 TimeUnit.NANOSECONDS.timedWait(lanes, end - System.nanoTime());
             }
+            closed = true;
+            lanes.notifyAll();
             lanes.values().forEach(lane -> lane.forEach(delivery ->
-                    Log.log(delivery.lane, "NOT DELIVERED: " + delivery.path + " " + delivery.id)));
+                    Log.log(delivery.lane, "NOT DELIVERED: " + delivery.id + " to CRM_URL"
+                            + delivery.path)));
         }
     }
 
@@ -139,7 +143,7 @@ final class Webhooks {
         while (true) {
             Delivery next;
             synchronized (lanes) {
-                next = lanes.get(lane).peek();
+                next = closed ? null : lanes.get(lane).peek();
                 if (next == null) {
                     lanes.remove(lane);
                     lanes.notifyAll();
@@ -174,16 +178,24 @@ final class Webhooks {
                 trouble = Log.reason(e) + " at CRM_URL" + delivery.path;
             }
             Log.log(delivery.lane, "attempt " + attempt + " of " + delivery.id + ": " + trouble);
-            pause(attempt);
+            if (!pause(attempt)) {
+                return;
+            }
         }
     }
 
     /// 0.5 s, 1, 2, 4 .. 30 s, each a fifth more or less, so that calls do not retry in step.
-    private void pause(int attempt) throws InterruptedException {
+    /// False when there is no next attempt, because the sending has ended.
+    private boolean pause(int attempt) throws InterruptedException {
         double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
-        long wait = (long) (Math.min(30_000, 250L << Math.min(attempt, 8)) * jitter);
+        double wait = Math.min(30_000, 250L << Math.min(attempt, 8)) * jitter;
+        long end = System.nanoTime() + (long) (wait * 1_000_000);
+        long soon = System.nanoTime() + 200_000_000; // while closing, there is no time for more
         synchronized (lanes) {
-            lanes.wait(closing ? Math.min(wait, 200) : wait); // close() cuts it short
+            while (!closed && System.nanoTime() < (closing ? soon : end)) {
+                TimeUnit.NANOSECONDS.timedWait(lanes, (closing ? soon : end) - System.nanoTime());
+            }
+            return !closed;
         }
     }
 

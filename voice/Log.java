@@ -29,15 +29,17 @@ public final class Log {
         return "a number ending in " + number.substring(Math.max(0, number.length() - 4));
     }
 
-    /// An exception in one line. Many have no message of their own, or one that says little.
+    /// An exception in one line, with what caused it: many say little of themselves.
     public static String reason(Throwable thrown) {
-        Throwable cause = thrown;
-        while (cause.getCause() != null
-                && (cause instanceof ExecutionException || cause instanceof CompletionException
-                    || cause instanceof UncheckedIOException)) {
-            cause = cause.getCause();
+        var reasons = new ArrayList<String>();
+        for (Throwable each = thrown; each != null && reasons.size() < 3; each = each.getCause()) {
+            boolean wrapper = each.getCause() != null && (each instanceof ExecutionException
+                    || each instanceof CompletionException || each instanceof UncheckedIOException);
+            if (!wrapper) {
+                String name = each.getClass().getSimpleName();
+                reasons.add(each.getMessage() == null ? name : name + ": " + each.getMessage());
+            }
         }
-        String name = cause.getClass().getSimpleName();
-        return cause.getMessage() == null ? name : name + ": " + cause.getMessage();
+        return String.join(", from ", reasons);
     }
 }
