@@ -8,6 +8,7 @@ import voice.Line;
 import voice.Log;
 import voice.Mailbox;
 import voice.Realtime;
+import voice.Rehearsal;
 import voice.Worker;
 
 /// A phone agent for LiveKit: knows the caller from the CRM before the phone is answered, talks as
@@ -91,7 +92,7 @@ final class Agent {
                 settings.livekitApiSecret, settings.agentName, agent::answer);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> agent.shutDown(worker), "shutdown"));
         try {
-            worker.run();
+            worker.run(agent::rehearse);
         } catch (Worker.Refused e) {
             System.err.println(e.getMessage());
             System.exit(2);
@@ -106,6 +107,17 @@ final class Agent {
             webhooks.close(Duration.ofNanos(Math.max(0, end - System.nanoTime())));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
+        }
+    }
+
+    /// Answers a call that nobody makes, so that the first caller need not wait for Java to warm up.
+    private void rehearse() {
+        try (var rehearsal = new Rehearsal()) {
+            var agent = new Agent(settings.at(rehearsal.url()));
+            agent.answer(rehearsal);
+            agent.webhooks.close(SHUTDOWN);
+        } catch (IOException | InterruptedException | RuntimeException e) {
+            Log.log("", "the rehearsal failed, the first call may begin late: " + Log.reason(e));
         }
     }
 
@@ -356,6 +368,13 @@ final class Agent {
                         + String.join("\n  ", problems));
             }
             return settings;
+        }
+
+        /// The same, with the CRM and the model at that address.
+        Settings at(String url) {
+            return new Settings(livekitUrl, livekitApiKey, livekitApiSecret, agentName, url, crmApiKey,
+                    webhookSecret, openaiApiKey, url + "/v1", realtimeModel, voice, transcribeModel,
+                    maxCallMinutes);
         }
 
         private void check(List<String> problems) {

@@ -79,9 +79,9 @@ public final class Worker {
                 this.url.replaceFirst("^ws", "http"), key, secret, () -> api);
     }
 
-    /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile.
-    public void run() throws Refused, InterruptedException {
-        Thread.ofPlatform().name("warm-up").daemon().start(Room::warmUp);
+    /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile. `warmUp`
+    /// is run once, on a thread of its own, while the worker waits for its first call.
+    public void run(Runnable warmUp) throws Refused, InterruptedException {
         boolean everRegistered = false;
         for (int failures = 0; !stopping; ) {
             var attempt = new Connection();
@@ -90,6 +90,12 @@ public final class Worker {
             boolean registered = attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS)
                     && attempt.workerId != null;
             if (registered) {
+                if (!everRegistered) {
+                    Thread.ofPlatform().name("warm-up").daemon().start(() -> {
+                        Room.warmUp();
+                        warmUp.run();
+                    });
+                }
                 everRegistered = true;
                 failures = 0;
                 while (!attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {

@@ -1,0 +1,127 @@
+package voice;
+
+import module java.base;
+
+/// A call with nobody on the phone, so that the first caller does not wait while Java loads and
+/// compiles what a call needs (more than a second). Agent answers it once, after it has started.
+///
+/// It is a Line, and also the CRM and the model at the other end: a server on this machine that
+/// says yes to whatever it is asked. Nothing of it leaves the machine or reaches the log. WebRTC
+/// is not part of it; see `Room.warmUp`.
+public final class Rehearsal implements Line, AutoCloseable {
+    static final String ID = "rehearsal";
+
+    private static final String CONTACT = "{\"results\":[{\"id\":\"1\",\"name\":\"Nobody\"}]}";
+
+    /// What the model sends in a call, one of each kind.
+    private static final String EVENTS = """
+            {"type":"session.created","event_id":"1","session":{"type":"realtime"}}
+            {"type":"session.updated","event_id":"2","session":{"type":"realtime"}}
+            {"type":"response.created","event_id":"3","response":{"id":"r","status":"in_progress"}}
+            {"type":"response.output_audio.delta","event_id":"4","response_id":"r","item_id":"i",\
+            "output_index":0,"content_index":0,"delta":"AAAAAAAAAAAAAAAA"}
+            {"type":"response.output_audio.done","event_id":"5","response_id":"r","item_id":"i",\
+            "output_index":0,"content_index":0}
+            {"type":"response.output_audio_transcript.done","event_id":"6","response_id":"r",\
+            "item_id":"i","output_index":0,"content_index":0,"transcript":"Hello."}
+            {"type":"response.output_item.done","event_id":"7","response_id":"r","output_index":1,\
+            "item":{"type":"function_call","id":"f","status":"completed","call_id":"c",\
+            "name":"record_intent","arguments":"{\\"intent\\":\\"nothing\\"}"}}
+            {"type":"response.done","event_id":"8","response":{"id":"r","status":"completed"}}
+            {"type":"input_audio_buffer.speech_started","event_id":"9","audio_start_ms":0,"item_id":"u"}
+            {"type":"input_audio_buffer.speech_stopped","event_id":"10","audio_end_ms":0,"item_id":"u"}
+            {"type":"conversation.item.input_audio_transcription.completed","event_id":"11",\
+            "item_id":"u","content_index":0,"transcript":"Hello.",\
+            "usage":{"type":"duration","seconds":1}}
+            """;
+
+    private final Mailbox mailbox = new Mailbox();
+    private final Speaker speaker = new Speaker(_ -> {});
+    private final ServerSocket server;
+
+    public Rehearsal() throws IOException {
+        server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+        Thread.ofVirtual().name(ID).start(() -> {
+            while (!server.isClosed()) {
+                try {
+                    Socket socket = server.accept();
+                    Thread.ofVirtual().name(ID).start(() -> serve(socket));
+                } catch (IOException e) {
+                    return; // closed
+                }
+            }
+        });
+    }
+
+    /// Where the CRM and the model of this call are.
+    public String url() {
+        return "http://127.0.0.1:" + server.getLocalPort();
+    }
+
+    private void serve(Socket socket) {
+        try (socket) {
+            socket.setSoTimeout(1_000);
+            var in = new BufferedInputStream(socket.getInputStream());
+            var out = socket.getOutputStream();
+            var head = new StringBuilder();
+            while (head.indexOf("\r\n\r\n") < 0) {
+                int next = in.read();
+                if (next < 0) {
+                    return;
+                }
+                head.append((char) next);
+            }
+            Matcher key = Pattern.compile("(?i)sec-websocket-key: *(\\S+)").matcher(head);
+            if (key.find()) {
+                beModel(in, out, key.group(1));
+            } else {
+                out.write(("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: "
+                        + CONTACT.length() + "\r\n\r\n" + CONTACT).getBytes(StandardCharsets.UTF_8));
+            }
+        } catch (IOException | NoSuchAlgorithmException e) {
+            // A rehearsal that fails costs the first caller a second, and nobody else anything.
+        }
+    }
+
+    /// A WebSocket (RFC 6455) that says its lines and listens until nothing more comes.
+    private void beModel(InputStream in, OutputStream out, String key)
+            throws IOException, NoSuchAlgorithmException {
+        byte[] proof = MessageDigest.getInstance("SHA-1").digest(
+                (key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").getBytes(StandardCharsets.UTF_8));
+        out.write(("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + "Sec-WebSocket-Accept: " + Base64.getEncoder().encodeToString(proof)
+                + "\r\n\r\n").getBytes(StandardCharsets.UTF_8));
+        try {
+            in.read(); // the client's first word: it is there
+            for (String event : EVENTS.lines().toList()) {
+                byte[] text = event.getBytes(StandardCharsets.UTF_8);
+                out.write(0x81); // one whole text frame, its length in two bytes
+                out.write(126);
+                out.write(text.length >> 8);
+                out.write(text.length);
+                out.write(text);
+            }
+            in.transferTo(OutputStream.nullOutputStream());
+        } catch (SocketTimeoutException e) {
+            mailbox.post(new Event.CallerLeft("the rehearsal is over"));
+        }
+    }
+
+    @Override public String id() { return ID; }
+    @Override public String room() { return ID; }
+    @Override public String metadata() { return "{}"; }
+    @Override public Mailbox mailbox() { return mailbox; }
+    @Override public Speaker speaker() { return speaker; }
+    @Override public String number() { return "+15550100"; }
+    @Override public String sipCallId() { return null; }
+    @Override public void join() { mailbox.post(new Event.CallerJoined()); }
+    @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }
+    @Override public void listen(Consumer<byte[]> ear) { ear.accept(new byte[960]); }
+    @Override public void hangUp() { }
+
+    @Override
+    public void close() throws IOException {
+        speaker.close();
+        server.close();
+    }
+}
