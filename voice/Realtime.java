@@ -3,6 +3,7 @@ package voice;
 import module java.base;
 import com.openai.client.okhttp.OkHttpClient;
 import com.openai.core.ClientOptions;
+import com.openai.core.Timeout;
 import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.helpers.RealtimeWebSocketOptions;
@@ -31,12 +32,14 @@ import com.openai.models.realtime.SessionUpdateEvent;
 /// breaks off its own answer and gives the next one. Ours is to stop the sound and to tell it how
 /// much was heard.
 ///
-/// Not handled: reconnecting. Whatever ends the connection is one `ModelLost`.
+/// Not handled: reconnecting (whatever ends the connection is one `ModelLost`), and more than 64
+/// conversations at a time, which is as many as openai-java's HTTP client keeps open.
 ///
 /// Every method returns at once and may be called from any thread.
 public final class Realtime implements AutoCloseable {
     private static final int PIECE = Speaker.RATE / 1000 * 2 * 20;      // bytes in 20 ms
     private static final int MOST_WAITING = 500;                        // pieces: 10 s of sound
+    private static final Duration CONNECTING = Duration.ofSeconds(5);
     private static final Duration STUCK = Duration.ofSeconds(10);
 
     /// Which model, and whose account: shared by all conversations of the process.
@@ -49,8 +52,10 @@ public final class Realtime implements AutoCloseable {
         /// `voice` and `transcription` (a model) may be blank: the model's own voice; none.
         public Service(String key, String baseUrl, String model, String voice,
                 String transcription) {
+            var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
             this.client = ClientOptions.builder()
-                    .httpClient(OkHttpClient.builder().build()).apiKey(key).baseUrl(baseUrl).build();
+                    .httpClient(OkHttpClient.builder().timeout(bounds).build()).timeout(bounds)
+                    .apiKey(key).baseUrl(baseUrl).build();
             this.model = model;
             this.voice = voice;
             this.transcription = transcription;

@@ -55,6 +55,7 @@ public final class Room implements Line {
     private final CompletableFuture<JobAssignment> assignment = new CompletableFuture<>();
 
     // The room's thread, and what only it touches.
+    private Thread thread;
     private final BlockingQueue<Runnable> work = new LinkedBlockingQueue<>();
     private final CompletableFuture<Void> joined = new CompletableFuture<>();
     private final CompletableFuture<Void> left = new CompletableFuture<>();
@@ -140,7 +141,7 @@ public final class Room implements Line {
         token = mine.getToken();
         String url = worker.socketUrl(mine.getUrl()) + "/rtc?protocol=15&sdk=java&auto_subscribe=0";
         var request = new Request.Builder().url(url).header("Authorization", "Bearer " + token);
-        Thread.ofVirtual().name("room " + id()).start(this::run);
+        thread = Thread.ofVirtual().name("room " + id()).start(this::run);
         work.add(() -> socket = worker.http.newWebSocket(request.build(), new Signals()));
         await(joined, JOINING, "the room does not answer");
     }
@@ -152,11 +153,13 @@ public final class Room implements Line {
             worker.deleteRoom(id(), room());
         }
         speaker.close();
+        if (thread == null) {
+            leave(); // it never came to a join
+            return;
+        }
         work.add(this::leave);
         try {
-            if (socket != null) {
-                await(left, CLOSING, "leaving the room takes too long");
-            }
+            await(left, CLOSING, "leaving the room takes too long");
         } catch (IOException e) {
             Log.log(id(), Log.reason(e));
         } catch (InterruptedException e) {
@@ -334,6 +337,10 @@ public final class Room implements Line {
                 gone(participant.getDisconnectReason());
             }
             return;
+        }
+        if (known && participant.getSid().equals(caller.getSid())
+                && participant.getVersion() < caller.getVersion()) {
+            return; // overtaken by a newer one
         }
         boolean somebody = phone(participant)
                 || participant.getKind() == ParticipantInfo.Kind.STANDARD;

@@ -56,6 +56,9 @@ public final class Worker {
     /// For the worker's socket and the rooms'. A peer that does not answer pings is dead.
     final OkHttpClient http = new OkHttpClient.Builder()
             .connectTimeout(Duration.ofSeconds(5)).pingInterval(Duration.ofSeconds(10)).build();
+    {
+        http.dispatcher().setMaxRequests(10_000); // a socket counts as long as it is open
+    }
 
     private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
     private final Set<String> unfinished = ConcurrentHashMap.newKeySet();   // jobs to report on
@@ -85,8 +88,8 @@ public final class Worker {
         boolean everRegistered = false;
         for (int failures = 0; !stopping; ) {
             var attempt = new Connection();
-            connection = attempt;
             attempt.open();
+            connection = attempt;
             boolean registered = attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS)
                     && attempt.workerId != null;
             if (registered) {
@@ -150,13 +153,17 @@ public final class Worker {
         }
         WorkerMessage result = result(jobId, error);
         results.put(jobId, result);
+        Connection current = connection;
+        if (current.workerId == null) {
+            return; // reconnecting: it goes out with the next registration
+        }
         var fence = new CompletableFuture<Void>();
         long number = fenceNumber.incrementAndGet();
         fences.put(number, fence);
         try {
-            connection.send(result);
+            current.send(result);
             // The server reads one socket in order, so its pong says that the result was read.
-            connection.send(WorkerMessage.newBuilder()
+            current.send(WorkerMessage.newBuilder()
                     .setPing(WorkerPing.newBuilder().setTimestamp(number)).build());
             fence.get(FENCE.toMillis(), TimeUnit.MILLISECONDS);
             results.remove(jobId);
@@ -254,8 +261,10 @@ public final class Worker {
                     workerId = message.getRegister().getWorkerId();
                     registered.countDown();
                     Log.log("", "registered at " + url + " as " + agentName + " (" + workerId + ")");
-                    results.values().forEach(this::send);
-                    results.clear();
+                    results.values().removeIf(result -> {
+                        send(result);
+                        return true;
+                    });
                 }
                 case AVAILABILITY -> offered(message.getAvailability().getJob());
                 case ASSIGNMENT -> assigned(message.getAssignment());

@@ -1,0 +1,1077 @@
+import module java.base;
+import module java.net.http;
+import com.sun.net.httpserver.HttpServer;
+import demo.DemoCrm;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import demo.DemoModel.Tool;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import javax.tools.ToolProvider;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Test;
+import org.junit.platform.engine.TestExecutionResult;
+import org.junit.platform.launcher.TestExecutionListener;
+import org.junit.platform.launcher.TestIdentifier;
+import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
+import org.junit.platform.launcher.core.LauncherFactory;
+import voice.Event;
+import voice.Line;
+import voice.Mailbox;
+import voice.Rehearsal;
+import voice.Speaker;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
+
+/// What the README promises, as tests: `./run.sh test`. No keys and nothing from the network: the
+/// CRM and the model are the stand-ins of demo/, over real sockets. The calls here come in on a
+/// line made for the purpose; trials/LiveTest has a real LiveKit server and an independent caller.
+final class AgentTest {
+
+    static void main(String[] args) {
+        System.setProperty("slf4j.internal.verbosity", "ERROR");
+        var counts = new HashMap<>(Map.of("passed", 0, "failed", 0, "skipped", 0));
+        var started = new ConcurrentHashMap<TestIdentifier, Long>();
+        var request = LauncherDiscoveryRequestBuilder.request()
+                .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class)).build();
+        LauncherFactory.create().execute(request, new TestExecutionListener() {
+            @Override
+            public void executionStarted(TestIdentifier test) {
+                started.put(test, System.nanoTime());
+            }
+
+            @Override
+            public void executionSkipped(TestIdentifier test, String why) {
+                count("skipped", test, why);
+            }
+
+            @Override
+            public void executionFinished(TestIdentifier test, TestExecutionResult result) {
+                switch (result.getStatus()) {
+                    case SUCCESSFUL -> {
+                        if (test.isTest()) {
+                            count("passed", test, "");
+                        }
+                    }
+                    case ABORTED -> count("skipped", test, result.getThrowable()
+                            .map(Throwable::getMessage).orElse(""));
+                    case FAILED -> {
+                        count("failed", test, "");
+                        result.getThrowable().ifPresent(why -> why.printStackTrace(System.out));
+                    }
+                }
+            }
+
+            private void count(String what, TestIdentifier test, String why) {
+                counts.merge(what, 1, Integer::sum);
+                long ms = (System.nanoTime() - started.getOrDefault(test, System.nanoTime())) / 1_000_000;
+                System.out.println("%-8s%6d ms  %s %s".formatted(what, ms, test.getDisplayName(), why));
+            }
+        });
+        System.out.println("%d passed, %d failed, %d skipped".formatted(
+                counts.get("passed"), counts.get("failed"), counts.get("skipped")));
+        // A search that finds nothing is no success.
+        System.exit(counts.get("failed") == 0 && counts.get("passed") > 0 ? 0 : 1);
+    }
+
+    private static final String SECRET = "It's a Secret to Everybody";
+    private static final Duration SOON = Duration.ofSeconds(5);
+    private final List<AutoCloseable> open = new ArrayList<>();
+
+    @AfterEach
+    void closeAll() throws Exception {
+        for (AutoCloseable each : open.reversed()) {
+            each.close();
+        }
+    }
+
+    private <T extends AutoCloseable> T opened(T it) {
+        open.add(it);
+        return it;
+    }
+
+    private DemoCrm crm() throws IOException {
+        return opened(new DemoCrm(0, new Hmac(SECRET)::verify));
+    }
+
+    private static byte[] utf8(String text) {
+        return text.getBytes(StandardCharsets.UTF_8);
+    }
+
+    private static void eventually(String what, BooleanSupplier holds) throws InterruptedException {
+        long end = System.nanoTime() + SOON.toNanos();
+        while (!holds.getAsBoolean()) {
+            assertTrue(System.nanoTime() < end, "not within " + SOON + ": " + what);
+            TimeUnit.MILLISECONDS.sleep(5);
+        }
+    }
+
+    // Hmac: other people's answers.
+
+    @Test
+    void signsAsRfc4231Says() {
+        record Vector(byte[] key, byte[] data, String hex) {}
+        byte[] counting = new byte[25];
+        for (int i = 0; i < counting.length; i++) {
+            counting[i] = (byte) (i + 1);
+        }
+        // The secrets of RFC 4231 are bytes; ours is a text, so they come in as base64.
+        for (Vector v : List.of(
+                new Vector(times(20, 0x0b), utf8("Hi There"),
+                        "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+                new Vector(utf8("Jefe"), utf8("what do ya want for nothing?"),
+                        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+                new Vector(times(20, 0xaa), times(50, 0xdd),
+                        "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+                new Vector(counting, times(50, 0xcd),
+                        "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"),
+                new Vector(times(131, 0xaa),
+                        utf8("Test Using Larger Than Block-Size Key - Hash Key First"),
+                        "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"))) {
+            assertEquals(v.hex, HexFormat.of().formatHex(Hmac.mac(Hmac.key(v.key), v.data)));
+        }
+    }
+
+    private static byte[] times(int count, int value) {
+        byte[] bytes = new byte[count];
+        Arrays.fill(bytes, (byte) value);
+        return bytes;
+    }
+
+    @Test
+    void signsAsGitHubDocumentsIt() {
+        assertEquals("757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+                new Hmac(SECRET).sign(utf8("Hello, World!")));
+        assertEquals("7673b0b981a2a7ceec01970e4ce91d17309c23721971d2b43a988462c442b738",
+                new Hmac(SECRET).sign(utf8("Grüße, мир! 👋")));
+    }
+
+    @Test
+    void signsAsStandardWebhooksPublishes() {
+        record Vector(String secret, String id, long at, String body, String signature) {}
+        for (Vector v : List.of(
+                new Vector("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                        1614265330, "{\"test\": 2432232314}",
+                        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+                new Vector("whsec_plJ3nmyCDGBKInavdOK15jsl", "msg_loFOjxBNrRLzqYUf",
+                        1731705121, "{\"event_type\":\"ping\",\"data\":{\"success\":true}}",
+                        "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="),
+                new Vector("whsec_RdvaYFYUXuIFuEbvZHwMfYFhUf7aMYjYcmM24+Aj40c=",
+                        "wh_685c059ae39c8190af8c71ed1022a24d", 1750861210,
+                        "{\"id\": \"evt_685c059ae3a481909bdc86819b066fb6\", \"object\": \"event\", "
+                        + "\"created_at\": 1750861210, \"type\": \"response.completed\", "
+                        + "\"data\": {\"id\": \"resp_123\"}}",
+                        "v1,gUAg4R2hWouRZqRQG4uJypNS8YK885G838+EHb4nKBY="))) {
+            var hmac = new Hmac(v.secret);
+            Instant then = Instant.ofEpochSecond(v.at);
+            assertEquals(v.signature, hmac.sign(v.id, v.at, utf8(v.body)));
+            assertTrue(hmac.verify(v.id, v.at, utf8(v.body), "v1,AAAA " + v.signature, then));
+            assertFalse(hmac.verify(v.id, v.at, utf8(v.body + " "), v.signature, then));
+            assertFalse(hmac.verify(v.id, v.at, utf8(v.body), "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/"
+                    + "WavXrAFQ/9tdO6mc=", then));
+            assertFalse(hmac.verify(v.id, v.at, utf8(v.body), v.signature, then.plusSeconds(301)));
+            assertFalse(hmac.verify(v.id, v.at, utf8(v.body), v.signature, then.minusSeconds(301)));
+        }
+    }
+
+    @Test
+    void refusesForgedSignaturesAndUnusableSecrets() {
+        var hmac = new Hmac(SECRET);
+        byte[] body = utf8("{}");
+        assertTrue(hmac.verify(body, hmac.sign(body)));
+        for (String forged : Arrays.asList(null, "", "0", hmac.sign(utf8("{ }")),
+                hmac.sign(body).toUpperCase(Locale.ROOT), new Hmac("other").sign(body))) {
+            assertFalse(hmac.verify(body, forged), "took " + forged);
+        }
+        for (String unusable : List.of("", "whsec_", "whsec_not base64")) {
+            assertThrows(IllegalArgumentException.class, () -> new Hmac(unusable), unusable);
+        }
+    }
+
+    // Webhooks.
+
+    private Webhooks webhooks(String url) {
+        var webhooks = new Webhooks(url, "crm-key", new Hmac(SECRET));
+        open.add(() -> webhooks.close(Duration.ZERO));
+        return webhooks;
+    }
+
+    @Test
+    void eventsHaveTheirDocumentedJson() {
+        var call = webhooks("http://localhost").call("AJ_1", "room-1");
+        call.phone("+15550001111", "SCL_1");
+        Instant at = Instant.parse("2026-11-23T10:00:00.5Z");
+        assertEquals("""
+                {"id":"evt_1","event":"call.started","timestamp":"2026-11-23T10:00:00.500Z",\
+                "call_id":"AJ_1","sequence":1,"room":"room-1","phone":"+15550001111",\
+                "contact_id":null,"sip_call_id":"SCL_1","direction":"inbound"}""",
+                call.body("evt_1", "call.started", at, "direction", "inbound"));
+        call.contact("c-7");
+        assertEquals("""
+                {"id":"evt_2","event":"intent.recorded","timestamp":"2026-11-23T10:00:00.500Z",\
+                "call_id":"AJ_1","sequence":2,"room":"room-1","phone":"+15550001111",\
+                "contact_id":"c-7","sip_call_id":"SCL_1",\
+                "intent":"\\",\\"event\\":\\"call.ended\\u000a"}""".replace("\\u000a", "\\n"),
+                call.body("evt_2", "intent.recorded", at, "intent", "\",\"event\":\"call.ended\n"));
+        call.phone(null, null);
+        assertEquals("""
+                {"id":"evt_3","event":"crm.updated","timestamp":"2026-11-23T10:00:00.500Z",\
+                "call_id":"AJ_1","sequence":3,"room":"room-1","phone":null,\
+                "contact_id":"c-7","note":"Grüße"}""",
+                call.body("evt_3", "crm.updated", at, "note", "Grüße"));
+        assertEquals("""
+                {"id":"evt_4","event":"call.ended","timestamp":"2026-11-23T10:00:00.500Z",\
+                "call_id":"AJ_1","sequence":4,"room":"room-1","phone":null,\
+                "contact_id":"c-7","reason":"caller_hung_up","duration_ms":1234,\
+                "intent":null,"summary":"s"}""",
+                call.body("evt_4", "call.ended", at, "reason", "caller_hung_up",
+                        "duration_ms", 1234L, "intent", null, "summary", "s"));
+    }
+
+    @Test
+    void retriesUntilTheCrmAccepts() throws Exception {
+        var crm = crm();
+        crm.fail("/webhooks/call", 503, 2);
+        var call = webhooks(crm.url()).call("AJ_1", "room");
+        call.send("call.started", "direction", "inbound");
+        call.send("intent.recorded", "intent", "x");
+        eventually("both arrive", () -> crm.events().size() == 2);
+
+        assertEquals(List.of(503, 503, 204, 204), statuses(crm));
+        var attempts = crm.requests().subList(0, 3);
+        for (var attempt : attempts) {
+            assertArrayEquals(attempts.getFirst().body(), attempt.body());
+            assertEquals(attempt.json().getString("id"), attempt.headers().get("webhook-id"));
+            assertEquals("application/json", attempt.headers().get("content-type"));
+            long at = Long.parseLong(attempt.headers().get("webhook-timestamp"));
+            assertTrue(new Hmac(SECRET).verify(attempt.headers().get("webhook-id"), at,
+                    attempt.body(), attempt.headers().get("webhook-signature"), Instant.now()));
+            assertTrue(new Hmac(SECRET).verify(
+                    attempt.body(), attempt.headers().get("x-signature")));
+        }
+        assertEquals("/webhooks/intent", crm.requests().get(3).path());
+    }
+
+    private static List<Integer> statuses(DemoCrm crm) {
+        return crm.requests().stream().map(DemoCrm.Request::status).toList();
+    }
+
+    @Test
+    void onlyARefusalForGoodIsNotRetried() throws Exception {
+        var crm = crm();
+        crm.fail("/webhooks/call", 400, 1);
+        crm.fail("/webhooks/intent", 429, 1);
+        crm.fail("/webhooks/crm", 408, 1);
+        var call = webhooks(crm.url()).call("AJ_1", "room");
+        call.send("call.started");
+        call.send("intent.recorded");
+        call.send("crm.updated");
+        eventually("two arrive", () -> crm.events().size() == 2);
+        assertEquals(List.of(400, 429, 204, 408, 204), statuses(crm));
+    }
+
+    @Test
+    void oneCallsStuckEventHoldsUpNobody() throws Exception {
+        var crm = crm();
+        crm.delay("/webhooks/call", 2_000);
+        var webhooks = webhooks(crm.url());
+        long before = System.nanoTime();
+        webhooks.call("AJ_stuck", "room").send("call.started");
+        assertTrue(System.nanoTime() - before < 100_000_000, "send waited");
+        webhooks.call("AJ_other", "room").send("intent.recorded", "intent", "x");
+        var other = crm.await(request -> request.path().equals("/webhooks/intent"),
+                Duration.ofSeconds(1));
+        assertNotNull(other, "the other call's event waited");
+    }
+
+    @Test
+    void redirectsAreNotFollowedAndEndlessAnswersNotRead() throws Exception {
+        var paths = new ConcurrentLinkedQueue<String>();
+        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
+        server.setExecutor(Executors.newVirtualThreadPerTaskExecutor());
+        server.createContext("/", exchange -> {
+            exchange.getRequestBody().readAllBytes();
+            String path = exchange.getRequestURI().getPath();
+            paths.add(path);
+            if (path.equals("/crm/webhooks/call")) {
+                exchange.getResponseHeaders().add("Location", "/elsewhere");
+                exchange.sendResponseHeaders(307, -1);
+            } else {
+                exchange.sendResponseHeaders(200, 0);
+                try (var out = exchange.getResponseBody()) {
+                    while (true) {
+                        out.write(new byte[65_536]);
+                    }
+                } catch (IOException e) {
+                    paths.add("hung up");
+                }
+            }
+            exchange.close();
+        });
+        server.start();
+        open.add(() -> server.stop(0));
+
+        var call = webhooks("http://127.0.0.1:" + server.getAddress().getPort() + "/crm")
+                .call("AJ_1", "room");
+        call.send("call.started");
+        call.send("intent.recorded", "intent", "x");
+        eventually("the answer is not read to its end", () -> paths.contains("hung up"));
+        assertEquals(List.of("/crm/webhooks/call", "/crm/webhooks/intent", "hung up"),
+                List.copyOf(paths));
+    }
+
+    @Test
+    void closingDeliversWhatIsWaiting() throws Exception {
+        var crm = crm();
+        crm.fail("/webhooks", 503, 3);
+        var webhooks = webhooks(crm.url());
+        for (int i = 0; i < 3; i++) {
+            webhooks.call("AJ_" + i, "room").send("call.ended");
+        }
+        webhooks.close(SOON);
+        assertEquals(3, crm.events().size());
+    }
+
+    // Tools.
+
+    private Tools tools(DemoCrm crm, String contact) throws Exception {
+        var events = webhooks(crm.url()).call("AJ_1", "room");
+        var tools = new Tools("AJ_1", crm.url(), "crm-key", events);
+        if (contact != null) {
+            crm.contact("+15550001111", contact);
+            tools.know(tools.find("+15550001111", SOON).get().orElseThrow());
+        }
+        return tools;
+    }
+
+    private static JsonObject json(String text) {
+        try (var reader = Json.createReader(new StringReader(text))) {
+            return reader.readObject();
+        }
+    }
+
+    private static JsonObject answer(Tools tools, String name, String arguments) throws Exception {
+        return json(tools.call(name, arguments).get(6, TimeUnit.SECONDS));
+    }
+
+    @Test
+    void everyToolHasAStrictSchema() {
+        var names = new ArrayList<String>();
+        for (String schema : Tools.SCHEMAS) {
+            JsonObject parameters = json(schema).getJsonObject("parameters");
+            names.add(json(schema).getString("name"));
+            assertFalse(parameters.getBoolean("additionalProperties"));
+            assertEquals(parameters.getJsonObject("properties").keySet(),
+                    parameters.getJsonArray("required").stream()
+                            .map(name -> ((jakarta.json.JsonString) name).getString())
+                            .collect(Collectors.toSet()));
+        }
+        assertEquals(List.of("record_intent", "lookup_crm", "update_crm_note", "transfer_call"), names);
+    }
+
+    @Test
+    void recordIntentReportsAndAnswersAtOnce() throws Exception {
+        var crm = crm();
+        crm.delay("/webhooks", 1_000);
+        var tools = tools(crm, null);
+        long before = System.nanoTime();
+        assertTrue(answer(tools, "record_intent", "{\"intent\": \"a refund\"}").getBoolean("recorded"));
+        assertTrue(System.nanoTime() - before < 500_000_000, "waited for the CRM");
+        eventually("the event", () -> crm.events().size() == 1);
+        assertEquals("a refund", crm.events().getFirst().getString("intent"));
+    }
+
+    @Test
+    void notesAreFiledUnderTheContactAndRetried() throws Exception {
+        var crm = crm();
+        var tools = tools(crm, "{\"id\": \"c/7 ü\", \"name\": \"Ada\"}");
+        crm.fail("/contacts", 500, 1);
+        assertTrue(answer(tools, "update_crm_note", "{\"note\": \"call back\"}").getBoolean("noted"));
+        eventually("the note", () -> crm.notes("c/7 ü").equals(List.of("call back")));
+        var request = crm.requests().getLast();
+        assertEquals("Bearer crm-key", request.headers().get("authorization"));
+        assertEquals("{\"text\":\"call back\",\"source\":\"ai-agent\"}",
+                new String(request.body(), StandardCharsets.UTF_8));
+        eventually("the event", () -> crm.events().size() == 1);
+        assertEquals("c/7 ü", crm.events().getFirst().getString("contact_id"));
+    }
+
+    @Test
+    void aNoteWithoutAContactIsOnlyAnEventAndSaysSo() throws Exception {
+        var crm = crm();
+        JsonObject answer = answer(tools(crm, null), "update_crm_note", "{\"note\": \"x\"}");
+        assertFalse(answer.getBoolean("noted"));
+        assertTrue(answer.getString("message").contains("no record"));
+        eventually("the event", () -> crm.events().size() == 1);
+        assertEquals(1, crm.requests().size());
+    }
+
+    @Test
+    void lookUpReadsWhatCrmsAnswer() throws Exception {
+        record Case(String answer, String expected) {}
+        var body = new AtomicReference<String>();
+        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
+        server.createContext("/contacts/search", exchange -> {
+            exchange.getRequestBody().readAllBytes();
+            byte[] bytes = utf8(body.get());
+            exchange.sendResponseHeaders(200, bytes.length == 0 ? -1 : bytes.length);
+            exchange.getResponseBody().write(bytes);
+            exchange.close();
+        });
+        server.start();
+        open.add(() -> server.stop(0));
+        String url = "http://127.0.0.1:" + server.getAddress().getPort();
+        String down = "{\"error\":\"The CRM does not answer. Go on without it.\"}";
+        for (Case each : List.of(
+                new Case("{\"results\":[{\"id\":7,\"name\":\"Ada\",\"open_tickets\":2,\"vip\":true},{}]}",
+                        "{\"name\":\"Ada\",\"open_tickets\":\"2\",\"found\":true}"),
+                new Case("{\"results\":[{\"id\":\"x\",\"email\":null,\"company\":{\"a\":1}}]}",
+                        "{\"found\":true}"),
+                new Case("{\"results\":[{\"name\":\"" + "a".repeat(5_000) + "\"}]}",
+                        "{\"name\":\"" + "a".repeat(200) + "\",\"found\":true}"),
+                new Case("{\"results\":[]}",
+                        "{\"found\":false,\"message\":\"The CRM has no contact with this number.\"}"),
+                new Case("{\"results\":[3]}", down), new Case("{\"results\":{}}", down),
+                new Case("{}", down), new Case("[]", down), new Case("<html>", down),
+                new Case("", down), new Case("[".repeat(100_000), down),
+                new Case("{\"results\":[{\"name\":\"" + "a".repeat(2_000_000) + "\"}]}", down))) {
+            body.set(each.answer);
+            var tools = new Tools("AJ_1", url, "", webhooks(url).call("AJ_1", "room"));
+            assertEquals(each.expected, answer(tools, "lookup_crm", "{\"phone\":\"+1 555 000-1111\"}")
+                    .toString());
+        }
+    }
+
+    @Test
+    void aCrmThatIsDownOrSlowIsSaidToBe() throws Exception {
+        var crm = crm();
+        crm.fail("/contacts/search", 500, 1);
+        var tools = tools(crm, null);
+        assertTrue(answer(tools, "lookup_crm", "{\"phone\":\"+15550001111\"}").containsKey("error"));
+        crm.delay("/contacts/search", 3_000);
+        long before = System.nanoTime();
+        var slow = tools.find("+15550001111", Duration.ofMillis(300));
+        assertThrows(ExecutionException.class, () -> slow.get(2, TimeUnit.SECONDS));
+        assertTrue(System.nanoTime() - before < 1_000_000_000);
+    }
+
+    @Test
+    void theModelGetsAnAnswerToWhateverItCalls() throws Exception {
+        var crm = crm();
+        var tools = tools(crm, null);
+        for (String arguments : List.of("", "null", "[]", "{", "{}", "{\"intent\":3}",
+                "{\"intent\":\" \"}", "{\"intent\":null}", "{\"intent\":\"" + "a".repeat(2_001) + "\"}",
+                "[".repeat(100_000))) {
+            assertTrue(answer(tools, "record_intent", arguments).containsKey("error"), arguments);
+        }
+        assertTrue(answer(tools, "format_disk", "{}").containsKey("error"));
+        assertTrue(answer(tools, "lookup_crm", "{\"phone\":\"Ada\"}").containsKey("error"));
+        JsonObject transfer = answer(tools, "transfer_call", "{\"destination\":\"sales\"}");
+        assertFalse(transfer.getBoolean("transferred"));
+        assertTrue(transfer.getString("message").startsWith("No destinations are configured"));
+        assertEquals(List.of(), crm.requests());
+    }
+
+    // Settings.
+
+    private static final Map<String, String> SIX = Map.of("LIVEKIT_URL", "ws://127.0.0.1:7880",
+            "LIVEKIT_API_KEY", "devkey", "LIVEKIT_API_SECRET", "secret-1",
+            "CRM_URL", "https://crm.example/api/", "WEBHOOK_SECRET", "secret-2",
+            "OPENAI_API_KEY", "sk-secret-3");
+
+    private static Agent.Settings settings(Map<String, String> more) {
+        var all = new HashMap<>(SIX);
+        all.putAll(more);
+        return Agent.Settings.load(all, Path.of("no such file"));
+    }
+
+    @Test
+    void settingsHaveTheirDefaults() {
+        var settings = settings(Map.of());
+        assertEquals("webhook-crm-agent", settings.agentName());
+        assertEquals("https://crm.example/api", settings.crmUrl());
+        assertEquals("https://api.openai.com/v1", settings.openaiBaseUrl());
+        assertEquals("gpt-realtime-2.1-mini", settings.realtimeModel());
+        assertEquals("gpt-transcribe", settings.transcribeModel());
+        assertEquals("", settings(Map.of("OPENAI_TRANSCRIBE_MODEL", "")).transcribeModel());
+        assertEquals(30, settings.maxCallMinutes());
+        assertFalse(settings.toString().contains("secret-"), settings.toString());
+    }
+
+    @Test
+    void everythingThatIsWrongIsSaidAtOnce() {
+        String said = assertThrows(IllegalArgumentException.class,
+                () -> Agent.Settings.load(Map.of(), Path.of("no such file"))).getMessage();
+        SIX.keySet().forEach(name -> assertTrue(said.contains(name + " is missing"), name));
+
+        for (var wrong : Map.of("LIVEKIT_URL", "livekit.example", "MAX_CALL_MINUTES", "soon",
+                "WEBHOOK_SECRET", "whsec_???", "OPENAI_BASE_URL", "ftp://x",
+                "CRM_URL", "http://crm.example").entrySet()) {
+            String reason = assertThrows(IllegalArgumentException.class,
+                    () -> settings(Map.of(wrong.getKey(), wrong.getValue()))).getMessage();
+            assertTrue(reason.contains(wrong.getKey()), reason);
+        }
+        for (String crm : List.of("https://user:pw@crm.example", "https://crm.example?a=b", "https:///x",
+                "crm.example", "http://127.0.0.1.example")) {
+            assertThrows(IllegalArgumentException.class, () -> settings(Map.of("CRM_URL", crm)), crm);
+        }
+        for (String crm : List.of("http://localhost:1", "http://127.0.0.1:1/x", "http://[::1]:1")) {
+            assertEquals(crm, settings(Map.of("CRM_URL", crm)).crmUrl());
+        }
+    }
+
+    @Test
+    void dotEnvIsReadAsShellsAndDotenvReadIt() throws Exception {
+        Path file = Files.createTempFile("agent", ".env");
+        open.add(() -> Files.delete(file));
+        Files.writeString(file, """
+                # comment = no
+                LIVEKIT_URL=wss://x.livekit.cloud   # yours
+                  export LIVEKIT_API_KEY = key
+                LIVEKIT_API_SECRET="a # b"
+                CRM_URL='https://crm.example'
+                WEBHOOK_SECRET=se#cr=et
+                OPENAI_API_KEY=from-file
+                OPENAI_VOICE=   # blank
+                LIVEKIT_AGENT_NAME=from-file
+                """);
+        var settings = Agent.Settings.load(
+                Map.of("LIVEKIT_AGENT_NAME", "from-environment", "OPENAI_API_KEY", ""), file);
+        assertEquals("wss://x.livekit.cloud", settings.livekitUrl());
+        assertEquals("key", settings.livekitApiKey());
+        assertEquals("a # b", settings.livekitApiSecret());
+        assertEquals("https://crm.example", settings.crmUrl());
+        assertEquals("se#cr=et", settings.webhookSecret());
+        assertEquals("from-file", settings.openaiApiKey());
+        assertEquals("", settings.voice());
+        assertEquals("from-environment", settings.agentName());
+    }
+
+    @Test
+    void theExampleFileNamesEverySetting() throws Exception {
+        var example = Files.readAllLines(Path.of(".env.example")).stream()
+                .filter(line -> line.contains("=") && !line.startsWith("#"))
+                .collect(Collectors.toMap(line -> line.substring(0, line.indexOf('=')),
+                        line -> line.substring(line.indexOf('=') + 1)));
+        var inSource = Pattern.compile("\"((?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX)_[A-Z_]+)\"")
+                .matcher(Files.readString(Path.of("Agent.java"))).results()
+                .map(found -> found.group(1)).collect(Collectors.toSet());
+        assertEquals(inSource, example.keySet());
+        var filled = new HashMap<>(example);
+        filled.putAll(SIX);
+        var settings = Agent.Settings.load(filled, Path.of("no such file"));
+        assertEquals(settings(Map.of()), settings);
+    }
+
+    // The program, as a process, and the README.
+
+    private record Ran(int status, String output) {}
+
+    private static Ran run(List<String> command) {
+        try {
+            var builder = new ProcessBuilder(command).redirectErrorStream(true);
+            builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+            builder.environment().merge("PATH", System.getProperty("java.home") + "/bin",
+                    (path, java) -> java + ":" + path);
+            builder.environment().put("CRM_URL", "http://crm.example"); // whatever .env says
+            Process process = builder.start();
+            var output = new CompletableFuture<String>();
+            Thread.ofVirtual().start(() -> {
+                try {
+                    output.complete(new String(
+                            process.getInputStream().readAllBytes(), StandardCharsets.UTF_8));
+                } catch (IOException e) {
+                    output.completeExceptionally(e);
+                }
+            });
+            if (!process.waitFor(40, TimeUnit.SECONDS)) {
+                process.destroyForcibly();
+                throw new AssertionError("still running: " + command);
+            }
+            return new Ran(process.exitValue(), output.get(5, TimeUnit.SECONDS));
+        } catch (IOException | InterruptedException | ExecutionException | TimeoutException e) {
+            throw new AssertionError(command.toString(), e);
+        }
+    }
+
+    private static List<String> readme(String language) throws IOException {
+        return Pattern.compile("(?s)```" + language + "\n(.*?)```")
+                .matcher(Files.readString(Path.of("README.md"))).results()
+                .map(block -> block.group(1)).toList();
+    }
+
+    @Test
+    void theReadmesCommandsSayWhatIsWrong() throws Exception {
+        var commands = new ArrayList<>(readme("sh").stream().map(String::strip).toList());
+        assertTrue(commands.remove("./run.sh test")); // which is this
+        assertEquals(3, commands.size());
+        commands.add("./run.sh fly");
+        // At the same time: each of them is a Java that starts.
+        var runs = commands.stream().map(command -> CompletableFuture.supplyAsync(
+                () -> run(List.of("bash", "-c", command)))).toList();
+        for (int i = 0; i < 3; i++) {
+            Ran ran = runs.get(i).get(60, TimeUnit.SECONDS);
+            assertEquals(2, ran.status, commands.get(i) + ": " + ran.output);
+            assertTrue(ran.output.contains("CRM_URL: what callers say travels to it"), ran.output);
+        }
+        Ran fly = runs.getLast().get(60, TimeUnit.SECONDS);
+        assertEquals(1, fly.status, fly.output);
+        assertTrue(fly.output.startsWith("usage: "), fly.output);
+    }
+
+    @Test
+    void theReadmesVerifiersAgree() throws Exception {
+        Assumptions.assumeTrue(Stream.of(System.getenv("PATH").split(File.pathSeparator))
+                .anyMatch(folder -> Files.isExecutable(Path.of(folder, "python3"))),
+                "no python3; this installs it: apt-get install python3");
+        String verifiers = readme("python").getFirst();
+        for (String secret : List.of(SECRET, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")) {
+            var hmac = new Hmac(secret);
+            byte[] body = utf8("{\"note\": \"Grüße\"}");
+            long now = Instant.now().getEpochSecond();
+            String script = verifiers + """
+                    import sys
+                    secret, signature, standard, now = sys.argv[1:]
+                    body = '{"note": "Grüße"}'.encode()
+                    good = {"x-signature": signature, "webhook-id": "evt_1",
+                            "webhook-timestamp": now, "webhook-signature": "v1,x " + standard}
+                    late = dict(good, **{"webhook-timestamp": str(int(now) - 400)})
+                    print(x_signature_is_right(secret, good, body),
+                          x_signature_is_right(secret, good, body + b" "),
+                          standard_webhook_is_right(secret, good, body),
+                          standard_webhook_is_right(secret, good, body + b" "),
+                          standard_webhook_is_right(secret, late, body))
+                    """;
+            Ran ran = run(List.of("python3", "-c", script, secret, hmac.sign(body),
+                    hmac.sign("evt_1", now, body), Long.toString(now)));
+            assertEquals("True False True False False", ran.output.strip());
+        }
+    }
+
+    @Test
+    void theReadmesCodeIsTheSources() throws Exception {
+        String tools = Files.readString(Path.of("Tools.java"));
+        readme("java").forEach(code -> assertTrue(tools.contains(code), code));
+        assertFalse(readme("java").isEmpty());
+    }
+
+    @Test
+    void theSourcesCompileWithoutAWarning() throws Exception {
+        Path out = Files.createTempDirectory("classes");
+        try (var all = Files.walk(Path.of("."), 2)) {
+            var sources = all.filter(path -> path.toString().endsWith(".java")).toList();
+            var said = new StringWriter();
+            var compiler = ToolProvider.getSystemJavaCompiler();
+            var files = compiler.getStandardFileManager(null, null, null);
+            boolean passed = compiler.getTask(said, files, null,
+                    List.of("-Xlint:all", "-Werror", "-d", out.toString(),
+                            "-cp", System.getProperty("java.class.path")),
+                    null, files.getJavaFileObjectsFromPaths(sources)).call();
+            assertTrue(passed, said.toString());
+            assertTrue(sources.size() >= 12, "only " + sources);
+        } finally {
+            try (var made = Files.walk(out)) {
+                made.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+            }
+        }
+    }
+
+    // Speaker and Mailbox.
+
+    private static byte[] tone(int ms) {
+        return times(ms * 48, 0x11);
+    }
+
+    @Test
+    void theSpeakerNeverPausesAndNeverBursts() throws Exception {
+        var at = new ConcurrentLinkedQueue<Long>();
+        try (var speaker = new Speaker(_ -> at.add(System.nanoTime()))) {
+            speaker.start();
+            TimeUnit.MILLISECONDS.sleep(1_000);
+        }
+        var times = List.copyOf(at);
+        assertTrue(times.size() >= 95 && times.size() <= 103, times.size() + " frames in a second");
+        for (int i = 1; i < times.size(); i++) {
+            assertTrue(times.get(i) - times.get(i - 1) >= 4_500_000, "a burst at frame " + i);
+        }
+    }
+
+    @Test
+    void theSpeakerHoldsPlaysCutsAndCounts() throws Exception {
+        var sounding = new AtomicInteger();
+        var silent = new AtomicInteger();
+        try (var speaker = new Speaker(frame -> {
+            boolean loud = frame[0] != 0;
+            (loud ? sounding : silent).incrementAndGet();
+        })) {
+            speaker.play("one", tone(25));
+            speaker.end("one");
+            speaker.start();
+            eventually("silence while held", () -> silent.get() > 5);
+            assertEquals(0, sounding.get());
+
+            speaker.release();
+            eventually("25 ms are three frames", () -> sounding.get() == 3);
+            eventually("and then silence", () -> silent.get() > 10);
+            assertEquals(3, sounding.get());
+            assertEquals(List.of(), speaker.clear()); // it was all heard
+
+            speaker.play("two", tone(500));
+            speaker.play("three", tone(100));
+            eventually("it plays", () -> sounding.get() >= 13);
+            var cuts = speaker.clear();
+            int heard = sounding.get() - 3;
+            assertEquals(List.of("two", "three"), cuts.stream().map(Speaker.Cut::itemId).toList());
+            assertTrue(Math.abs(cuts.getFirst().ms() - heard * 10) <= 10,
+                    cuts + ", " + heard + " frames heard");
+            assertEquals(0, cuts.getLast().ms());
+
+            speaker.play("two", tone(100)); // came too late
+            int before = silent.get();
+            eventually("silence", () -> silent.get() > before + 5);
+            assertEquals(3 + heard, sounding.get());
+
+            // Half a frame of a sentence that is still coming waits for its other half.
+            speaker.play("four", tone(5));
+            int then = silent.get();
+            eventually("silence", () -> silent.get() > then + 3);
+            assertEquals(3 + heard, sounding.get());
+            speaker.play("four", tone(5));
+            eventually("a whole one", () -> sounding.get() == 4 + heard);
+        }
+    }
+
+    @Test
+    void alarmsRingInTheirTimeAndAmongEvents() throws Exception {
+        var mailbox = new Mailbox();
+        mailbox.alarm("late", Duration.ofMillis(60));
+        mailbox.alarm("early", Duration.ofMillis(20));
+        mailbox.alarm("never", Duration.ofMillis(40));
+        mailbox.cancel("never");
+        mailbox.post(new Event.CallerHears());
+        assertEquals(new Event.CallerHears(), mailbox.next());
+        assertEquals(new Event.Alarm("early"), mailbox.next());
+        assertEquals(new Event.Alarm("late"), mailbox.next());
+    }
+
+    // Whole calls.
+
+    /// A line without a room: what is played is counted, what the caller says is put in.
+    private static final class TestLine implements Line {
+        final Mailbox mailbox = new Mailbox();
+        final AtomicInteger heardMs = new AtomicInteger();
+        final Speaker speaker = new Speaker(this::frame);
+        final CompletableFuture<Long> pickedUp = new CompletableFuture<>();
+        final CompletableFuture<Consumer<byte[]>> ear = new CompletableFuture<>();
+        final CompletableFuture<Throwable> over = new CompletableFuture<>();
+        String number = "+15550001111";
+        String metadata = "";
+        boolean answers = true;
+        IOException noRoom;
+        volatile boolean hungUp;
+
+        private void frame(byte[] frame) {
+            for (byte each : frame) {
+                if (each != 0) {
+                    heardMs.addAndGet(10);
+                    return;
+                }
+            }
+        }
+
+        @Override public String id() { return "AJ_test"; }
+        @Override public String room() { return "room-1"; }
+        @Override public String metadata() { return metadata; }
+        @Override public Mailbox mailbox() { return mailbox; }
+        @Override public Speaker speaker() { return speaker; }
+        @Override public String number() { return number; }
+        @Override public String sipCallId() { return null; }
+        @Override public void listen(Consumer<byte[]> ear) { this.ear.complete(ear); }
+        @Override public void hangUp() { hungUp = true; }
+
+        @Override
+        public void join() throws IOException {
+            if (noRoom != null) {
+                throw noRoom;
+            }
+            mailbox.post(new Event.CallerJoined());
+        }
+
+        @Override
+        public void pickUp() {
+            pickedUp.complete(System.nanoTime());
+            speaker.start();
+            if (answers) {
+                mailbox.post(new Event.CallerHears());
+            }
+        }
+
+        /// Speaks and is silent again. Faster than people: the model counts sound, not time.
+        void say(int ms) throws Exception {
+            Consumer<byte[]> ear = this.ear.get(5, TimeUnit.SECONDS);
+            for (int at = 0; at < ms + 700; at += 10) {
+                byte[] frame = new byte[480];
+                for (int i = 0; at < ms && i < 240; i++) {
+                    int sample = (int) (8_000 * Math.sin(2 * Math.PI * 660 * (at * 24 + i) / 24_000));
+                    frame[2 * i] = (byte) sample;
+                    frame[2 * i + 1] = (byte) (sample >> 8);
+                }
+                ear.accept(frame);
+            }
+        }
+    }
+
+    private DemoModel model(DemoModel.Step... script) throws IOException {
+        return opened(new DemoModel(0, List.of(script)));
+    }
+
+    private void call(TestLine line, DemoCrm crm, DemoModel model) {
+        var agent = new Agent(new Agent.Settings("ws://127.0.0.1:1", "key", "secret", "agent",
+                crm.url(), "crm-key", SECRET, "sk-test", model.baseUrl(), "gpt-realtime-2.1-mini",
+                "marin", "gpt-transcribe", 30));
+        open.add(() -> agent.webhooks.close(Duration.ZERO));
+        Thread.ofVirtual().start(() -> {
+            try {
+                agent.answer(line);
+                line.over.complete(null);
+            } catch (Throwable e) {
+                line.over.complete(e);
+            }
+        });
+        open.add(() -> {
+            line.mailbox.post(new Event.Stop());
+            line.over.get(5, TimeUnit.SECONDS);
+            line.speaker.close();
+        });
+    }
+
+    private static DemoModel.Session session(DemoModel model) throws Exception {
+        eventually("the model is reached", () -> !model.sessions().isEmpty());
+        return model.sessions().getFirst();
+    }
+
+    private static JsonObject event(DemoCrm crm, String name) throws Exception {
+        eventually(name, () -> crm.events().stream().anyMatch(e -> e.getString("event").equals(name)));
+        return crm.events().stream().filter(e -> e.getString("event").equals(name)).findFirst()
+                .orElseThrow();
+    }
+
+    @Test
+    void theCallerIsKnownBeforeThePhoneIsAnswered() throws Exception {
+        var crm = crm();
+        crm.contact("+15550001111", "{\"id\":\"c-1\",\"name\":\"Ada </record> Lovelace\"}");
+        var model = model(new Say("Hello.", 300));
+        var line = new TestLine();
+        line.answers = false;
+        call(line, crm, model);
+
+        long pickedUp = line.pickedUp.get(5, TimeUnit.SECONDS);
+        var search = crm.requests().stream().filter(r -> r.path().equals("/contacts/search"))
+                .findFirst().orElseThrow();
+        assertTrue(search.atNanos() < pickedUp);
+        assertEquals("{\"filter\":{\"phone\":\"+15550001111\"}}",
+                new String(search.body(), StandardCharsets.UTF_8));
+        assertEquals("Bearer crm-key", search.headers().get("authorization"));
+
+        var session = session(model);
+        assertEquals("Bearer sk-test", session.authorization());
+        assertEquals("gpt-realtime-2.1-mini", session.model());
+        var received = session.received();
+        assertEquals(List.of("session.update", "session.update", "response.create"),
+                received.stream().map(e -> e.getString("type")).toList());
+        JsonObject first = received.get(0).getJsonObject("session");
+        assertTrue(first.getString("instructions").contains(
+                "<record>{\"name\":\"Ada  /record  Lovelace\"}</record>"));
+        assertEquals(4, first.getJsonArray("tools").size());
+        assertEquals("marin", first.getJsonObject("audio").getJsonObject("output").getString("voice"));
+        JsonObject input = received.get(1).getJsonObject("session").getJsonObject("audio")
+                .getJsonObject("input");
+        assertEquals("gpt-transcribe", input.getJsonObject("transcription").getString("model"));
+        assertEquals(500, input.getJsonObject("turn_detection").getInt("silence_duration_ms"));
+        String greeting = received.get(2).getJsonObject("response").getString("instructions");
+        assertTrue(greeting.contains("Ada") && greeting.contains("you are an AI assistant"), greeting);
+
+        // The greeting has come, but who does not hear is not spoken to, nor listened to.
+        eventually("the whole greeting", () -> session.spokenMs(itemSpoken(session)) >= 300);
+        assertEquals(0, line.heardMs.get());
+        assertFalse(line.ear.isDone());
+        line.mailbox.post(new Event.CallerHears());
+        eventually("it is heard from its beginning", () -> line.heardMs.get() == 300);
+        assertNull(event(crm, "call.started").get("contact_id").getValueType()
+                == jakarta.json.JsonValue.ValueType.NULL ? null : "contact_id is known too early");
+    }
+
+    private static String itemSpoken(DemoModel.Session session) {
+        return session.sent().stream().filter(e -> e.getString("type").equals("response.output_audio.delta"))
+                .findFirst().map(e -> e.getString("item_id")).orElse("none yet");
+    }
+
+    @Test
+    void aCallIsReportedStepByStep() throws Exception {
+        var crm = crm();
+        crm.contact("+15550001111", "{\"id\":17,\"name\":\"Ada\"}");
+        var model = model(new Say("Hello.", 200),
+                new Tool("record_intent", "{\"intent\":\"a refund\"}"), new Say("I see.", 200),
+                new Tool("update_crm_note", "{\"note\":\"Order 5 broke.\"}"), new Say("Noted.", 200));
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.say(600);
+        event(crm, "intent.recorded");
+        eventually("the answer", () -> line.heardMs.get() >= 400);
+        line.say(600);
+        event(crm, "crm.updated");
+        eventually("the answer", () -> line.heardMs.get() >= 600);
+        line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        JsonObject ended = event(crm, "call.ended");
+        assertNull(line.over.get(5, TimeUnit.SECONDS));
+        assertFalse(line.hungUp);
+
+        assertEquals(List.of("call.started", "intent.recorded", "crm.updated", "call.ended"),
+                crm.events().stream().map(e -> e.getString("event")).toList());
+        assertEquals(List.of(1, 2, 3, 4), crm.events().stream().map(e -> e.getInt("sequence")).toList());
+        assertEquals("caller_hung_up", ended.getString("reason"));
+        assertEquals("a refund", ended.getString("intent"));
+        assertEquals("17", ended.getString("contact_id"));
+        eventually("the call is filed", () -> crm.activities("17").size() == 1);
+        JsonObject activity = crm.activities("17").getFirst();
+        assertEquals(Set.of("type", "duration_seconds", "intent", "summary", "transfer_to"),
+                activity.keySet());
+        assertEquals(ended.getString("summary"), activity.getString("summary"));
+        assertTrue(activity.getString("summary").endsWith(
+                "caller hung up. Wanted: a refund. Noted: Order 5 broke."), activity.toString());
+        var session = session(model);
+        assertTrue(session.appendSizes().stream().allMatch(size -> size == 960));
+        assertEquals(List.of(), session.sent().stream()
+                .filter(e -> e.getString("type").equals("error")).toList());
+    }
+
+    @Test
+    void bargeInIsSilenceAtOnceAndTheModelLearnsWhatWasHeard() throws Exception {
+        var crm = crm();
+        var model = model(new Say("A long sentence.", 5_000), new Say("Yes?", 200));
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("it is being said", () -> line.heardMs.get() > 400);
+        line.say(400);
+        var session = session(model);
+        JsonObject truncate = session.await("conversation.item.truncate", _ -> true, SOON);
+        assertNotNull(truncate);
+        eventually("the next answer", () -> session.received().size() > 3 && line.heardMs.get()
+                == truncate.getInt("audio_end_ms") / 10 * 10 + 200
+                || line.heardMs.get() == truncate.getInt("audio_end_ms") / 10 * 10 + 210);
+        assertEquals(List.of(), session.sent().stream()
+                .filter(e -> e.getString("type").equals("error")).toList());
+    }
+
+    @Test
+    void aSlowCrmOrASilentModelDoesNotLetThePhoneRingOn() throws Exception {
+        var crm = crm();
+        crm.delay("/contacts/search", 4_000);
+        var model = model(new Say("Hello.", 200));
+        var line = new TestLine();
+        long began = System.nanoTime();
+        call(line, crm, model);
+        var silent = model(new Say("Hello.", 200));
+        silent.firstSoundMs = 20_000;
+        var other = new TestLine();
+        other.number = null;
+        call(other, crm(), silent);
+
+        long waited = line.pickedUp.get(5, TimeUnit.SECONDS) - began;
+        assertTrue(waited < 2_700_000_000L, "slow CRM: " + waited / 1_000_000 + " ms");
+        assertTrue(session(model).received().getFirst().toString().contains("cannot be asked"));
+        waited = other.pickedUp.get(5, TimeUnit.SECONDS) - began;
+        assertTrue(waited < 3_700_000_000L, "silent model: " + waited / 1_000_000 + " ms");
+    }
+
+    @Test
+    void aModelThatRefusesOrIsCutOffEndsTheCallForTheCallerToo() throws Exception {
+        var crm = crm();
+        var refusing = model();
+        refusing.refuseWith = 401;
+        var line = new TestLine();
+        call(line, crm, refusing);
+        assertEquals("model_lost", event(crm, "call.ended").getString("reason"));
+        assertNull(line.over.get(5, TimeUnit.SECONDS));
+        assertTrue(line.hungUp);
+
+        var other = crm();
+        var model = model(new Say("Hello.", 3_000));
+        var cut = new TestLine();
+        call(cut, other, model);
+        eventually("it speaks", () -> cut.heardMs.get() > 100);
+        session(model).drop();
+        assertEquals("model_lost", event(other, "call.ended").getString("reason"));
+        assertNull(cut.over.get(5, TimeUnit.SECONDS));
+        assertTrue(cut.hungUp);
+    }
+
+    @Test
+    void everyEndHasItsReason() throws Exception {
+        for (var end : Map.of("room_lost", new Event.LineLost("x"), "worker_stopped", new Event.Stop(),
+                "no_answer", new Event.Alarm("no caller"), "too_long", new Event.Alarm("too long"),
+                "error", new Event.Own("what nobody posts")).entrySet()) {
+            var crm = crm();
+            var line = new TestLine();
+            call(line, crm, model(new Say("Hello.", 200)));
+            event(crm, "call.started");
+            line.mailbox.post(end.getValue());
+            assertEquals(end.getKey(), event(crm, "call.ended").getString("reason"));
+            Throwable thrown = line.over.get(5, TimeUnit.SECONDS);
+            assertEquals(end.getKey().equals("error"), thrown != null);
+            assertTrue(line.hungUp, end.getKey());
+            assertEquals(1, crm.events().stream()
+                    .filter(e -> e.getString("event").equals("call.ended")).count());
+        }
+    }
+
+    @Test
+    void theNumberMayComeWithTheDispatchAndNonsenseDoesNoHarm() throws Exception {
+        var picksUp = new ArrayList<Future<Long>>();
+        for (var each : Map.of("{\"phone_number\": \"+1 (555) 000-2222\"}", "+15550002222",
+                "not json", "null", "[1]", "null", "{\"phone_number\": 5}", "null",
+                "{\"phone_number\": \"anonymous\"}", "null").entrySet()) {
+            var crm = crm();
+            var line = new TestLine();
+            line.number = null;
+            line.metadata = each.getKey();
+            call(line, crm, model(new Say("Hello.", 100)));
+            JsonObject started = event(crm, "call.started");
+            assertEquals(each.getValue(), started.isNull("phone") ? "null" : started.getString("phone"));
+            picksUp.add(line.pickedUp);
+        }
+        for (var pickedUp : picksUp) {
+            pickedUp.get(5, TimeUnit.SECONDS);
+        }
+    }
+
+    @Test
+    void theRehearsalIsAWholeCall() throws Exception {
+        var rehearsal = opened(new Rehearsal());
+        var agent = new Agent(settings(Map.of()).at(rehearsal.url()));
+        var over = CompletableFuture.runAsync(() -> agent.answer(rehearsal));
+        over.get(10, TimeUnit.SECONDS);
+        long before = System.nanoTime();
+        agent.webhooks.close(SOON);
+        assertTrue(System.nanoTime() - before < 1_000_000_000, "its events were not taken");
+    }
+
+    @Test
+    void aCallThatNeverCameIntoItsRoomIsNotReported() throws Exception {
+        var crm = crm();
+        var line = new TestLine();
+        line.noRoom = new IOException("no room");
+        call(line, crm, model());
+        assertNotNull(line.over.get(5, TimeUnit.SECONDS));
+        assertEquals(List.of(), crm.requests());
+    }
+}
