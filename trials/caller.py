@@ -1,0 +1,199 @@
+"""A telephone for tests: joins a room as livekit-sip would, speaks tones, tells what it hears.
+
+LiveTest.java starts one process per caller and drives it with lines on stdin:
+    say HZ MS     speak a tone, after whatever is still to be said; 0 Hz is silence
+    stats         report how much sound came in and went out so far
+    hangup        leave as a phone does (a closed stdin does it too: no caller outlives its test)
+It answers with one JSON object per line on stdout. "at" is CLOCK_MONOTONIC in milliseconds, on
+Linux the clock of Java's System.nanoTime(), so the times of both sides can be compared.
+
+It is built on LiveKit's Rust client, a witness that shares no code with the agent. What it does
+not do: SIP, RTP, keys, or judging anything. It reports; the test decides.
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import math
+import os
+import sys
+import time
+from array import array
+
+from livekit import api, rtc
+
+RATE = 8000  # what a phone hears
+FRAME = RATE // 100  # 10 ms, the unit in which everything here is heard and said
+VOLUME = 8000
+LOUD = 300  # rms of a 16-bit frame; silence that went through Opus stays far below it
+PAUSE = 5  # so many quiet frames in a row are a silence, fewer are a gap in the tone
+ANSWER_S = 0.012  # from the agent's track to "active", as measured with livekit-sip
+
+
+def now():
+    return time.monotonic_ns() / 1e6
+
+
+def report(event, at=None, **facts):
+    print(json.dumps({"event": event, "at": round(at or now(), 1)} | facts), flush=True)
+
+
+def strongest(samples):
+    """Which of 100, 120 ... 1200 Hz: one bin of a Fourier transform for each. Takes 5 ms."""
+
+    def strength(hz):
+        turn = [2 * math.pi * hz * n / RATE for n in range(len(samples))]
+        return math.hypot(sum(s * math.cos(t) for s, t in zip(samples, turn)),
+                          sum(s * math.sin(t) for s, t in zip(samples, turn)))
+
+    return max(range(100, 1201, 20), key=strength)
+
+
+class Ear:
+    """Judges the agent's sound frame by frame: loud, which tone, silent again."""
+
+    def __init__(self):
+        self.talking, self.start, self.last_at = False, array("h"), 0.0
+        self.frames = self.first = self.last = 0  # so far, and the ends of the last loud stretch
+
+    def hear(self, samples):
+        self.frames += 1
+        if math.sqrt(sum(s * s for s in samples) / len(samples)) > LOUD:
+            if not self.talking:
+                self.talking, self.first, self.start = True, self.frames, array("h")
+                report("loud")
+            self.last, self.last_at = self.frames, now()
+        elif self.talking and self.frames - self.last >= PAUSE:
+            self.talking = False
+            # counted in frames, not by the clock: a late wake-up of this process changes nothing
+            report("silent", last_loud=round(self.last_at, 1), ms=(self.last - self.first + 1) * 10)
+        if self.talking and len(self.start) < 5 * FRAME:
+            self.start.extend(samples)
+            if len(self.start) == 5 * FRAME:
+                report("tone", hz=strongest(self.start))
+
+
+class Phone:
+    def __init__(self, args):
+        self.args, self.sip = args, args.kind == "sip"
+        self.room, self.ear, self.over = rtc.Room(), Ear(), asyncio.Event()
+        self.words = collections.deque()  # a (hz, first, last) for each frame still to be said
+        self.said = 0
+        self.tasks = set()  # asyncio itself holds tasks only weakly
+
+    def token(self):
+        # can_update_own_metadata: that a phone was answered is told by an attribute of its own
+        token = api.AccessToken().with_identity(self.args.identity).with_grants(api.VideoGrants(
+            room_join=True, room=self.args.room, can_update_own_metadata=True))
+        if self.args.agent:  # as with a dispatch rule: whoever creates the room brings the agent
+            agent = api.RoomAgentDispatch(agent_name=self.args.agent, metadata=self.args.metadata)
+            token = token.with_room_config(api.RoomConfiguration(agents=[agent]))
+        if self.sip:  # what a real call's participant has from the first moment
+            token = token.with_kind("sip").with_name("Phone " + self.args.phone).with_attributes({
+                "sip.callID": "SCL_" + self.args.room, "sip.callTag": "tag-" + self.args.room,
+                "sip.callIDFull": self.args.room + "@127.0.0.1", "sip.hostname": "127.0.0.1",
+                "sip.callStatus": "ringing", "sip.phoneNumber": self.args.phone,
+                "sip.trunkID": "ST_trial", "sip.trunkPhoneNumber": "+15550199",
+                "sip.ruleID": "SDR_trial"})
+        return token.to_jwt()
+
+    def spawn(self, work):
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def call(self):
+        room = self.room
+        # The server may keep the news of somebody who publishes nothing back until they do.
+        room.on("participant_connected", lambda who: self.seen("participant", who))
+        room.on("participant_disconnected", lambda who: self.seen("left", who))
+        room.on("track_published", lambda _, who: self.seen("published", who))
+        room.on("track_subscribed", self.subscribed)
+        room.on("disconnected", self.disconnected)
+        await room.connect(self.args.url, self.token())
+        report("joined")
+        source = rtc.AudioSource(RATE, 1, queue_size_ms=20)
+        self.spawn(self.talk(source))
+        self.spawn(self.obey())
+        await room.local_participant.publish_track(
+            rtc.LocalAudioTrack.create_audio_track("phone", source),
+            rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
+        await self.over.wait()
+
+    def seen(self, event, who):
+        kind = rtc.ParticipantKind.Name(who.kind).removeprefix("PARTICIPANT_KIND_")
+        report(event, identity=who.identity, kind=kind, attributes=dict(who.attributes))
+
+    def subscribed(self, track, _, who):
+        if who.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+            self.seen("subscribed", who)
+            self.spawn(self.listen(track))
+            if self.sip:
+                self.spawn(self.answer())
+
+    async def answer(self):
+        await asyncio.sleep(ANSWER_S)
+        report("active")
+        await self.room.local_participant.set_attributes({"sip.callStatus": "active"})
+
+    async def listen(self, track):
+        async for sound in rtc.AudioStream(track, sample_rate=RATE, frame_size_ms=10):
+            self.ear.hear(sound.frame.data)
+
+    async def talk(self, source):
+        """Never pauses: a phone sends silence too, and a gap would make what follows it late."""
+        while True:
+            hz, first, last = self.words.popleft() if self.words else (0, False, False)
+            out = now() + source.queued_duration * 1000
+            turn = 2 * math.pi * hz / RATE
+            at = range(self.said * FRAME, (self.said + 1) * FRAME)
+            wave = array("h", (int(VOLUME * math.sin(turn * n)) for n in at))
+            await source.capture_frame(rtc.AudioFrame(wave.tobytes(), RATE, 1, FRAME))
+            self.said += 1
+            if first:
+                report("saying", at=out, hz=hz)
+            if last:
+                report("said", at=out + 10, hz=hz)
+
+    async def obey(self):
+        lines, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+        while True:
+            match (await lines.readline()).decode().split():
+                case ["say", hz, ms]:
+                    count = int(ms) // 10
+                    self.words.extend((int(hz), n == 0, n == count - 1) for n in range(count))
+                case ["stats"]:
+                    report("stats", heard_ms=self.ear.frames * 10, said_ms=self.said * 10)
+                case ["hangup"] | []:
+                    return await self.hang_up()
+
+    async def hang_up(self):
+        report("hangup")
+        if self.sip:
+            told = self.room.local_participant.set_attributes({"sip.callStatus": "hangup"})
+            # bounded: under load the SDK may miss the confirmation, and waits 5 s for it
+            await asyncio.wait([asyncio.create_task(told)], timeout=0.1)
+        await self.room.disconnect()
+        self.disconnected(rtc.DisconnectReason.CLIENT_INITIATED)  # the SDK does not always say so
+
+    def disconnected(self, reason):
+        if not self.over.is_set():
+            self.over.set()
+            report("disconnected", reason=rtc.DisconnectReason.Name(reason))
+
+
+async def main():
+    parser = argparse.ArgumentParser(description="a telephone for tests")
+    for required in "url", "room", "identity":
+        parser.add_argument(required)
+    parser.add_argument("--kind", choices=["sip", "standard"], default="sip")
+    parser.add_argument("--phone", default="", help="the caller's number, for sip.phoneNumber")
+    parser.add_argument("--agent", help="name of the agent that the room is created with")
+    parser.add_argument("--metadata", default="", help="what that agent's job comes with")
+    await Phone(parser.parse_args()).call()  # in here: rtc.Room takes the loop that is running
+    os._exit(0)  # the SDK's own threads still deliver sound; an orderly exit they may not survive
+
+
+asyncio.run(main())
