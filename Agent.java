@@ -110,7 +110,7 @@ final class Agent {
         }
     }
 
-    /// Answers a call that nobody makes, so that the first caller need not wait for Java to warm up.
+    /// Answers a call that nobody makes, so that the first caller does not wait for Java.
     private void rehearse() {
         try (var rehearsal = new Rehearsal()) {
             var agent = new Agent(settings.at(rehearsal.url()));
@@ -372,9 +372,9 @@ final class Agent {
 
         /// The same, with the CRM and the model at that address.
         Settings at(String url) {
-            return new Settings(livekitUrl, livekitApiKey, livekitApiSecret, agentName, url, crmApiKey,
-                    webhookSecret, openaiApiKey, url + "/v1", realtimeModel, voice, transcribeModel,
-                    maxCallMinutes);
+            return new Settings(livekitUrl, livekitApiKey, livekitApiSecret, agentName, url,
+                    crmApiKey, webhookSecret, openaiApiKey, url + "/v1", realtimeModel, voice,
+                    transcribeModel, maxCallMinutes);
         }
 
         private void check(List<String> problems) {

@@ -45,8 +45,8 @@ final class Hmac {
     /// Is one of the space-separated signatures right, and the request no older (or newer) than
     /// five minutes?
     boolean verify(String id, long timestamp, byte[] body, String signatures, Instant now) {
-        return Duration.between(Instant.ofEpochSecond(timestamp), now).abs().compareTo(TOLERANCE) <= 0
-                && Arrays.stream(signatures.split(" "))
+        Duration age = Duration.between(Instant.ofEpochSecond(timestamp), now).abs();
+        return age.compareTo(TOLERANCE) <= 0 && Arrays.stream(signatures.split(" "))
                         .anyMatch(signature -> same(sign(id, timestamp, body), signature));
     }
 

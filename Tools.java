@@ -21,24 +21,25 @@ final class Tools {
     /// JSON Schema by hand: this is what the model sees.
     static final List<String> SCHEMAS = List.of("""
             {"type": "function", "name": "record_intent",
-             "description": "Log what the caller wants, as soon as it is clear, and again when it changes.",
+             "description": "Log what the caller wants, once it is clear, and when it changes.",
              "parameters": {"type": "object", "additionalProperties": false, "required": ["intent"],
               "properties": {"intent": {"type": "string",
                 "description": "What the caller wants, in a few words of English"}}}}""", """
             {"type": "function", "name": "lookup_crm",
-             "description": "Fetch a customer's record by phone number. The caller's own is known from the start.",
+             "description": "Fetch a customer by phone number. The caller's own record is known.",
              "parameters": {"type": "object", "additionalProperties": false, "required": ["phone"],
               "properties": {"phone": {"type": "string",
-                "description": "The number with its country code, for example +15551234567"}}}}""", """
+                "description": "The number with its country code: +15551234567"}}}}""", """
             {"type": "function", "name": "update_crm_note",
              "description": "Append a note to the record of the caller.",
              "parameters": {"type": "object", "additionalProperties": false, "required": ["note"],
               "properties": {"note": {"type": "string",
-                "description": "One or two sentences that a colleague understands without the call"}}}}""", """
+                "description": "One or two sentences, clear to a colleague"}}}}""", """
             {"type": "function", "name": "transfer_call",
-             "description": "Transfer the caller to a human. Say that you do so before you call it.",
-             "parameters": {"type": "object", "additionalProperties": false, "required": ["destination"],
-              "properties": {"destination": {"type": "string", "description": "The department"}}}}""");
+             "description": "Transfer the caller to a human. First say that you will.",
+             "parameters": {"type": "object", "additionalProperties": false,
+              "required": ["destination"], "properties": {"destination": {"type": "string",
+                "description": "The department"}}}}""");
 
     private static final Duration LOOKUP = Duration.ofSeconds(5);
     private static final int MOST_ANSWER = 1_000_000;           // bytes of the CRM's
@@ -133,7 +134,8 @@ final class Tools {
                 return error("The CRM does not answer. Go on without it.").toString();
             }
             if (found.isEmpty()) {
-                return answer("found", false, "The CRM has no contact with this number.").toString();
+                return answer("found", false, "The CRM has no contact with this number.")
+                        .toString();
             }
             if (contact == null) {
                 know(found.get()); // a caller with a withheld number has said who they are
@@ -148,7 +150,7 @@ final class Tools {
         events.send("crm.updated", "note", note);
         if (contact == null || contact.id() == null) {
             return answer("noted", false,
-                    "This caller has no record. The note was reported, but not filed under a name.");
+                    "This caller has no record: the note was reported, but filed under no name.");
         }
         events.add(contact.id(), "notes", Json.createObjectBuilder()
                 .add("text", note).add("source", "ai-agent").build());

@@ -106,7 +106,8 @@ final class Webhooks {
 
     /// A contact's address below CRM_URL. The id is the CRM's own and may hold anything.
     static String contactPath(String contactId) {
-        return "/contacts/" + URLEncoder.encode(contactId, StandardCharsets.UTF_8).replace("+", "%20");
+        String encoded = URLEncoder.encode(contactId, StandardCharsets.UTF_8);
+        return "/contacts/" + encoded.replace("+", "%20");
     }
 
     /// Ends the sending: what is waiting is tried until the bound, then given up with a line each.

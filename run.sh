@@ -7,8 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # A JDK of at least 25: the one that is set, the one on the path, or one that is installed.
 jdk() {
   local home version
-  for home in "${JAVA_HOME:-}" "$(dirname "$(dirname "$(readlink -f "$(command -v java)" || true)")")" \
-      /usr/lib/jvm/* "$(/usr/libexec/java_home -v 25+ 2>/dev/null || true)"; do
+  local on_path; on_path=$(readlink -f "$(command -v java)" || true)
+  for home in "${JAVA_HOME:-}" "${on_path%/bin/java}" /usr/lib/jvm/* \
+      "$(/usr/libexec/java_home -v 25+ 2>/dev/null || true)"; do
     [ -x "$home/bin/javac" ] || continue
     version=$("$home/bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
     if [ "${version:-0}" -ge 25 ]; then echo "$home"; return; fi

@@ -43,7 +43,7 @@ public final class LiveTest {
     private static final String SECRET =
             "whsec_" + Base64.getEncoder().encodeToString(SIGNING_KEY);
     private static final String ADA = "+15550100", NOTE = "Wants the \"blue\" one.\nCall back.";
-    private static final Duration SOON = Duration.ofSeconds(10);
+    private static final Duration SOON = Duration.ofSeconds(20);
 
     /// Each answer of the model follows the end of a turn of the caller's. A call that ends early
     /// has used only the beginning.
@@ -268,7 +268,6 @@ public final class LiveTest {
         caller.await("published", report -> report.getString("identity").equals("guest"));
         guest.hangUp();
         caller.await("left", report -> report.getString("identity").equals("guest"));
-        caller.next("loud"); // of the greeting
         caller.turn(600, 500);
         caller.hangUp();
         ended(caller, "caller_hung_up");
@@ -522,8 +521,10 @@ public final class LiveTest {
             commands.println("say " + hz + " " + ms);
         }
 
-        /// Speaks, and hears the answer to its end.
+        /// Speaks, and hears the answer to its end. What was heard before does not count.
         void turn(int hz, int ms) throws InterruptedException {
+            reports("loud").clear();
+            reports("silent").clear();
             say(hz, ms);
             next("loud");
             next("silent");

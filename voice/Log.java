@@ -19,9 +19,8 @@ public final class Log {
         }
         String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what;
         // What callers, CRMs and servers send may hold line breaks or terminal codes.
-        System.out.println(line.codePoints()
-                .mapToObj(c -> Character.isISOControl(c) ? "\\u%04x".formatted(c) : Character.toString(c))
-                .collect(Collectors.joining()));
+        System.out.println(Pattern.compile("\\p{Cntrl}").matcher(line).replaceAll(
+                found -> "\\\\u%04x".formatted((int) found.group().charAt(0))));
     }
 
     /// A phone number as it may be logged: its last four digits.

@@ -7,23 +7,9 @@ import com.openai.core.Timeout;
 import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.helpers.RealtimeWebSocketOptions;
-import com.openai.models.realtime.AudioTranscription;
-import com.openai.models.realtime.ConversationItemCreateEvent;
-import com.openai.models.realtime.ConversationItemTruncateEvent;
-import com.openai.models.realtime.InputAudioBufferAppendEvent;
-import com.openai.models.realtime.RealtimeAudioConfig;
-import com.openai.models.realtime.RealtimeAudioConfigInput;
-import com.openai.models.realtime.RealtimeAudioConfigOutput;
+import com.openai.models.realtime.*;
 import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
 import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
-import com.openai.models.realtime.RealtimeClientEvent;
-import com.openai.models.realtime.RealtimeConversationItemFunctionCallOutput;
-import com.openai.models.realtime.RealtimeFunctionTool;
-import com.openai.models.realtime.RealtimeResponseCreateParams;
-import com.openai.models.realtime.RealtimeServerEvent;
-import com.openai.models.realtime.RealtimeSessionCreateRequest;
-import com.openai.models.realtime.ResponseCreateEvent;
-import com.openai.models.realtime.SessionUpdateEvent;
 
 /// One conversation with an OpenAI Realtime model: the caller's sound in, the agent's sound out to
 /// the Speaker, and what else happens as events to the Mailbox. Agent opens one for each call.
@@ -104,10 +90,12 @@ public final class Realtime implements AutoCloseable {
         var session = RealtimeSessionCreateRequest.builder()
                 .instructions(instructions)
                 .addOutputModality(RealtimeSessionCreateRequest.OutputModality.AUDIO)
-                .audio(RealtimeAudioConfig.builder().input(input().build()).output(output()).build());
+                .audio(RealtimeAudioConfig.builder()
+                        .input(input().build()).output(output()).build());
         for (String tool : tools) {
             try {
-                session.addTool(service.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
+                session.addTool(
+                        service.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
             } catch (IOException e) {
                 throw new IllegalArgumentException("not a tool's schema: " + tool, e);
             }
@@ -129,7 +117,8 @@ public final class Realtime implements AutoCloseable {
     }
 
     private static RealtimeClientEvent update(RealtimeSessionCreateRequest session) {
-        return RealtimeClientEvent.ofSessionUpdate(SessionUpdateEvent.builder().session(session).build());
+        return RealtimeClientEvent.ofSessionUpdate(
+                SessionUpdateEvent.builder().session(session).build());
     }
 
     private static RealtimeAudioConfigInput.Builder input() {
@@ -314,7 +303,7 @@ public final class Realtime implements AutoCloseable {
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
             String callId = tool.callId().orElseThrow();
-            if (tool.status().filter(status -> status.asString().equals("incomplete")).isPresent()) {
+            if (tool.status().filter(s -> s.asString().equals("incomplete")).isPresent()) {
                 return; // broken off by the caller's words, perhaps in mid-argument
             }
             synchronized (this) {
@@ -331,7 +320,7 @@ public final class Realtime implements AutoCloseable {
             var error = event.asError().error();
             Log.log(call, "the model reports " + error.code().orElse(error.type()) + ": "
                     + error.message());
-            if (error.code().filter("conversation_already_has_active_response"::equals).isPresent()) {
+            if (error.code().orElse("").equals("conversation_already_has_active_response")) {
                 synchronized (this) {
                     answerOwed = true; // it began to speak at the same moment: after that, then
                 }

@@ -28,8 +28,10 @@ public final class Rehearsal implements Line, AutoCloseable {
             "item":{"type":"function_call","id":"f","status":"completed","call_id":"c",\
             "name":"record_intent","arguments":"{\\"intent\\":\\"nothing\\"}"}}
             {"type":"response.done","event_id":"8","response":{"id":"r","status":"completed"}}
-            {"type":"input_audio_buffer.speech_started","event_id":"9","audio_start_ms":0,"item_id":"u"}
-            {"type":"input_audio_buffer.speech_stopped","event_id":"10","audio_end_ms":0,"item_id":"u"}
+            {"type":"input_audio_buffer.speech_started","event_id":"9","item_id":"u",\
+            "audio_start_ms":0}
+            {"type":"input_audio_buffer.speech_stopped","event_id":"10","item_id":"u",\
+            "audio_end_ms":0}
             {"type":"conversation.item.input_audio_transcription.completed","event_id":"11",\
             "item_id":"u","content_index":0,"transcript":"Hello.",\
             "usage":{"type":"duration","seconds":1}}
@@ -76,7 +78,7 @@ public final class Rehearsal implements Line, AutoCloseable {
                 beModel(in, out, key.group(1));
             } else {
                 out.write(("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: "
-                        + CONTACT.length() + "\r\n\r\n" + CONTACT).getBytes(StandardCharsets.UTF_8));
+                        + CONTACT.length() + "\r\n\r\n" + CONTACT).getBytes());
             }
         } catch (IOException | NoSuchAlgorithmException e) {
             // A rehearsal that fails costs the first caller a second, and nobody else anything.
@@ -87,14 +89,14 @@ public final class Rehearsal implements Line, AutoCloseable {
     private void beModel(InputStream in, OutputStream out, String key)
             throws IOException, NoSuchAlgorithmException {
         byte[] proof = MessageDigest.getInstance("SHA-1").digest(
-                (key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").getBytes(StandardCharsets.UTF_8));
-        out.write(("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                + "Sec-WebSocket-Accept: " + Base64.getEncoder().encodeToString(proof)
-                + "\r\n\r\n").getBytes(StandardCharsets.UTF_8));
+                (key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").getBytes());
+        out.write(("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                + "Connection: Upgrade\r\nSec-WebSocket-Accept: "
+                + Base64.getEncoder().encodeToString(proof) + "\r\n\r\n").getBytes());
         try {
             in.read(); // the client's first word: it is there
             for (String event : EVENTS.lines().toList()) {
-                byte[] text = event.getBytes(StandardCharsets.UTF_8);
+                byte[] text = event.getBytes();
                 out.write(0x81); // one whole text frame, its length in two bytes
                 out.write(126);
                 out.write(text.length >> 8);

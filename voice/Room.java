@@ -385,17 +385,18 @@ public final class Room implements Line {
 
     /// We hear the caller's microphone and nobody else's: the room sends us nothing unasked.
     private void subscribe() {
-        String track = caller.getTracksList().stream()
-                .filter(t -> t.getType() == TrackType.AUDIO && t.getSource() == TrackSource.MICROPHONE)
+        String wanted = caller.getTracksList().stream()
+                .filter(track -> track.getType() == TrackType.AUDIO
+                        && track.getSource() == TrackSource.MICROPHONE)
                 .map(TrackInfo::getSid).findFirst().orElse("");
-        if (!track.equals(callersTrack)) {
+        if (!wanted.equals(callersTrack)) {
             if (!callersTrack.isEmpty()) {
                 subscription(callersTrack, false);
             }
-            if (!track.isEmpty()) {
-                subscription(track, true);
+            if (!wanted.isEmpty()) {
+                subscription(wanted, true);
             }
-            callersTrack = track;
+            callersTrack = wanted;
         }
     }
 

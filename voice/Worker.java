@@ -90,9 +90,8 @@ public final class Worker {
             var attempt = new Connection();
             attempt.open();
             connection = attempt;
-            boolean registered = attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS)
-                    && attempt.workerId != null;
-            if (registered) {
+            attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS);
+            if (attempt.workerId != null) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
                         Room.warmUp();
@@ -260,7 +259,7 @@ public final class Worker {
                 case REGISTER -> {
                     workerId = message.getRegister().getWorkerId();
                     registered.countDown();
-                    Log.log("", "registered at " + url + " as " + agentName + " (" + workerId + ")");
+                    Log.log("", "registered at " + url + " as " + agentName);
                     results.values().removeIf(result -> {
                         send(result);
                         return true;
