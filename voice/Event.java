@@ -26,7 +26,7 @@ public sealed interface Event {
     // At the model.
 
     /// The first sound of a sentence has arrived and waits in the Speaker.
-    record AgentSpeaks(String itemId) implements Event {}
+    record AgentSpeaks() implements Event {}
 
     /// What the agent has said, in writing. It may have been interrupted before the end.
     record AgentSaid(String text) implements Event {}

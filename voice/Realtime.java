@@ -18,8 +18,8 @@ import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
 /// breaks off its own answer and gives the next one. Ours is to stop the sound and to tell it how
 /// much was heard.
 ///
-/// Not handled: reconnecting (whatever ends the connection is one `ModelLost`), and more than 64
-/// conversations at a time, which is as many as openai-java's HTTP client keeps open.
+/// Not handled: reconnecting (whatever ends the connection is one `ModelLost`), and a model that
+/// is there but says nothing.
 ///
 /// Every method returns at once and may be called from any thread.
 public final class Realtime implements AutoCloseable {
@@ -159,16 +159,14 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// The output of a tool, JSON. The model speaks of it as soon as nobody else is speaking.
-    public void answer(String callId, String json) {
+    public synchronized void answer(String callId, String json) {
         send(RealtimeClientEvent.ofConversationItemCreate(ConversationItemCreateEvent.builder()
                 .item(RealtimeConversationItemFunctionCallOutput.builder()
                         .callId(callId).output(json).build())
                 .build()));
-        synchronized (this) {
-            toolsRunning.remove(callId);
-            answerOwed = true;
-            continueIfQuiet();
-        }
+        toolsRunning.remove(callId);
+        answerOwed = true;
+        continueIfQuiet();
     }
 
     /// What the caller did not hear, the model has not said.
@@ -267,38 +265,30 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    private void take(RealtimeServerEvent event) {
+    private synchronized void take(RealtimeServerEvent event) {
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
             speaker.play(delta.itemId(), Base64.getDecoder().decode(delta.delta()));
             if (!delta.itemId().equals(speakingItem)) {
                 speakingItem = delta.itemId();
-                mailbox.post(new Event.AgentSpeaks(speakingItem));
+                mailbox.post(new Event.AgentSpeaks());
             }
         } else if (event.isResponseOutputAudioDone()) {
             speaker.end(event.asResponseOutputAudioDone().itemId());
         } else if (event.isInputAudioBufferSpeechStarted()) {
             mailbox.post(new Event.CallerSpeaks());
-            synchronized (this) {
-                callerSpeaking = true;
-            }
+            callerSpeaking = true;
         } else if (event.isInputAudioBufferSpeechStopped()) {
-            synchronized (this) {
-                callerSpeaking = false;
-            }
+            callerSpeaking = false;
         } else if (event.isResponseCreated()) {
-            synchronized (this) {
-                responding = true;
-                answerOwed = false;
-            }
+            responding = true;
+            answerOwed = false;
         } else if (event.isResponseDone()) {
             var response = event.asResponseDone().response();
             response.status().filter(status -> status.asString().equals("failed")).ifPresent(_ ->
                     Log.log(call, "the model failed to answer: " + response.statusDetails()));
-            synchronized (this) {
-                responding = false;
-                continueIfQuiet();
-            }
+            responding = false;
+            continueIfQuiet();
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
@@ -306,9 +296,7 @@ public final class Realtime implements AutoCloseable {
             if (tool.status().filter(s -> s.asString().equals("incomplete")).isPresent()) {
                 return; // broken off by the caller's words, perhaps in mid-argument
             }
-            synchronized (this) {
-                toolsRunning.add(callId);
-            }
+            toolsRunning.add(callId);
             mailbox.post(new Event.ToolCalled(callId, tool.name(), tool.arguments()));
         } else if (event.isResponseOutputAudioTranscriptDone()) {
             mailbox.post(new Event.AgentSaid(
@@ -320,11 +308,10 @@ public final class Realtime implements AutoCloseable {
             var error = event.asError().error();
             Log.log(call, "the model reports " + error.code().orElse(error.type()) + ": "
                     + error.message());
-            if (error.code().orElse("").equals("conversation_already_has_active_response")) {
-                synchronized (this) {
-                    answerOwed = true; // it began to speak at the same moment: after that, then
-                }
-            }
+            // We asked for a response as it began one of its own: then after that. Any other error
+            // may have been the answer to our asking; if not, asking again leads back here.
+            responding = error.code().orElse("").equals("conversation_already_has_active_response");
+            answerOwed |= responding;
         }
     }
 }

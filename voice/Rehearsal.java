@@ -5,13 +5,11 @@ import module java.base;
 /// A call with nobody on the phone, so that the first caller does not wait while Java loads and
 /// compiles what a call needs (more than a second). Agent answers it once, after it has started.
 ///
-/// It is a Line, and also the CRM and the model at the other end: a server on this machine that
-/// says yes to whatever it is asked. Nothing of it leaves the machine or reaches the log. WebRTC
-/// is not part of it; see `Room.warmUp`.
+/// It is a Line, and also whoever is at the other end: a server on this machine that is the model
+/// to a WebSocket, and gives everything else the same answer. Nothing of it leaves the machine or
+/// reaches the log. WebRTC is not part of it; see `Room.warmUp`.
 public final class Rehearsal implements Line, AutoCloseable {
     static final String ID = "rehearsal";
-
-    private static final String CONTACT = "{\"results\":[{\"id\":\"1\",\"name\":\"Nobody\"}]}";
 
     /// What the model sends in a call, one of each kind.
     private static final String EVENTS = """
@@ -39,9 +37,12 @@ public final class Rehearsal implements Line, AutoCloseable {
 
     private final Mailbox mailbox = new Mailbox();
     private final Speaker speaker = new Speaker(_ -> {});
+    private final String answer;
     private final ServerSocket server;
 
-    public Rehearsal() throws IOException {
+    /// `answer` is what an HTTP request is answered with.
+    public Rehearsal(String answer) throws IOException {
+        this.answer = answer;
         server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
         Thread.ofVirtual().name(ID).start(() -> {
             while (!server.isClosed()) {
@@ -55,7 +56,7 @@ public final class Rehearsal implements Line, AutoCloseable {
         });
     }
 
-    /// Where the CRM and the model of this call are.
+    /// Where it all is.
     public String url() {
         return "http://127.0.0.1:" + server.getLocalPort();
     }
@@ -78,7 +79,7 @@ public final class Rehearsal implements Line, AutoCloseable {
                 beModel(in, out, key.group(1));
             } else {
                 out.write(("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: "
-                        + CONTACT.length() + "\r\n\r\n" + CONTACT).getBytes());
+                        + answer.length() + "\r\n\r\n" + answer).getBytes());
             }
         } catch (IOException | NoSuchAlgorithmException e) {
             // A rehearsal that fails costs the first caller a second, and nobody else anything.
@@ -97,10 +98,14 @@ public final class Rehearsal implements Line, AutoCloseable {
             in.read(); // the client's first word: it is there
             for (String event : EVENTS.lines().toList()) {
                 byte[] text = event.getBytes();
-                out.write(0x81); // one whole text frame, its length in two bytes
-                out.write(126);
-                out.write(text.length >> 8);
-                out.write(text.length);
+                out.write(0x81); // one whole text frame
+                if (text.length < 126) {
+                    out.write(text.length);
+                } else {
+                    out.write(126); // the length is in the next two bytes
+                    out.write(text.length >> 8);
+                    out.write(text.length);
+                }
                 out.write(text);
             }
             in.transferTo(OutputStream.nullOutputStream());

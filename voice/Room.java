@@ -7,13 +7,7 @@ import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import livekit.LivekitAgent.Job;
 import livekit.LivekitAgent.JobAssignment;
-import livekit.LivekitModels.AudioTrackFeature;
-import livekit.LivekitModels.ClientConfigSetting;
-import livekit.LivekitModels.DisconnectReason;
-import livekit.LivekitModels.ParticipantInfo;
-import livekit.LivekitModels.TrackInfo;
-import livekit.LivekitModels.TrackSource;
-import livekit.LivekitModels.TrackType;
+import livekit.LivekitModels.*;
 import livekit.LivekitRtc.*;
 import okhttp3.Request;
 import okhttp3.Response;
@@ -60,10 +54,8 @@ public final class Room implements Line {
     private final CompletableFuture<Void> joined = new CompletableFuture<>();
     private final CompletableFuture<Void> left = new CompletableFuture<>();
     private WebSocket socket;
-    private String token;
-    private long lastHeard = System.nanoTime();
+    private String token;                                   // the newest, for coming back
     private long pingEvery;                                 // ns, 0 before the join
-    private long pingTimeout;
     private Peer publisher;
     private Peer subscriber;
     private int offers;
@@ -94,8 +86,14 @@ public final class Room implements Line {
         this.job = job;
     }
 
-    /// Loads the native library and runs through an offer and an answer once, so that the first
-    /// call does not pay for it (130 ms and more). Blocks, some 0.5 s.
+    /// Loads the native library and makes the factories. Blocks, some 0.2 s; an Error when a
+    /// library of the system's is missing.
+    static void load() {
+        SEND.hashCode(); // whatever touches this class
+    }
+
+    /// Runs through an offer and an answer once, so that the first call does not pay for it (130
+    /// ms and more). Blocks, some 0.3 s.
     static void warmUp() {
         var config = new RTCConfiguration();
         RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
@@ -109,8 +107,6 @@ public final class Room implements Line {
             var answer = created(o -> to.createAnswer(new RTCAnswerOptions(), o));
             set(o -> to.setLocalDescription(answer, o));
             set(o -> from.setRemoteDescription(answer, o));
-            SignalResponse.parseFrom(SignalResponse.newBuilder()
-                    .setOffer(describe(offer, 1)).build().toByteArray());
         } catch (IOException e) {
             Log.log("", "WebRTC did not warm up: " + Log.reason(e));
         } finally {
@@ -130,9 +126,15 @@ public final class Room implements Line {
     @Override public void pickUp() { work.add(this::publish); }
     @Override public void hangUp() { hangUp = true; }
 
-    /// The job is ours. Worker's thread.
+    /// The job is ours. Any thread.
     void assigned(JobAssignment assignment) {
         this.assignment.complete(assignment);
+    }
+
+    /// The worker is being stopped: asks the call to end, and does not let it wait for its room.
+    void stop() {
+        mailbox.post(new Event.Stop());
+        joined.completeExceptionally(new IOException("the worker is being stopped"));
     }
 
     @Override
@@ -149,8 +151,8 @@ public final class Room implements Line {
     /// Leaves the room and gives everything back. Blocks, 4 s at most. Worker calls it, when the
     /// job's result has been read: a job whose agent leaves before that counts as failed.
     void close() {
-        if (hangUp) {
-            worker.deleteRoom(id(), room());
+        if (hangUp && assignment.isDone()) {
+            worker.deleteRoom(job);
         }
         speaker.close();
         if (thread == null) {
@@ -188,10 +190,8 @@ public final class Room implements Line {
         }
     }
 
+    /// What LiveKit expects of its clients. Whether the socket is dead, OkHttp's own pings tell.
     private void ping() {
-        if (System.nanoTime() - lastHeard > pingTimeout) {
-            lost("nothing heard of the server for " + pingTimeout / 1_000_000_000 + " s");
-        }
         send(SignalRequest.newBuilder()
                 .setPingReq(Ping.newBuilder().setTimestamp(System.currentTimeMillis())));
     }
@@ -211,25 +211,30 @@ public final class Room implements Line {
                     .setReason(DisconnectReason.CLIENT_INITIATED)
                     .setAction(LeaveRequest.Action.DISCONNECT)));
         }
-        try {
-            heard.values().forEach(track -> track.removeSink(sink));
-            for (Peer peer : new Peer[] {publisher, subscriber}) {
-                if (peer != null) {
-                    peer.connection.close();
-                }
-            }
-            microphone.dispose();
-            synchronized (resampler) {
-                deaf = true;
-                resampler.dispose();
-            }
-        } catch (RuntimeException | Error e) { // 0.14 throws Error for "still referenced"
-            Log.log(id(), "WebRTC did not close cleanly: " + Log.reason(e));
+        synchronized (resampler) {
+            deaf = true;
+            quietly(resampler::dispose);
         }
+        heard.values().forEach(track -> quietly(() -> track.removeSink(sink)));
+        for (Peer peer : new Peer[] {publisher, subscriber}) {
+            if (peer != null) {
+                quietly(peer.connection::close);
+            }
+        }
+        quietly(microphone::dispose);
         if (socket != null) {
             socket.close(1000, null);
         }
         left.complete(null);
+    }
+
+    /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
+    private void quietly(Runnable close) {
+        try {
+            close.run();
+        } catch (RuntimeException | Error e) {
+            Log.log(id(), "WebRTC did not close cleanly: " + Log.reason(e));
+        }
     }
 
     // Signalling.
@@ -237,12 +242,18 @@ public final class Room implements Line {
     private final class Signals extends WebSocketListener {
         @Override
         public void onMessage(WebSocket socket, ByteString bytes) {
+            SignalResponse message;
+            try {
+                message = SignalResponse.parseFrom(bytes.asByteBuffer());
+            } catch (IOException e) {
+                Log.log(id(), "unreadable message in the room: " + Log.reason(e));
+                return;
+            }
             work.add(() -> {
-                lastHeard = System.nanoTime();
                 try {
-                    take(SignalResponse.parseFrom(bytes.asByteBuffer()));
+                    take(message);
                 } catch (IOException e) {
-                    Log.log(id(), "unreadable message in the room: " + Log.reason(e));
+                    lost(message.getMessageCase() + " from the room: " + Log.reason(e));
                 }
             });
         }
@@ -280,8 +291,15 @@ public final class Room implements Line {
             }
             case REFRESH_TOKEN -> token = message.getRefreshToken();
             case REQUEST_RESPONSE -> {
-                if (message.getRequestResponse().getReason() != RequestResponse.Reason.OK) {
-                    lost("the room refuses a request: " + message.getRequestResponse().getReason());
+                RequestResponse response = message.getRequestResponse();
+                switch (response.getReason()) {
+                    case OK, QUEUED -> { }
+                    default -> {
+                        Log.log(id(), "the room refuses a request: " + response.getReason());
+                        if (response.hasAddTrack()) {
+                            lost("our sound is refused: " + response.getReason());
+                        }
+                    }
                 }
             }
             case LEAVE -> lost("the room ended: " + message.getLeave().getReason());
@@ -291,7 +309,6 @@ public final class Room implements Line {
 
     private void joined(JoinResponse join) {
         pingEvery = TimeUnit.SECONDS.toNanos(Math.max(1, join.getPingInterval()));
-        pingTimeout = TimeUnit.SECONDS.toNanos(Math.max(5, join.getPingTimeout()));
         var config = new RTCConfiguration();
         config.iceServers = join.getIceServersList().stream().map(Room::iceServer).toList();
         if (join.getClientConfiguration().getForceRelay() == ClientConfigSetting.ENABLED) {
@@ -438,7 +455,12 @@ public final class Room implements Line {
 
     private void sound(byte[] pcm, int bits, int rate, int channels, int frames) {
         Consumer<byte[]> ear = this.ear;
-        if (ear == null || rate != 48_000 || channels != 1) { // it is always 48 kHz, mono
+        if (ear == null) {
+            return;
+        }
+        if (rate != 48_000 || channels != 1) { // webrtc-java 0.14 hands out nothing else
+            this.ear = null;
+            work.add(() -> lost("sound of " + rate + " Hz on " + channels + " channels"));
             return;
         }
         byte[] piece;
@@ -554,32 +576,30 @@ public final class Room implements Line {
 
     private static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
             throws IOException {
-        var result = new CompletableFuture<RTCSessionDescription>();
-        create.accept(new CreateSessionDescriptionObserver() {
-            @Override public void onSuccess(RTCSessionDescription it) { result.complete(it); }
-            @Override public void onFailure(String error) {
-                result.completeExceptionally(new IOException(error));
-            }
-        });
-        return sdp(result);
+        var result = new SdpResult();
+        create.accept(result);
+        return result.await();
     }
 
     private static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
-        var result = new CompletableFuture<Void>();
-        set.accept(new SetSessionDescriptionObserver() {
-            @Override public void onSuccess() { result.complete(null); }
-            @Override public void onFailure(String error) {
-                result.completeExceptionally(new IOException(error));
-            }
-        });
-        sdp(result);
+        var result = new SdpResult();
+        set.accept(result);
+        result.await();
     }
 
-    private static <T> T sdp(Future<T> result) throws IOException {
-        try {
-            return await(result, SDP, "WebRTC does not answer");
-        } catch (InterruptedException e) {
-            throw new InterruptedIOException();
+    /// What WebRTC says to either, as a future.
+    private static final class SdpResult extends CompletableFuture<RTCSessionDescription>
+            implements CreateSessionDescriptionObserver, SetSessionDescriptionObserver {
+        @Override public void onSuccess() { complete(null); }
+        @Override public void onSuccess(RTCSessionDescription it) { complete(it); }
+        @Override public void onFailure(String why) { completeExceptionally(new IOException(why)); }
+
+        RTCSessionDescription await() throws IOException {
+            try {
+                return Room.await(this, SDP, "WebRTC does not answer");
+            } catch (InterruptedException e) {
+                throw new InterruptedIOException();
+            }
         }
     }
 
@@ -590,7 +610,7 @@ public final class Room implements Line {
         } catch (TimeoutException e) {
             throw new IOException(otherwise + " (" + bound.toMillis() + " ms)");
         } catch (ExecutionException e) {
-            throw new IOException(e.getCause().getMessage(), e.getCause());
+            throw e.getCause() instanceof IOException io ? io : new IOException(e.getCause());
         }
     }
 }

@@ -15,19 +15,17 @@ public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
     private static final int BYTES_PER_MS = RATE / 1000 * 2;
     private static final int FRAME = 10 * BYTES_PER_MS;
-    private static final byte[] END = {};
 
     /// A sentence that was cut off after `ms` milliseconds.
     public record Cut(String itemId, int ms) {}
 
-    private record Piece(String itemId, byte[] pcm) {}
+    private record Piece(String itemId, ByteBuffer pcm, boolean end) {}
 
     private final Consumer<byte[]> out;
     private final byte[] frame = new byte[FRAME];
     private final Deque<Piece> queue = new ArrayDeque<>();
     private int queued;                                     // bytes in the queue
-    private int taken;                                      // of these, gone of the first piece
-    private int ends;                                       // END marks in the queue
+    private int ends;                                       // end marks in the queue
     private String playing;                                 // the item being heard, or null
     private int played;                                     // bytes of it
     private final Set<String> cut = new HashSet<>();
@@ -40,8 +38,10 @@ public final class Speaker implements AutoCloseable {
     }
 
     /// The frames begin: silence as long as the sound is held.
-    public void start() {
-        Pacer.add(this);
+    public synchronized void start() {
+        if (!closed) {
+            Pacer.add(this);
+        }
     }
 
     /// The caller hears us now: what was queued meanwhile is played from its beginning.
@@ -52,7 +52,7 @@ public final class Speaker implements AutoCloseable {
     /// Queues sound of one of the model's items; dropped when that item has been cut.
     public synchronized void play(String itemId, byte[] pcm) {
         if (pcm.length > 0 && !cut.contains(itemId)) {
-            queue.add(new Piece(itemId, pcm));
+            queue.add(new Piece(itemId, ByteBuffer.wrap(pcm), false));
             queued += pcm.length;
         }
     }
@@ -60,7 +60,7 @@ public final class Speaker implements AutoCloseable {
     /// The item is all there: what is left of it at the end may be less than a whole frame.
     public synchronized void end(String itemId) {
         if (!cut.contains(itemId)) {
-            queue.add(new Piece(itemId, END));
+            queue.add(new Piece(itemId, ByteBuffer.allocate(0), true));
             ends++;
         }
     }
@@ -75,7 +75,7 @@ public final class Speaker implements AutoCloseable {
         queue.forEach(piece -> items.putIfAbsent(piece.itemId, 0));
         cut.addAll(items.keySet());
         queue.clear();
-        queued = taken = ends = 0;
+        queued = ends = 0;
         playing = null;
         return items.entrySet().stream().map(e -> new Cut(e.getKey(), e.getValue())).toList();
     }
@@ -105,7 +105,7 @@ public final class Speaker implements AutoCloseable {
         int filled = 0;
         while (filled < FRAME && !queue.isEmpty()) {
             Piece piece = queue.peek();
-            if (piece.pcm == END) {
+            if (piece.end) {
                 queue.remove();
                 ends--;
                 playing = null;
@@ -115,15 +115,13 @@ public final class Speaker implements AutoCloseable {
                 playing = piece.itemId;
                 played = 0;
             }
-            int some = Math.min(FRAME - filled, piece.pcm.length - taken);
-            System.arraycopy(piece.pcm, taken, frame, filled, some);
+            int some = Math.min(FRAME - filled, piece.pcm.remaining());
+            piece.pcm.get(frame, filled, some);
             filled += some;
-            taken += some;
             played += some;
             queued -= some;
-            if (taken == piece.pcm.length) {
+            if (!piece.pcm.hasRemaining()) {
                 queue.remove();
-                taken = 0;
             }
         }
         return filled;

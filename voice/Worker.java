@@ -4,19 +4,8 @@ import module java.base;
 import io.livekit.server.AccessToken;
 import io.livekit.server.Agent;
 import io.livekit.server.RoomServiceClient;
-import livekit.LivekitAgent.AvailabilityResponse;
-import livekit.LivekitAgent.Job;
-import livekit.LivekitAgent.JobAssignment;
-import livekit.LivekitAgent.JobStatus;
-import livekit.LivekitAgent.JobType;
-import livekit.LivekitAgent.RegisterWorkerRequest;
-import livekit.LivekitAgent.ServerMessage;
-import livekit.LivekitAgent.UpdateJobStatus;
-import livekit.LivekitAgent.UpdateWorkerStatus;
-import livekit.LivekitAgent.WorkerMessage;
-import livekit.LivekitAgent.WorkerPing;
-import livekit.LivekitAgent.WorkerStatus;
-import livekit.LivekitModels.ParticipantPermission;
+import livekit.LivekitAgent.*;
+import livekit.LivekitModels;
 import okhttp3.OkHttpClient;
 import okhttp3.Request;
 import okhttp3.Response;
@@ -35,9 +24,10 @@ import okio.ByteString;
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
+    private static final Duration STEADY = Duration.ofSeconds(10);
     private static final Duration FENCE = Duration.ofSeconds(1);
 
-    /// LiveKit does not take our key.
+    /// It cannot work like this: LiveKit does not take our key, or WebRTC cannot be loaded.
     public static final class Refused extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -85,9 +75,12 @@ public final class Worker {
     /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile. `warmUp`
     /// is run once, on a thread of its own, while the worker waits for its first call.
     public void run(Runnable warmUp) throws Refused, InterruptedException {
+        // A worker that is registered gets calls, so it registers only when it can take them.
+        var webrtc = CompletableFuture.runAsync(Room::load);
         boolean everRegistered = false;
         for (int failures = 0; !stopping; ) {
-            var attempt = new Connection();
+            var attempt = new Connection(webrtc);
+            long opened = System.nanoTime();
             attempt.open();
             connection = attempt;
             attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS);
@@ -99,14 +92,21 @@ public final class Worker {
                     });
                 }
                 everRegistered = true;
-                failures = 0;
-                while (!attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
+                while (!stopping
+                        && !attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
                     attempt.send(status());
                 }
             }
             attempt.socket.cancel();
             if (stopping) {
                 break;
+            }
+            if (webrtc.isCompletedExceptionally()) {
+                throw new Refused("WebRTC cannot be loaded (" + Log.reason(webrtc.exceptionNow())
+                        + "): is a library missing? ./run.sh installs those it needs");
+            }
+            if (System.nanoTime() - opened > STEADY.toNanos()) {
+                failures = 0;
             }
             if (attempt.httpStatus == 401 && !everRegistered) {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
@@ -123,7 +123,7 @@ public final class Worker {
     /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
     public void stop(Duration bound) throws InterruptedException {
         stopping = true;
-        calls.values().forEach(room -> room.mailbox().post(new Event.Stop()));
+        calls.values().forEach(Room::stop);
         long end = System.nanoTime() + bound.toNanos();
         synchronized (calls) {
             while (!calls.isEmpty() && System.nanoTime() < end) {
@@ -181,16 +181,40 @@ public final class Worker {
                 .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
     }
 
-    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 2 s at most.
-    void deleteRoom(String call, String room) {
-        try {
-            int status = rooms.deleteRoom(room).execute().code();
-            if (status >= 300 && status != 404) { // 404: it is gone already
-                Log.log(call, "the room could not be deleted: HTTP " + status + " from LiveKit");
-            }
-        } catch (IOException e) {
-            Log.log(call, "the room could not be deleted: " + Log.reason(e));
+    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 2 s at most; when it
+    /// does not work it is tried again for a minute, elsewhere: a phone would stay open.
+    void deleteRoom(Job job) {
+        if (!deleted(job, true)) {
+            Thread.ofVirtual().name("hang up " + job.getId()).start(() -> {
+                for (long ms = 500; ms <= 32_000; ms *= 2) {
+                    LockSupport.parkNanos(ms * 1_000_000);
+                    if (deleted(job, false)) {
+                        return;
+                    }
+                }
+            });
         }
+    }
+
+    private boolean deleted(Job job, boolean atOnce) {
+        try {
+            String name = job.getRoom().getName();
+            if (!atOnce) { // by now there may be another call in a room of the same name
+                var there = rooms.listRooms(List.of(name)).execute().body();
+                if (there != null && there.stream().noneMatch(
+                        room -> room.getSid().equals(job.getRoom().getSid()))) {
+                    return true;
+                }
+            }
+            int status = rooms.deleteRoom(name).execute().code();
+            if (status < 300 || status == 404) { // 404: it is gone already
+                return true;
+            }
+            Log.log(job.getId(), "the room could not be deleted: HTTP " + status);
+        } catch (IOException e) {
+            Log.log(job.getId(), "the room could not be deleted: " + Log.reason(e));
+        }
+        return false;
     }
 
     private WorkerMessage status() {
@@ -213,6 +237,7 @@ public final class Worker {
                 calls.remove(room.id());
                 calls.notifyAll();
             }
+            finish(room.id(), "the assignment came too late"); // if it has come since
         }
     }
 
@@ -224,6 +249,11 @@ public final class Worker {
         volatile String workerId;
         volatile String why = "it does not answer";
         volatile int httpStatus;
+        private final CompletableFuture<Void> webrtc;
+
+        Connection(CompletableFuture<Void> webrtc) {
+            this.webrtc = webrtc;
+        }
 
         void open() {
             var token = new AccessToken(key, secret);
@@ -239,11 +269,18 @@ public final class Worker {
         @Override
         public void onOpen(WebSocket socket, Response response) {
             this.socket = socket;
-            send(WorkerMessage.newBuilder().setRegister(RegisterWorkerRequest.newBuilder()
+            var register = RegisterWorkerRequest.newBuilder()
                     .setType(JobType.JT_ROOM).setAgentName(agentName).setVersion("1.0.0")
-                    .setAllowedPermissions(ParticipantPermission.newBuilder()
+                    .setAllowedPermissions(LivekitModels.ParticipantPermission.newBuilder()
                             .setCanPublish(true).setCanSubscribe(true).setCanPublishData(true)
-                            .setCanUpdateMetadata(true))).build());
+                            .setCanUpdateMetadata(true));
+            webrtc.whenComplete((_, trouble) -> {
+                if (trouble == null) {
+                    send(WorkerMessage.newBuilder().setRegister(register).build());
+                } else {
+                    ended("WebRTC cannot be loaded");
+                }
+            });
         }
 
         @Override
@@ -290,6 +327,9 @@ public final class Worker {
                 // meanwhile; Room.join waits for the assignment.
                 var room = new Room(Worker.this, job);
                 calls.put(job.getId(), room);
+                if (stopping) {
+                    room.stop(); // `stop` may have been through before this one was there
+                }
                 Thread.ofVirtual().name(job.getId()).start(() -> run(room));
                 // The identity must be unique in the room, or it would evict its namesake.
                 reply.setAvailable(true).setParticipantIdentity("agent-" + job.getId())
