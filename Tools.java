@@ -1,7 +1,6 @@
 import module java.base;
 import module java.net.http;
 import jakarta.json.Json;
-import jakarta.json.JsonException;
 import jakarta.json.JsonNumber;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
@@ -51,33 +50,33 @@ final class Tools {
 
         /// One contact of the CRM's answer. The method to adapt to your own CRM.
         static Contact of(JsonObject result) {
-            return new Contact(field(result, "id"), field(result, "name"), field(result, "email"),
-                    field(result, "company"), field(result, "open_tickets"));
+            String id = text(result, "id");
+            return new Contact(id == null || id.matches("\\.\\.?") ? null : id, // not a path
+                    text(result, "name"), text(result, "email"), text(result, "company"),
+                    text(result, "open_tickets"));
         }
 
         /// The text of a string or a number, or null for anything else.
-        private static String field(JsonObject from, String name) {
+        private static String text(JsonObject from, String name) {
             String text = switch (from.get(name)) {
                 case JsonString string -> string.getString().strip();
                 case JsonNumber number -> number.toString();
                 case null, default -> "";
             };
-            return text.isEmpty() ? null : text.substring(0, Math.min(text.length(), MOST_FIELD));
+            return text.isEmpty() ? null : text;
         }
 
-        /// For the model: the named fields that are there, without the id, which it has no use for.
+        /// For the model: the fields that are there, but for the id, which it has no use for.
         JsonObject forModel() {
             var fields = Json.createObjectBuilder();
-            var all = new LinkedHashMap<String, String>();
-            all.put("name", name);
-            all.put("email", email);
-            all.put("company", company);
-            all.put("open_tickets", openTickets);
-            all.forEach((key, value) -> {
-                if (value != null) {
-                    fields.add(key, value);
+            String[] named = {"name", name, "email", email, "company", company,
+                "open_tickets", openTickets};
+            for (int i = 0; i < named.length; i += 2) {
+                if (named[i + 1] != null) {
+                    String value = named[i + 1];
+                    fields.add(named[i], value.substring(0, Math.min(value.length(), MOST_FIELD)));
                 }
-            });
+            }
             return fields.build();
         }
     }
@@ -109,12 +108,25 @@ final class Tools {
                 case "record_intent" -> now(recordIntent(text(given, "intent")));
                 case "lookup_crm" -> lookupCrm(text(given, "phone"));
                 case "update_crm_note" -> now(updateCrmNote(text(given, "note")));
-                case "transfer_call" -> now(transferCall(text(given, "destination")));
+                case "transfer_call" -> {
+                    text(given, "destination");
+                    yield now(answer("transferred", false, "No destinations are configured: the "
+                            + "caller cannot be transferred. Offer a note."));
+                }
                 default -> now(error("There is no tool of that name."));
             };
-        } catch (IllegalArgumentException e) {
+        } catch (BadArguments e) {
             Log.log(call, "the model called a tool wrongly: " + e.getMessage());
             return now(error(e.getMessage()));
+        }
+    }
+
+    /// Its message is for the model.
+    private static final class BadArguments extends Exception {
+        private static final long serialVersionUID = 1;
+
+        BadArguments(String message) {
+            super(message);
         }
     }
 
@@ -137,8 +149,10 @@ final class Tools {
                 return answer("found", false, "The CRM has no contact with this number.")
                         .toString();
             }
-            if (contact == null) {
-                know(found.get()); // a caller with a withheld number has said who they are
+            // A caller with a withheld number has said who they are. With one that the CRM does
+            // not know they ask for somebody else, whose record must not get this call's notes.
+            if (contact == null && (events.phone() == null || events.phone().equals(number))) {
+                know(found.get());
             }
             return Json.createObjectBuilder(found.get().forModel()).add("found", true)
                     .build().toString();
@@ -155,12 +169,6 @@ final class Tools {
         events.add(contact.id(), "notes", Json.createObjectBuilder()
                 .add("text", note).add("source", "ai-agent").build());
         return answer("noted", true, null);
-    }
-
-    private JsonObject transferCall(String destination) {
-        Log.log(call, "transfer asked for, but no destinations are configured");
-        return answer("transferred", false,
-                "No destinations are configured: the caller cannot be transferred. Offer a note.");
     }
 
     /// Makes the contact the one of this call.
@@ -200,7 +208,7 @@ final class Tools {
         try (var reader = Json.createReader(new StringReader(body))) {
             return reader.readObject().getJsonArray("results").stream()
                     .findFirst().map(JsonValue::asJsonObject).map(Contact::of);
-        } catch (JsonException | ClassCastException | NullPointerException e) {
+        } catch (RuntimeException e) { // JsonException and what else wrong types lead to
             throw failed("its answer is not {\"results\": [{..}]}");
         }
     }
@@ -247,20 +255,20 @@ final class Tools {
         return number.matches("\\+?[0-9]{3,15}") ? number : null;
     }
 
-    private static JsonObject parse(String arguments) {
+    private static JsonObject parse(String arguments) throws BadArguments {
         try (var reader = Json.createReader(new StringReader(arguments))) {
             return reader.readObject();
-        } catch (JsonException e) {
-            throw new IllegalArgumentException("The arguments are not a JSON object.");
+        } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+            throw new BadArguments("The arguments are not a JSON object.");
         }
     }
 
-    private static String text(JsonObject given, String name) {
+    private static String text(JsonObject given, String name) throws BadArguments {
         if (!(given.get(name) instanceof JsonString string) || string.getString().isBlank()) {
-            throw new IllegalArgumentException("`" + name + "` is missing: it is a text.");
+            throw new BadArguments("`" + name + "` is missing: it is a text.");
         }
         if (string.getString().length() > MOST_TEXT) {
-            throw new IllegalArgumentException("`" + name + "` is too long: say it in short.");
+            throw new BadArguments("`" + name + "` is too long: say it in short.");
         }
         return string.getString().strip();
     }

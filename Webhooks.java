@@ -59,6 +59,10 @@ final class Webhooks {
             this.sipCallId = sipCallId;
         }
 
+        synchronized String phone() {
+            return phone;
+        }
+
         synchronized void contact(String contactId) {
             this.contactId = contactId;
         }
@@ -153,7 +157,7 @@ final class Webhooks {
             }
             try {
                 deliver(next);
-            } catch (InterruptedException | RuntimeException e) {
+            } catch (InterruptedException | RuntimeException | Error e) {
                 Log.log(lane, "NOT DELIVERED: " + next.id + ": " + Log.reason(e));
             }
             synchronized (lanes) {
