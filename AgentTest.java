@@ -182,6 +182,8 @@ final class AgentTest {
                     + "WavXrAFQ/9tdO6mc=", then));
             assertFalse(hmac.verify(v.id, v.at, utf8(v.body), v.signature, then.plusSeconds(301)));
             assertFalse(hmac.verify(v.id, v.at, utf8(v.body), v.signature, then.minusSeconds(301)));
+            assertFalse(hmac.verify(v.id, Long.MAX_VALUE, utf8(v.body), v.signature, then));
+            assertFalse(hmac.verify(v.id, v.at, utf8(v.body), null, then));
         }
     }
 
@@ -437,7 +439,7 @@ final class AgentTest {
         String url = "http://127.0.0.1:" + server.getAddress().getPort();
         String down = "{\"error\":\"The CRM does not answer. Go on without it.\"}";
         for (Case each : List.of(
-                new Case("{\"results\":[{\"id\":7,\"name\":\"Ada\",\"open_tickets\":2,\"x\":true},{}]}",
+                new Case("{\"results\":[{\"id\":7,\"name\":\"Ada\",\"open_tickets\":2,\"x\":{}}]}",
                         "{\"name\":\"Ada\",\"open_tickets\":\"2\",\"found\":true}"),
                 new Case("{\"results\":[{\"id\":\"x\",\"email\":null,\"company\":{\"a\":1}}]}",
                         "{\"found\":true}"),
@@ -448,11 +450,28 @@ final class AgentTest {
                 new Case("{\"results\":[3]}", down), new Case("{\"results\":{}}", down),
                 new Case("{}", down), new Case("[]", down), new Case("<html>", down),
                 new Case("", down), new Case("[".repeat(100_000), down),
+                new Case("{\"results\":" + "[".repeat(5_000), down),
+                new Case("{\"results\":[{\"id\":1e99999999999999}]}", down),
                 new Case("{\"results\":[{\"name\":\"" + "a".repeat(2_000_000) + "\"}]}", down))) {
             body.set(each.answer);
             var tools = new Tools("AJ_1", url, "", webhooks(url).call("AJ_1", "room"));
             assertEquals(each.expected,
                     answer(tools, "lookup_crm", "{\"phone\":\"+1 555 000-1111\"}").toString());
+        }
+    }
+
+    @Test
+    void somebodyElsesRecordDoesNotBecomeTheCallers() throws Exception {
+        var crm = crm();
+        crm.contact("+15550002222", "{\"id\":\"c-2\",\"name\":\"Grace\"}");
+        for (String own : Arrays.asList("+15550001111", null)) {
+            var events = webhooks(crm.url()).call("AJ_" + own, "room");
+            events.phone(own, null);
+            var tools = new Tools("AJ_" + own, crm.url(), "", events);
+            assertTrue(answer(tools, "lookup_crm", "{\"phone\":\"+15550002222\"}")
+                    .getBoolean("found"));
+            assertEquals(own == null, // a withheld number: they have said who they are
+                    answer(tools, "update_crm_note", "{\"note\":\"x\"}").getBoolean("noted"));
         }
     }
 
@@ -477,7 +496,7 @@ final class AgentTest {
         for (String arguments : List.of("", "null", "[]", "{", "{}", "{\"intent\":3}",
                 "{\"intent\":\" \"}", "{\"intent\":null}",
                 "{\"intent\":\"" + "a".repeat(2_001) + "\"}",
-                "[".repeat(100_000))) {
+                "[".repeat(100_000), "{\"intent\":" + "[".repeat(5_000))) {
             assertTrue(answer(tools, "record_intent", arguments).containsKey("error"), arguments);
         }
         assertTrue(answer(tools, "format_disk", "{}").containsKey("error"));
@@ -504,13 +523,15 @@ final class AgentTest {
     @Test
     void settingsHaveTheirDefaults() {
         var settings = settings(Map.of());
-        assertEquals("webhook-crm-agent", settings.agentName());
-        assertEquals("https://crm.example/api", settings.crmUrl());
-        assertEquals("https://api.openai.com/v1", settings.openaiBaseUrl());
-        assertEquals("gpt-realtime-2.1-mini", settings.realtimeModel());
-        assertEquals("gpt-transcribe", settings.transcribeModel());
-        assertEquals("", settings(Map.of("OPENAI_TRANSCRIBE_MODEL", "")).transcribeModel());
-        assertEquals(30, settings.maxCallMinutes());
+        assertEquals("webhook-crm-agent", settings.get("LIVEKIT_AGENT_NAME"));
+        assertEquals("https://crm.example/api", settings.get("CRM_URL"));
+        assertEquals("https://api.openai.com/v1", settings.get("OPENAI_BASE_URL"));
+        assertEquals("gpt-realtime-2.1-mini", settings.get("OPENAI_REALTIME_MODEL"));
+        assertEquals("gpt-transcribe", settings.get("OPENAI_TRANSCRIBE_MODEL"));
+        var silent = settings(Map.of("OPENAI_TRANSCRIBE_MODEL", "", "OPENAI_REALTIME_MODEL", " "));
+        assertEquals("", silent.get("OPENAI_TRANSCRIBE_MODEL"));
+        assertEquals("gpt-realtime-2.1-mini", silent.get("OPENAI_REALTIME_MODEL"));
+        assertEquals("30", settings.get("MAX_CALL_MINUTES"));
         assertFalse(settings.toString().contains("secret-"), settings.toString());
     }
 
@@ -521,11 +542,12 @@ final class AgentTest {
         SIX.keySet().forEach(name -> assertTrue(said.contains(name + " is missing"), name));
 
         for (var wrong : Map.of("LIVEKIT_URL", "livekit.example", "MAX_CALL_MINUTES", "soon",
-                "WEBHOOK_SECRET", "whsec_???", "OPENAI_BASE_URL", "ftp://x",
-                "CRM_URL", "http://crm.example").entrySet()) {
+                "WEBHOOK_SECRET", "whsec_???", "OPENAI_BASE_URL", "http://x.example",
+                "CRM_API_KEY", "pasted\u2019", "CRM_URL", "http://crm.example").entrySet()) {
             String reason = assertThrows(IllegalArgumentException.class,
                     () -> settings(Map.of(wrong.getKey(), wrong.getValue()))).getMessage();
             assertTrue(reason.contains(wrong.getKey()), reason);
+            assertFalse(reason.contains("pasted"), reason);
         }
         for (String crm : List.of("https://user:pw@crm.example", "https://crm.example?a=b",
                 "https:///x", "crm.example", "http://127.0.0.1.example")) {
@@ -533,7 +555,7 @@ final class AgentTest {
                     () -> settings(Map.of("CRM_URL", crm)), crm);
         }
         for (String crm : List.of("http://localhost:1", "http://127.0.0.1:1/x", "http://[::1]:1")) {
-            assertEquals(crm, settings(Map.of("CRM_URL", crm)).crmUrl());
+            assertEquals(crm, settings(Map.of("CRM_URL", crm)).get("CRM_URL"));
         }
     }
 
@@ -541,8 +563,9 @@ final class AgentTest {
     void dotEnvIsReadAsShellsAndDotenvReadIt() throws Exception {
         Path file = Files.createTempFile("agent", ".env");
         open.add(() -> Files.delete(file));
-        Files.writeString(file, """
+        Files.writeString(file, "\uFEFF" + """
                 # comment = no
+
                 LIVEKIT_URL=wss://x.livekit.cloud   # yours
                   export LIVEKIT_API_KEY = key
                 LIVEKIT_API_SECRET="a # b"
@@ -554,14 +577,16 @@ final class AgentTest {
                 """);
         var settings = Agent.Settings.load(
                 Map.of("LIVEKIT_AGENT_NAME", "from-environment", "OPENAI_API_KEY", ""), file);
-        assertEquals("wss://x.livekit.cloud", settings.livekitUrl());
-        assertEquals("key", settings.livekitApiKey());
-        assertEquals("a # b", settings.livekitApiSecret());
-        assertEquals("https://crm.example", settings.crmUrl());
-        assertEquals("se#cr=et", settings.webhookSecret());
-        assertEquals("from-file", settings.openaiApiKey());
-        assertEquals("", settings.voice());
-        assertEquals("from-environment", settings.agentName());
+        var expected = Map.of("LIVEKIT_URL", "wss://x.livekit.cloud", "LIVEKIT_API_KEY", "key",
+                "LIVEKIT_API_SECRET", "a # b", "CRM_URL", "https://crm.example",
+                "WEBHOOK_SECRET", "se#cr=et", "OPENAI_API_KEY", "from-file", "OPENAI_VOICE", "",
+                "LIVEKIT_AGENT_NAME", "from-environment");
+        expected.forEach((name, value) -> assertEquals(value, settings.get(name), name));
+
+        Files.writeString(file, "OPENAI_API_KEY sk-secret\n");
+        String said = assertThrows(IllegalArgumentException.class,
+                () -> Agent.Settings.load(SIX, file)).getMessage();
+        assertTrue(said.contains("not NAME=value") && !said.contains("sk-secret"), said);
     }
 
     @Test
@@ -577,7 +602,7 @@ final class AgentTest {
         var filled = new HashMap<>(example);
         filled.putAll(SIX);
         var settings = Agent.Settings.load(filled, Path.of("no such file"));
-        assertEquals(settings(Map.of()), settings);
+        inSource.forEach(name -> assertEquals(settings(Map.of()).get(name), settings.get(name)));
     }
 
     // The program, as a process, and the README.
@@ -844,9 +869,9 @@ final class AgentTest {
     }
 
     private void call(TestLine line, DemoCrm crm, DemoModel model) {
-        var agent = new Agent(new Agent.Settings("ws://127.0.0.1:1", "key", "secret", "agent",
-                crm.url(), "crm-key", SECRET, "sk-test", model.baseUrl(), "gpt-realtime-2.1-mini",
-                "marin", "gpt-transcribe", 30));
+        var agent = new Agent(settings(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "crm-key",
+                "WEBHOOK_SECRET", SECRET, "OPENAI_API_KEY", "sk-test", "OPENAI_VOICE", "marin",
+                "OPENAI_BASE_URL", model.baseUrl())));
         open.add(() -> agent.webhooks.close(Duration.ZERO));
         Thread.ofVirtual().start(() -> {
             try {
@@ -1056,6 +1081,7 @@ final class AgentTest {
         var picksUp = new ArrayList<Future<Long>>();
         for (var each : Map.of("{\"phone_number\": \"+1 (555) 000-2222\"}", "+15550002222",
                 "not json", "null", "[1]", "null", "{\"phone_number\": 5}", "null",
+                "{\"phone_number\": " + "[".repeat(5_000), "null",
                 "{\"phone_number\": \"anonymous\"}", "null").entrySet()) {
             var crm = crm();
             var line = new TestLine();
@@ -1074,7 +1100,7 @@ final class AgentTest {
 
     @Test
     void theRehearsalIsAWholeCall() throws Exception {
-        var rehearsal = opened(new Rehearsal());
+        var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
         var agent = new Agent(settings(Map.of()).at(rehearsal.url()));
         var over = CompletableFuture.runAsync(() -> agent.answer(rehearsal));
         over.get(10, TimeUnit.SECONDS);

@@ -25,7 +25,7 @@ export JAVA_HOME
 
 # What Debian and Ubuntu may lack: Maven for the download, and the libraries webrtc-java links to.
 missing=()
-[ -f lib/.fetched ] || command -v mvn >/dev/null || missing+=(maven)
+[ lib/.fetched -nt lib/pom.xml ] || command -v mvn >/dev/null || missing+=(maven)
 if [ "$(uname)" = Linux ] && [ -e /sbin/ldconfig ]; then
   known=$(/sbin/ldconfig -p)
   while read -r library package; do
