@@ -2,7 +2,7 @@
 
 LiveTest.java starts one process per caller and drives it with lines on stdin:
     say HZ MS     speak a tone, after whatever is still to be said; 0 Hz is silence
-    stats         report how much sound came in and went out so far
+    republish     take the microphone away and publish it anew
     hangup        leave as a phone does (a closed stdin does it too: no caller outlives its test)
 It answers with one JSON object per line on stdout. "at" is CLOCK_MONOTONIC in milliseconds, on
 Linux the clock of Java's System.nanoTime(), so the times of both sides can be compared.
@@ -113,13 +113,16 @@ class Phone:
         room.on("disconnected", self.disconnected)
         await room.connect(self.args.url, self.token())
         report("joined")
-        source = rtc.AudioSource(RATE, 1, queue_size_ms=20)
-        self.spawn(self.talk(source))
+        self.source = rtc.AudioSource(RATE, 1, queue_size_ms=20)
+        self.spawn(self.talk(self.source))
         self.spawn(self.obey())
-        await room.local_participant.publish_track(
-            rtc.LocalAudioTrack.create_audio_track("phone", source),
-            rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
+        await self.publish()
         await self.over.wait()
+
+    async def publish(self):
+        self.microphone = await self.room.local_participant.publish_track(
+            rtc.LocalAudioTrack.create_audio_track("phone", self.source),
+            rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
 
     def seen(self, event, who):
         kind = rtc.ParticipantKind.Name(who.kind).removeprefix("PARTICIPANT_KIND_")
@@ -164,8 +167,10 @@ class Phone:
                 case ["say", hz, ms]:
                     count = int(ms) // 10
                     self.words.extend((int(hz), n == 0, n == count - 1) for n in range(count))
-                case ["stats"]:
-                    report("stats", heard_ms=self.ear.frames * 10, said_ms=self.said * 10)
+                case ["republish"]:
+                    await self.room.local_participant.unpublish_track(self.microphone.sid)
+                    await self.publish()
+                    report("republished")
                 case ["hangup"] | []:
                     return await self.hang_up()
 
