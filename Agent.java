@@ -136,6 +136,7 @@ final class Agent {
         private final Webhooks.Call events;
         private final Tools tools;
         private Realtime conversation;
+        private String given;           // the number that the call was dispatched with, or null
         private boolean begun;          // the model knows whom it will talk to
         private boolean pickedUp;
         private boolean talking;
@@ -179,6 +180,7 @@ final class Agent {
         }
 
         private void joined() {
+            given = numberFromMetadata();
             events.phone(number(), line.sipCallId());
             events.send("call.started", "direction", "inbound");
             mailbox.alarm("no caller", NO_CALLER);
@@ -300,17 +302,21 @@ final class Agent {
             conversation.close();
         }
 
-        /// The caller's number, or null. Where the network gives none, whoever dispatched the call
-        /// may have said whose it is: {"phone_number": "+15551234567"}.
+        /// The caller's number, or null.
         private String number() {
             String number = Tools.number(line.number());
-            if (number != null || line.metadata().isBlank()) {
-                return number;
+            return number != null ? number : given;
+        }
+
+        /// Whoever dispatches a call may say whose it is: {"phone_number": "+15551234567"}.
+        private String numberFromMetadata() {
+            if (line.metadata().isBlank()) {
+                return null;
             }
             try (var reader = Json.createReader(new StringReader(line.metadata()))) {
                 JsonObject metadata = reader.readObject();
-                return metadata.get("phone_number") instanceof JsonString given
-                        ? Tools.number(given.getString()) : null;
+                return metadata.get("phone_number") instanceof JsonString number
+                        ? Tools.number(number.getString()) : null;
             } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
                 Log.log(line.id(), "the job's metadata is not a JSON object; going on without");
                 return null;

@@ -24,7 +24,7 @@ import okio.ByteString;
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
-    private static final Duration STEADY = Duration.ofSeconds(10);
+    private static final Duration STEADY = Duration.ofSeconds(10);          // a good connection
     private static final Duration FENCE = Duration.ofSeconds(1);
 
     /// It cannot work like this: LiveKit does not take our key, or WebRTC cannot be loaded.
@@ -92,9 +92,12 @@ public final class Worker {
                     });
                 }
                 everRegistered = true;
-                while (!stopping
+                while (stopped.getCount() > 0
                         && !attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
                     attempt.send(status());
+                }
+                if (System.nanoTime() - opened > STEADY.toNanos()) {
+                    failures = 0;
                 }
             }
             attempt.socket.cancel();
@@ -104,9 +107,6 @@ public final class Worker {
             if (webrtc.isCompletedExceptionally()) {
                 throw new Refused("WebRTC cannot be loaded (" + Log.reason(webrtc.exceptionNow())
                         + "): is a library missing? ./run.sh installs those it needs");
-            }
-            if (System.nanoTime() - opened > STEADY.toNanos()) {
-                failures = 0;
             }
             if (attempt.httpStatus == 401 && !everRegistered) {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
