@@ -1029,6 +1029,25 @@ final class AgentTest {
     }
 
     @Test
+    void nonsenseFromTheModelDoesNotEndTheCall() throws Exception {
+        var crm = crm();
+        var model = model(new Say("Hello.", 200), new Tool("record_intent", "{\"intent\":\"x\"}"));
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        var session = session(model);
+        for (String nonsense : List.of("{\"type\":\"no.such.event\"}",
+                "{\"type\":\"response.output_audio.delta\",\"item_id\":\"i\",\"delta\":\"?\"}",
+                "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\"}}",
+                "{\"type\":\"response.done\"}", "{\"type\":\"error\"}")) {
+            session.sendText(nonsense);
+        }
+        line.say(600);
+        assertEquals("x", event(crm, "intent.recorded").getString("intent"));
+        eventually("its answer", () -> line.heardMs.get() > 200);
+    }
+
+    @Test
     void aSlowCrmOrASilentModelDoesNotLetThePhoneRingOn() throws Exception {
         var crm = crm();
         crm.delay("/contacts/search", 4_000);

@@ -70,6 +70,7 @@ public final class Realtime implements AutoCloseable {
     private long dropped;
 
     // What the model is doing, so that no answer is asked for while one is being given.
+    private final Set<String> toolsCalled = new HashSet<>();
     private final Set<String> toolsRunning = new HashSet<>();
     private boolean responding;
     private boolean callerSpeaking;
@@ -265,6 +266,14 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// OpenAI says it twice, services that speak its protocol in one way or the other.
+    private void toolCalled(String callId, String name, String arguments) {
+        if (toolsCalled.add(callId)) {
+            toolsRunning.add(callId);
+            mailbox.post(new Event.ToolCalled(callId, name, arguments));
+        }
+    }
+
     private synchronized void take(RealtimeServerEvent event) {
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
@@ -289,15 +298,16 @@ public final class Realtime implements AutoCloseable {
                     Log.log(call, "the model failed to answer: " + response.statusDetails()));
             responding = false;
             continueIfQuiet();
+        } else if (event.isResponseFunctionCallArgumentsDone()) {
+            var done = event.asResponseFunctionCallArgumentsDone();
+            toolCalled(done.callId(), done.name(), done.arguments());
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
-            String callId = tool.callId().orElseThrow();
-            if (tool.status().filter(s -> s.asString().equals("incomplete")).isPresent()) {
-                return; // broken off by the caller's words, perhaps in mid-argument
+            // One that was broken off by the caller's words may end in mid-argument.
+            if (!tool.status().map(Object::toString).orElse("").equals("incomplete")) {
+                toolCalled(tool.callId().orElseThrow(), tool.name(), tool.arguments());
             }
-            toolsRunning.add(callId);
-            mailbox.post(new Event.ToolCalled(callId, tool.name(), tool.arguments()));
         } else if (event.isResponseOutputAudioTranscriptDone()) {
             mailbox.post(new Event.AgentSaid(
                     event.asResponseOutputAudioTranscriptDone().transcript()));
