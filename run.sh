@@ -2,7 +2,7 @@
 # Runs the sample: ./run.sh dev | test. Looks for a JDK 25, fetches the jars into lib/ the first
 # time, and hands over to java. It does not build anything: java compiles the sources as it starts.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
 # A JDK of at least 25: the one that is set, the one on the path, or one that is installed.
 jdk() {
@@ -25,7 +25,11 @@ export JAVA_HOME
 
 # What Debian and Ubuntu may lack: Maven for the download, and the libraries webrtc-java links to.
 missing=()
-[ lib/.fetched -nt lib/pom.xml ] || command -v mvn >/dev/null || missing+=(maven)
+fetched=no
+if [ lib/.fetched -nt lib/pom.xml ] && ls lib/livekit-server-*.jar >/dev/null 2>&1; then
+  fetched=yes
+fi
+[ $fetched = yes ] || command -v mvn >/dev/null || missing+=(maven)
 if [ "$(uname)" = Linux ] && [ -e /sbin/ldconfig ]; then
   known=$(/sbin/ldconfig -p)
   while read -r library package; do
@@ -45,21 +49,23 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}"
     { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null
   else
-    case $(uname) in
-      Darwin) echo "Missing. This installs it:  brew install ${missing[*]}" >&2 ;;
-      *) echo "Missing. This installs it:  sudo apt-get install -y ${missing[*]}" >&2 ;;
-    esac
+    installer="sudo apt-get install -y"
+    [ "$(uname)" = Linux ] || installer="brew install"
+    echo "Missing. This installs it:  $installer ${missing[*]}" >&2
     exit 3
   fi
 fi
 
 # Again when the list has changed.
-if [ ! lib/.fetched -nt lib/pom.xml ]; then
+if [ $fetched = no ]; then
+  [ -w lib ] || { echo "$PWD/lib is not writable: the jars go there" >&2; exit 3; }
   echo "fetching the jars of lib/pom.xml into lib/, 100 MB, once"
   rm -rf lib/*.jar lib/test/*.jar
-  MAVEN_OPTS='--sun-misc-unsafe-memory-access=allow --enable-native-access=ALL-UNNAMED' \
-    mvn -q -B -Dstyle.color=never -f lib/pom.xml generate-resources
-  touch lib/.fetched
+  quiet="--sun-misc-unsafe-memory-access=allow --enable-native-access=ALL-UNNAMED"
+  MAVEN_OPTS="${MAVEN_OPTS:-} $quiet" \
+    mvn -q -B -f lib/pom.xml generate-resources >lib/.fetching 2>&1 \
+    || { cat lib/.fetching; echo "the jars could not be fetched: see above" >&2; exit 3; }
+  mv lib/.fetching lib/.fetched
 fi
 
 # exec: so that signals reach the program.
