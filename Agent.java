@@ -50,7 +50,7 @@ final class Agent {
     private static final Duration CRM_BEFORE_ANSWER = Duration.ofMillis(1_500);
     private static final Duration PICK_UP_AT_THE_LATEST = Duration.ofSeconds(3);
     private static final Duration NO_CALLER = Duration.ofSeconds(60);
-    private static final Duration SHUTDOWN = Duration.ofMillis(2_800);
+    private static final Duration SHUTDOWN = Duration.ofMillis(2_500);
 
     private final Settings settings;
     final Webhooks webhooks;
@@ -73,7 +73,8 @@ final class Agent {
             default -> {
                 System.err.println("""
                         usage: ./run.sh dev          or: java @lib/java.options Agent.java dev
-                          dev   take calls from LiveKit until Ctrl-C""");
+                          dev   take calls from LiveKit until Ctrl-C
+                        (and ./run.sh test runs the tests)""");
                 System.exit(1);
             }
         }
@@ -106,6 +107,7 @@ final class Agent {
         try {
             worker.stop(SHUTDOWN.dividedBy(2));
             webhooks.close(Duration.ofNanos(Math.max(0, end - System.nanoTime())));
+            Log.log("", "stopped");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
@@ -231,7 +233,7 @@ final class Agent {
             events.phone(phone, line.sipCallId());
             Log.log(line.id(), "a call from " + Log.tail(phone));
             if (phone == null) {
-                begin(null, "The caller's number is withheld.");
+                begin(null, "The caller's number is not known.");
                 return;
             }
             tools.find(phone, CRM_BEFORE_ANSWER).handle((found, trouble) -> {

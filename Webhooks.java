@@ -172,6 +172,9 @@ final class Webhooks {
             try {
                 int status = post(delivery);
                 if (status / 100 == 2) {
+                    if (attempt > 1) {
+                        Log.log(delivery.lane, "delivered " + delivery.id + " after all");
+                    }
                     return;
                 }
                 trouble = "HTTP " + status + " from CRM_URL" + delivery.path;
@@ -180,10 +183,9 @@ final class Webhooks {
                     return; // it would be refused again
                 }
             } catch (IOException e) {
-                trouble = Log.reason(e) + " at CRM_URL" + delivery.path;
+                trouble = "no answer from CRM_URL" + delivery.path + ": " + Log.reason(e);
             }
-            Log.log(delivery.lane, "attempt " + attempt + " of " + delivery.id + ": " + trouble);
-            if (!pause(attempt)) {
+            if (!pause(attempt, "not delivered yet: " + delivery.id + ": " + trouble, delivery)) {
                 return;
             }
         }
@@ -191,12 +193,16 @@ final class Webhooks {
 
     /// 0.5 s, 1, 2, 4 .. 30 s, each a fifth more or less, so that calls do not retry in step.
     /// False when there is no next attempt, because the sending has ended.
-    private boolean pause(int attempt) throws InterruptedException {
+    private boolean pause(int attempt, String trouble, Delivery delivery)
+            throws InterruptedException {
         double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
         double wait = Math.min(30_000, 250L << Math.min(attempt, 8)) * jitter;
         long end = System.nanoTime() + (long) (wait * 1_000_000);
         long soon = System.nanoTime() + 200_000_000; // while closing, there is no time for more
         synchronized (lanes) {
+            if (!closing) {
+                Log.log(delivery.lane, trouble + "; again in " + (long) wait + " ms");
+            }
             while (!closed && System.nanoTime() < (closing ? soon : end)) {
                 TimeUnit.NANOSECONDS.timedWait(lanes, (closing ? soon : end) - System.nanoTime());
             }

@@ -42,6 +42,6 @@ public final class Log {
                 reasons.add(each.getMessage() == null ? name : name + ": " + each.getMessage());
             }
         }
-        return String.join(", from ", reasons);
+        return String.join(", from ", new LinkedHashSet<>(reasons));
     }
 }

@@ -225,7 +225,10 @@ public final class Realtime implements AutoCloseable {
     private void lost(Exception e) {
         if (!closed) {
             closed = true;
-            mailbox.post(new Event.ModelLost(Log.reason(e)));
+            String why = Log.reason(e);
+            mailbox.post(new Event.ModelLost(why
+                    + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
+                    + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "")));
         }
     }
 

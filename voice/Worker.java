@@ -69,7 +69,7 @@ public final class Worker {
         this.answer = answer;
         var api = http.newBuilder().callTimeout(Duration.ofSeconds(2)).build();
         this.rooms = RoomServiceClient.createClient(
-                this.url.replaceFirst("^ws", "http"), key, secret, () -> api);
+                this.url.replaceFirst("^ws", "http") + "/", key, secret, () -> api);
     }
 
     /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile. `warmUp`
