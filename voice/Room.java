@@ -400,12 +400,14 @@ public final class Room implements Line {
         }
     }
 
-    /// We hear the caller's microphone and nobody else's: the room sends us nothing unasked.
+    /// We hear the caller's microphone and nothing else: the room sends us nothing unasked. Some
+    /// clients do not say what their one track is.
     private void subscribe() {
         String wanted = caller.getTracksList().stream()
                 .filter(track -> track.getType() == TrackType.AUDIO
-                        && track.getSource() == TrackSource.MICROPHONE)
-                .map(TrackInfo::getSid).findFirst().orElse("");
+                        && track.getSource() != TrackSource.SCREEN_SHARE_AUDIO)
+                .min(Comparator.comparing(track -> track.getSource() != TrackSource.MICROPHONE))
+                .map(TrackInfo::getSid).orElse("");
         if (!wanted.equals(callersTrack)) {
             if (!callersTrack.isEmpty()) {
                 subscription(callersTrack, false);
