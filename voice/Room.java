@@ -56,6 +56,7 @@ public final class Room implements Line {
     private WebSocket socket;
     private String token;                                   // the newest, for coming back
     private long pingEvery;                                 // ns, 0 before the join
+    private long nextPing;
     private Peer publisher;
     private Peer subscriber;
     private int offers;
@@ -170,17 +171,13 @@ public final class Room implements Line {
     }
 
     private void run() {
-        long nextPing = Long.MAX_VALUE;
         while (!left.isDone()) {
             try {
-                if (pingEvery > 0 && nextPing == Long.MAX_VALUE) {
-                    nextPing = System.nanoTime() + pingEvery;
-                }
-                long wait = Math.min(nextPing - System.nanoTime(), TimeUnit.SECONDS.toNanos(5));
+                long wait = pingEvery == 0 ? JOINING.toNanos() : nextPing - System.nanoTime();
                 Runnable next = work.poll(wait, TimeUnit.NANOSECONDS);
                 if (next != null) {
                     next.run();
-                } else if (System.nanoTime() >= nextPing) {
+                } else if (pingEvery > 0) {
                     nextPing += pingEvery;
                     ping();
                 }
@@ -309,6 +306,7 @@ public final class Room implements Line {
 
     private void joined(JoinResponse join) {
         pingEvery = TimeUnit.SECONDS.toNanos(Math.max(1, join.getPingInterval()));
+        nextPing = System.nanoTime() + pingEvery;
         var config = new RTCConfiguration();
         config.iceServers = join.getIceServersList().stream().map(Room::iceServer).toList();
         if (join.getClientConfiguration().getForceRelay() == ClientConfigSetting.ENABLED) {
