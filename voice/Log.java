@@ -10,6 +10,8 @@ public final class Log {
     private static final DateTimeFormatter TIME =
             DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
 
+    private static final Pattern CONTROL = Pattern.compile("\\p{Cntrl}");
+
     private Log() {}
 
     /// `call` is a call's id, or "" for the worker itself. Any thread.
@@ -19,7 +21,7 @@ public final class Log {
         }
         String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what;
         // What callers, CRMs and servers send may hold line breaks or terminal codes.
-        System.out.println(Pattern.compile("\\p{Cntrl}").matcher(line).replaceAll(
+        System.out.println(CONTROL.matcher(line).replaceAll(
                 found -> "\\\\u%04x".formatted((int) found.group().charAt(0))));
     }
 

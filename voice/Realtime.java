@@ -23,7 +23,7 @@ import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
 ///
 /// Every method returns at once and may be called from any thread.
 public final class Realtime implements AutoCloseable {
-    private static final int PIECE = Speaker.RATE / 1000 * 2 * 20;      // bytes in 20 ms
+    private static final int PIECE = 20 * Speaker.BYTES_PER_MS;
     private static final int MOST_WAITING = 500;                        // pieces: 10 s of sound
     private static final Duration CONNECTING = Duration.ofSeconds(5);
     private static final Duration STUCK = Duration.ofSeconds(10);
@@ -308,7 +308,7 @@ public final class Realtime implements AutoCloseable {
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
             // One that was broken off by the caller's words may end in mid-argument.
-            if (!tool.status().map(Object::toString).orElse("").equals("incomplete")) {
+            if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
                 toolCalled(tool.callId().orElseThrow(), tool.name(), tool.arguments());
             }
         } else if (event.isResponseOutputAudioTranscriptDone()) {

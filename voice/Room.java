@@ -45,7 +45,7 @@ public final class Room implements Line {
     private final Mailbox mailbox = new Mailbox();
     private final CustomAudioSource microphone = new CustomAudioSource();
     private final Speaker speaker = new Speaker(
-            frame -> microphone.pushAudio(frame, 16, Speaker.RATE, 1, Speaker.RATE / 100));
+            frame -> microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2));
     private final CompletableFuture<JobAssignment> assignment = new CompletableFuture<>();
 
     // The room's thread, and what only it touches.
@@ -78,7 +78,7 @@ public final class Room implements Line {
     // The caller's sound, on WebRTC's playout thread.
     private final AudioTrackSink sink = this::sound;
     private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
-    private final byte[] resampled = new byte[Speaker.RATE / 100 * 2];
+    private final byte[] resampled = new byte[Speaker.FRAME];
     private boolean deaf;                                   // guarded by resampler
     private volatile Consumer<byte[]> ear;
 

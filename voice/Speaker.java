@@ -13,8 +13,8 @@ import module java.base;
 /// none waits.
 public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
-    private static final int BYTES_PER_MS = RATE / 1000 * 2;
-    private static final int FRAME = 10 * BYTES_PER_MS;
+    static final int BYTES_PER_MS = RATE / 1000 * 2;
+    static final int FRAME = 10 * BYTES_PER_MS;
 
     /// A sentence that was cut off after `ms` milliseconds.
     public record Cut(String itemId, int ms) {}
