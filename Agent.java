@@ -151,8 +151,7 @@ final class Agent {
             this.line = line;
             mailbox = line.mailbox();
             events = webhooks.call(line.id(), line.room());
-            tools = new Tools(line.id(), settings.get("CRM_URL"), settings.get("CRM_API_KEY"),
-                    events);
+            tools = new Tools(line.id(), webhooks, events);
         }
 
         void run() {

@@ -1,5 +1,6 @@
 import module java.base;
 import module java.net.http;
+import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
 import demo.DemoCrm;
 import demo.DemoModel;
@@ -108,6 +109,16 @@ final class AgentTest {
 
     private DemoCrm crm() throws IOException {
         return opened(new DemoCrm(0, new Hmac(SECRET)::verify));
+    }
+
+    /// Where there is a server that answers like this.
+    private String server(HttpHandler handler) throws IOException {
+        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
+        server.setExecutor(Executors.newVirtualThreadPerTaskExecutor());
+        server.createContext("/", handler);
+        server.start();
+        open.add(() -> server.stop(0));
+        return "http://127.0.0.1:" + server.getAddress().getPort();
     }
 
     private static byte[] utf8(String text) {
@@ -305,9 +316,7 @@ final class AgentTest {
     @Test
     void redirectsAreNotFollowedAndEndlessAnswersNotRead() throws Exception {
         var paths = new ConcurrentLinkedQueue<String>();
-        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
-        server.setExecutor(Executors.newVirtualThreadPerTaskExecutor());
-        server.createContext("/", exchange -> {
+        String url = server(exchange -> {
             exchange.getRequestBody().readAllBytes();
             String path = exchange.getRequestURI().getPath();
             paths.add(path);
@@ -326,11 +335,7 @@ final class AgentTest {
             }
             exchange.close();
         });
-        server.start();
-        open.add(() -> server.stop(0));
-
-        var call = webhooks("http://127.0.0.1:" + server.getAddress().getPort() + "/crm")
-                .call("AJ_1", "room");
+        var call = webhooks(url + "/crm").call("AJ_1", "room");
         call.send("call.started");
         call.send("intent.recorded", "intent", "x");
         eventually("the answer is not read to its end", () -> paths.contains("hung up"));
@@ -353,8 +358,8 @@ final class AgentTest {
     // Tools.
 
     private Tools tools(DemoCrm crm, String contact) throws Exception {
-        var events = webhooks(crm.url()).call("AJ_1", "room");
-        var tools = new Tools("AJ_1", crm.url(), "crm-key", events);
+        var webhooks = webhooks(crm.url());
+        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"));
         if (contact != null) {
             crm.contact("+15550001111", contact);
             tools.know(tools.find("+15550001111", SOON).get().orElseThrow());
@@ -431,17 +436,13 @@ final class AgentTest {
     void lookUpReadsWhatCrmsAnswer() throws Exception {
         record Case(String answer, String expected) {}
         var body = new AtomicReference<String>();
-        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
-        server.createContext("/contacts/search", exchange -> {
+        var webhooks = webhooks(server(exchange -> {
             exchange.getRequestBody().readAllBytes();
             byte[] bytes = utf8(body.get());
             exchange.sendResponseHeaders(200, bytes.length == 0 ? -1 : bytes.length);
             exchange.getResponseBody().write(bytes);
             exchange.close();
-        });
-        server.start();
-        open.add(() -> server.stop(0));
-        String url = "http://127.0.0.1:" + server.getAddress().getPort();
+        }));
         String down = "{\"error\":\"The CRM does not answer. Go on without it.\"}";
         for (Case each : List.of(
                 new Case("{\"results\":[{\"id\":7,\"name\":\"Ada\",\"open_tickets\":2,\"x\":{}}]}",
@@ -459,7 +460,7 @@ final class AgentTest {
                 new Case("{\"results\":[{\"id\":1e99999999999999}]}", down),
                 new Case("{\"results\":[{\"name\":\"" + "a".repeat(2_000_000) + "\"}]}", down))) {
             body.set(each.answer);
-            var tools = new Tools("AJ_1", url, "", webhooks(url).call("AJ_1", "room"));
+            var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"));
             assertEquals(each.expected,
                     answer(tools, "lookup_crm", "{\"phone\":\"+1 555 000-1111\"}").toString());
         }
@@ -470,9 +471,10 @@ final class AgentTest {
         var crm = crm();
         crm.contact("+15550002222", "{\"id\":\"c-2\",\"name\":\"Grace\"}");
         for (String own : Arrays.asList("+15550001111", null)) {
-            var events = webhooks(crm.url()).call("AJ_" + own, "room");
+            var webhooks = webhooks(crm.url());
+            var events = webhooks.call("AJ_" + own, "room");
             events.phone(own, null);
-            var tools = new Tools("AJ_" + own, crm.url(), "", events);
+            var tools = new Tools("AJ_" + own, webhooks, events);
             assertTrue(answer(tools, "lookup_crm", "{\"phone\":\"+15550002222\"}")
                     .getBoolean("found"));
             assertEquals(own == null, // a withheld number: they have said who they are

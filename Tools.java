@@ -1,5 +1,4 @@
 import module java.base;
-import module java.net.http;
 import jakarta.json.Json;
 import jakarta.json.JsonNumber;
 import jakarta.json.JsonObject;
@@ -81,22 +80,16 @@ final class Tools {
         }
     }
 
-    // Shared by all calls.
-    private static final HttpClient HTTP = HttpClient.newBuilder()
-            .version(HttpClient.Version.HTTP_1_1).connectTimeout(LOOKUP).build();
-
     private final String call;
-    private final String crmUrl;
-    private final String apiKey;
+    private final Webhooks crm;
     private final Webhooks.Call events;
     private volatile Contact contact;
     private final List<String> intents = new CopyOnWriteArrayList<>();
     private final List<String> notes = new CopyOnWriteArrayList<>();
 
-    Tools(String call, String crmUrl, String apiKey, Webhooks.Call events) {
+    Tools(String call, Webhooks crm, Webhooks.Call events) {
         this.call = call;
-        this.crmUrl = crmUrl;
-        this.apiKey = apiKey;
+        this.crm = crm;
         this.events = events;
     }
 
@@ -180,16 +173,9 @@ final class Tools {
     /// Asks the CRM who has this number: the first it names counts. Fails with an IOException, at
     /// the latest at the bound.
     CompletableFuture<Optional<Contact>> find(String phone, Duration bound) {
-        String body = Json.createObjectBuilder()
-                .add("filter", Json.createObjectBuilder().add("phone", phone)).build().toString();
-        var request = HttpRequest.newBuilder(URI.create(crmUrl + "/contacts/search")).timeout(bound)
-                .header("Content-Type", "application/json")
-                .POST(HttpRequest.BodyPublishers.ofString(body));
-        if (!apiKey.isBlank()) {
-            request.header("Authorization", "Bearer " + apiKey);
-        }
-        var exchange = HTTP.sendAsync(request.build(), HttpResponse.BodyHandlers.limiting(
-                HttpResponse.BodyHandlers.ofString(), MOST_ANSWER));
+        var exchange = crm.ask("/contacts/search", Json.createObjectBuilder()
+                .add("filter", Json.createObjectBuilder().add("phone", phone)).build(),
+                bound, MOST_ANSWER);
         // The request's own timeout ends with the headers; a body that drips is ended by this.
         return exchange.copy().orTimeout(bound.toMillis(), TimeUnit.MILLISECONDS)
                 .handle((response, trouble) -> {

@@ -4,12 +4,12 @@ import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import voice.Log;
 
-/// Everything that travels to the CRM behind the conversation: the signed events, and the notes
-/// and activities of a contact. A call hands them over and goes on; here they are sent, in order,
-/// and sent again until the CRM has taken them.
+/// Everything that travels to the CRM. Behind the conversation go the signed events, and the notes
+/// and activities of a contact: a call hands them over and goes on; here they are sent, in order,
+/// and sent again until the CRM has taken them. Only `ask`, for the look-up, is answered.
 ///
-/// Agent and Tools send; nobody waits for an answer. Delivery is at least once: an `id` that comes
-/// a second time is the same event.
+/// Agent and Tools send. Delivery is at least once: an `id` that comes a second time is the same
+/// event.
 ///
 /// Not handled: what is not delivered when the process ends is lost. It belongs on disk, and
 /// `accept` is the place for it.
@@ -109,7 +109,7 @@ final class Webhooks {
     }
 
     /// A contact's address below CRM_URL. The id is the CRM's own and may hold anything.
-    static String contactPath(String contactId) {
+    private static String contactPath(String contactId) {
         String encoded = URLEncoder.encode(contactId, StandardCharsets.UTF_8);
         return "/contacts/" + encoded.replace("+", "%20");
     }
@@ -210,10 +210,26 @@ final class Webhooks {
         }
     }
 
-    private int post(Delivery delivery) throws IOException, InterruptedException {
-        var request = HttpRequest.newBuilder(URI.create(crmUrl + delivery.path)).timeout(TIMEOUT)
+    /// A POST to the CRM. `keyed` ones, which are those to its /contacts, carry its key.
+    private HttpRequest.Builder request(String path, byte[] body, Duration timeout, boolean keyed) {
+        var request = HttpRequest.newBuilder(URI.create(crmUrl + path)).timeout(timeout)
                 .header("Content-Type", "application/json")
-                .POST(HttpRequest.BodyPublishers.ofByteArray(delivery.body));
+                .POST(HttpRequest.BodyPublishers.ofByteArray(body));
+        return keyed && !apiKey.isBlank()
+                ? request.header("Authorization", "Bearer " + apiKey) : request;
+    }
+
+    /// Asks the CRM now, once, and not behind the conversation: for Tools' look-up. Of the answer
+    /// no more than `most` bytes are read.
+    CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, Duration timeout,
+            int most) {
+        byte[] bytes = body.toString().getBytes(StandardCharsets.UTF_8);
+        return http.sendAsync(request(path, bytes, timeout, true).build(),
+                HttpResponse.BodyHandlers.limiting(HttpResponse.BodyHandlers.ofString(), most));
+    }
+
+    private int post(Delivery delivery) throws IOException, InterruptedException {
+        var request = request(delivery.path, delivery.body, TIMEOUT, !delivery.event);
         if (delivery.event) {
             long now = Instant.now().getEpochSecond();
             request.header("X-Signature", hmac.sign(delivery.body))
@@ -222,9 +238,6 @@ final class Webhooks {
                     .header("webhook-signature", hmac.sign(delivery.id, now, delivery.body));
         } else {
             request.header("Idempotency-Key", delivery.id);
-            if (!apiKey.isBlank()) {
-                request.header("Authorization", "Bearer " + apiKey);
-            }
         }
         var response = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
         // The status is all we want. The body is not read: it could be endless, and the timeout
