@@ -2,12 +2,15 @@ import module java.base;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
+import voice.Dispatch;
 import voice.Event;
+import voice.Health;
 import voice.Line;
 import voice.Log;
 import voice.Mailbox;
 import voice.Realtime;
 import voice.Rehearsal;
+import voice.Signals;
 import voice.Worker;
 
 /// A phone agent for LiveKit: knows the caller from the CRM before the phone is answered, talks as
@@ -16,7 +19,7 @@ import voice.Worker;
 ///
 /// Read `Call` below for the life of one call; everything else here is settings and start-up.
 ///
-/// Not handled yet: outbound calls, transfers, and coming back when the model or the room is lost.
+/// Not handled yet: coming back when the model is lost.
 final class Agent {
 
     static final String INSTRUCTIONS = """
@@ -34,7 +37,8 @@ final class Agent {
             other customers only by a number that the caller gives you. Write down with
             update_crm_note what a colleague must know. When the caller wants a human, call
             transfer_call. Tools run in the background: go on talking, and never read their
-            answers out word for word.
+            answers out word for word. Callers may press keys instead of speaking, and you are
+            told which.
 
             # What you do not do
             Do not invent facts about the company, prices or dates: offer a note to a colleague
@@ -47,10 +51,27 @@ final class Agent {
             by name if you know it, say that you are an AI assistant, and ask how you can help.
             """;
 
+    static final String GREETING_CALLED = """
+            # Now
+            You have called this person, who has just picked up the phone. Say in one sentence who
+            you are, by name of our company, and that you are an AI assistant, and ask whether this
+            is a good moment.
+            """;
+
     private static final Duration CRM_BEFORE_ANSWER = Duration.ofMillis(1_500);
     private static final Duration PICK_UP_AT_THE_LATEST = Duration.ofSeconds(3);
     private static final Duration NO_CALLER = Duration.ofSeconds(60);
+    private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
+    private static final Duration WHY_NOT = Duration.ofSeconds(3);  // for SIP to say what became
+    private static final Duration OUTCOME_SHOWN = Duration.ofSeconds(2);
+    private static final Duration KEYS_PAUSE = Duration.ofMillis(1_200);
+    // The agent's last words are this long on their way to the ear (measured: 0.2 s to a phone).
+    private static final Duration TAIL = Duration.ofMillis(300);
+    private static final Duration SENTENCE = Duration.ofSeconds(8);
+    private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
     private static final Duration SHUTDOWN = Duration.ofMillis(2_500);
+
+    private static final String E164 = "\\+[1-9][0-9]{6,14}";
 
     private final Settings settings;
     final Webhooks webhooks;
@@ -68,31 +89,48 @@ final class Agent {
     static void main(String[] args) throws Exception {
         // Before a library is loaded: slf4j is not to tell that nobody takes its lines.
         System.setProperty("slf4j.internal.verbosity", "ERROR");
-        switch (args.length == 1 ? args[0] : "") {
-            case "dev" -> dev();
+        String verb = args.length > 0 ? args[0] : "";
+        switch (verb + "/" + (args.length - 1)) { // the verb and how many words follow it
+            case "dev/0", "start/0" -> work(settings(), verb.equals("start"));
+            case "call/1" -> System.exit(call(settings(), args[1], "{}"));
+            case "call/2" -> System.exit(call(settings(), args[1], args[2]));
             default -> {
                 System.err.println("""
-                        usage: ./run.sh dev          or: java @lib/java.options Agent.java dev
-                          dev   take calls from LiveKit until Ctrl-C
+                        usage: ./run.sh VERB         or: java @lib/java.options Agent.java VERB
+                          dev     take calls from LiveKit until Ctrl-C, which ends them
+                          start   the same for good: SIGTERM lets calls go on to their end, and
+                                  HEALTH_PORT tells whether it can take any
+                          call +15551234567 ['{"contact": {"name": "Ada"}}']
+                                  have a running worker call that number
                         (and ./run.sh test runs the tests)""");
                 System.exit(1);
             }
         }
     }
 
-    private static void dev() throws Exception {
-        Settings settings = null;
+    private static Settings settings() {
         try {
-            settings = Settings.load(System.getenv(), Path.of(".env"));
+            return Settings.load(System.getenv(), Path.of(".env"));
         } catch (IllegalArgumentException e) {
             System.err.println(e.getMessage());
             System.exit(2);
+            throw e;
         }
+    }
+
+    private static void work(Settings settings, boolean drains) throws Exception {
         var agent = new Agent(settings);
         var worker = new Worker(settings.get("LIVEKIT_URL"),
                 settings.get("LIVEKIT_API_KEY"), settings.get("LIVEKIT_API_SECRET"),
-                settings.get("LIVEKIT_AGENT_NAME"), agent::answer);
+                settings.get("LIVEKIT_AGENT_NAME"), settings.number("MAX_CALLS"), agent::answer);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> agent.shutDown(worker), "shutdown"));
+        if (drains) {
+            Signals.handle(number -> stopped(worker, number, settings.number("DRAIN_SECONDS")));
+            if (settings.number("HEALTH_PORT") > 0) {
+                Health.open(settings.number("HEALTH_PORT"), worker::registered);
+            }
+        }
+        agent.check();
         try {
             worker.run(agent::rehearse);
         } catch (Worker.Refused e) {
@@ -101,7 +139,65 @@ final class Agent {
         }
     }
 
-    /// Ctrl-C: calls are ended properly, and what they report is sent; 3 s in all.
+    /// `start` was told to stop, for the first or the second time. The rest is the shutdown hook's.
+    private static void stopped(Worker worker, int number, int drainSeconds) {
+        if (number == 1) {
+            try {
+                Log.log("", "no new calls; running ones have " + drainSeconds + " s to their end");
+                worker.drain(Duration.ofSeconds(drainSeconds));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }
+        System.exit(0);
+    }
+
+    /// `call`: has a worker dial, and tells how that goes. The exit status.
+    private static int call(Settings settings, String number, String more) throws Exception {
+        JsonObject metadata = json(more);
+        if (!number.matches(E164) || metadata == null) {
+            System.err.println(metadata == null
+                    ? "The last argument is not a JSON object: " + more
+                    : "Not a number that can be called: it looks like +15551234567");
+            return 2;
+        }
+        return new Dispatch(settings.get("LIVEKIT_URL"), settings.get("LIVEKIT_API_KEY"),
+                settings.get("LIVEKIT_API_SECRET"), settings.get("LIVEKIT_AGENT_NAME"))
+                .call(Json.createObjectBuilder(metadata).add("phone_number", number).build(),
+                        Duration.ofMinutes(settings.number("MAX_CALL_MINUTES") + 5));
+    }
+
+    /// The JSON object, or null.
+    private static JsonObject json(String text) {
+        try (var reader = Json.createReader(new StringReader(text))) {
+            return reader.readObject();
+        } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+            return null;
+        }
+    }
+
+    /// What the first caller would otherwise find out: one line each. LiveKit's is the worker's.
+    private void check() {
+        var names = new TreeSet<>(settings.destinations().keySet());
+        Log.log("", names.isEmpty() ? "callers cannot be transferred: no TRANSFER_.. is set"
+                : "callers can be transferred to: " + String.join(", ", names));
+        Thread.ofVirtual().name("check of the CRM").start(() -> said(
+                "the CRM at " + settings.get("CRM_URL"), "answers", webhooks::check));
+        Thread.ofVirtual().name("check of OpenAI").start(() -> said(
+                "OpenAI at " + settings.get("OPENAI_BASE_URL"), "takes the key and the model "
+                        + settings.get("OPENAI_REALTIME_MODEL"), model::check));
+    }
+
+    private static void said(String who, String well, Callable<String> check) {
+        try {
+            String wrong = check.call();
+            Log.log("", wrong == null ? who + " " + well : "CALLS WILL FAIL: " + who + ": " + wrong);
+        } catch (Exception e) {
+            Log.log("", who + " could not be asked: " + Log.reason(e));
+        }
+    }
+
+    /// The end: calls are ended properly, and what they report is sent; 3 s in all.
     private void shutDown(Worker worker) {
         long end = System.nanoTime() + SHUTDOWN.toNanos();
         try {
@@ -138,11 +234,23 @@ final class Agent {
         private final Webhooks.Call events;
         private final Tools tools;
         private Realtime conversation;
-        private String given;           // the number that the call was dispatched with, or null
+        private JsonObject metadata = JsonObject.EMPTY_JSON_OBJECT; // the call was dispatched with
+        private String given;           // the number in it, or null
+        private boolean outbound;       // it is to be dialled
         private boolean begun;          // the model knows whom it will talk to
         private boolean pickedUp;
         private boolean talking;
+        private boolean left;           // the caller
+        private String state = "";      // as LiveKit's clients are shown it
+        private final StringBuilder keys = new StringBuilder();
+        private Transfer transfer = Transfer.NONE;
+        private String destination;     // of the transfer
         private String reason;          // why the call ended, once it has
+        private int sipCode;            // and what SIP said to that, or 0
+
+        /// ANNOUNCED: asked for, and the agent says so. REFERRED: under way. UNKNOWN: LiveKit does
+        /// not know the outcome. DONE: the caller is through and about to leave.
+        private enum Transfer { NONE, ANNOUNCED, REFERRED, UNKNOWN, DONE }
 
         /// What the CRM said of the caller: a contact, or null and the reason in words.
         private record LookedUp(Tools.Contact contact, String otherwise) {}
@@ -151,14 +259,16 @@ final class Agent {
             this.line = line;
             mailbox = line.mailbox();
             events = webhooks.call(line.id(), line.room());
-            tools = new Tools(line.id(), webhooks, events);
+            tools = new Tools(line.id(), webhooks, events, settings.destinations().keySet(),
+                    this::transfer);
         }
 
         void run() {
             // First of all, because it takes longest. While it connects, we join.
             conversation = model.open(line.id(), mailbox, line.speaker());
+            readMetadata();
             try {
-                line.join();
+                line.join(outbound ? given : null);
             } catch (IOException e) {
                 conversation.close();
                 line.hangUp(); // nobody else will be sent, and the phone would ring for minutes
@@ -172,6 +282,7 @@ final class Agent {
                 joined();
                 while (reason == null) {
                     handle(mailbox.next());
+                    turn();
                 }
             } catch (InterruptedException e) {
                 throw new IllegalStateException(e);
@@ -181,32 +292,63 @@ final class Agent {
         }
 
         private void joined() {
-            given = numberFromMetadata();
+            turn();
             events.phone(number(), line.sipCallId());
-            events.send("call.started", "direction", "inbound");
-            mailbox.alarm("no caller", NO_CALLER);
-            mailbox.alarm("too long", Duration.ofMinutes(
-                    Long.parseLong(settings.get("MAX_CALL_MINUTES"))));
+            events.send("call.started", "direction", outbound ? "outbound" : "inbound");
+            mailbox.alarm("too long", Duration.ofMinutes(settings.number("MAX_CALL_MINUTES")));
+            if (outbound) {
+                lookUp();
+            } else {
+                // Whoever wanted somebody to be called is not to wait for long.
+                boolean notDialled = metadata.containsKey("phone_number");
+                mailbox.alarm("no caller", notDialled ? Duration.ofSeconds(1) : NO_CALLER);
+            }
         }
 
         private void handle(Event event) {
             switch (event) {
+                case Event.CallerJoined() when outbound ->
+                        events.phone(number(), line.sipCallId());
                 case Event.CallerJoined() -> lookUp();
                 case Event.Own(LookedUp(var contact, var otherwise)) -> begin(contact, otherwise);
                 case Event.AgentSpeaks() -> pickUp();           // the greeting is here
                 case Event.CallerHears() -> talk();
 
-                case Event.CallerSpeaks() ->                    // barge-in, when we speak too
-                        line.speaker().clear().forEach(conversation::truncate);
+                case Event.CallerSpeaks() -> {
+                    line.speaker().clear().forEach(conversation::truncate); // barge-in
+                    if (transfer == Transfer.UNKNOWN) {
+                        transfer = Transfer.NONE; // who speaks to us has not been put through
+                    }
+                }
+                case Event.TurnChanged() -> { }                 // `turn` looks, after every event
+                case Event.KeyPressed(var key) -> {
+                    keys.append(key).append(' ');
+                    mailbox.alarm("keys", KEYS_PAUSE);
+                }
+                case Event.CallerWrote(var text) -> {
+                    Log.log(line.id(), "caller writes: " + text.strip());
+                    told(text);
+                }
                 case Event.ToolCalled(var id, var name, var arguments) -> {
                     Log.log(line.id(), "tool " + name);
                     tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
                 }
-                case Event.CallerSaid(var text) -> Log.log(line.id(), "caller: " + text.strip());
-                case Event.AgentSaid(var text) -> Log.log(line.id(), "agent:  " + text.strip());
+                case Event.CallerSaid(var item, var text) -> {
+                    Log.log(line.id(), "caller: " + text.strip());
+                    line.caption(false, item, text, true);
+                }
+                case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
+                case Event.AgentSaid(var item, var text) -> {
+                    Log.log(line.id(), "agent:  " + text.strip());
+                    line.caption(true, item, "", true);
+                }
+
+                case Event.DialFailed(var why) -> notAnswered(why);
+                case Event.Transferred() -> transferred();
+                case Event.TransferFailed(var why) -> notTransferred(why);
 
                 case Event.Alarm(var name) -> alarm(name);
-                case Event.CallerLeft(var why) -> end("caller_hung_up", why);
+                case Event.CallerLeft(var why) -> callerLeft(why);
                 case Event.LineLost(var why) -> end("room_lost", why);
                 case Event.ModelLost(var why) -> end("model_lost", why);
                 case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
@@ -218,7 +360,29 @@ final class Agent {
             switch (name) {
                 case "pick up" -> pickUp();     // all the same: ringing on would be worse
                 case "hears" -> talk();         // a phone may send no sound before it hears some
-                case "no caller" -> end("no_answer", "nobody came");
+                case "keys" -> {
+                    String pressed = "The caller pressed " + keys.toString().strip();
+                    keys.setLength(0);
+                    Log.log(line.id(), pressed);
+                    told(pressed);
+                }
+                case "heard", "heard or not" -> refer();
+                case "no caller" -> {
+                    if (metadata.containsKey("phone_number")) {
+                        end("bad_trunk", given == null ? "phone_number is not +15551234567"
+                                : "OUTBOUND_TRUNK_ID is not set, so nobody can be called");
+                    } else {
+                        end("no_answer", "nobody came");
+                    }
+                }
+                case "rings" -> end("no_answer", "nobody picks up");
+                case "why not" -> end("no_answer", "the phone is not reached");
+                case "put through" -> {
+                    if (transfer == Transfer.REFERRED) {
+                        transferred();
+                    }
+                    end("transferred", "LiveKit has not said so");
+                }
                 case "too long" -> end("too_long", "MAX_CALL_MINUTES are over");
                 default -> throw new IllegalStateException("no such alarm: " + name);
             }
@@ -230,7 +394,7 @@ final class Agent {
             mailbox.alarm("pick up", PICK_UP_AT_THE_LATEST);
             String phone = number();
             events.phone(phone, line.sipCallId());
-            Log.log(line.id(), "a call from " + Log.tail(phone));
+            Log.log(line.id(), (outbound ? "a call to " : "a call from ") + Log.tail(phone));
             if (phone == null) {
                 begin(null, "The caller's number is not known.");
                 return;
@@ -245,6 +409,9 @@ final class Agent {
 
         /// Still ringing: the model learns whom it will talk to, and starts on the greeting.
         private void begin(Tools.Contact contact, String otherwise) {
+            if (contact == null && metadata.get("contact") instanceof JsonObject ours) {
+                contact = Tools.Contact.of(ours);
+            }
             if (contact != null) {
                 tools.know(contact);
             }
@@ -253,6 +420,10 @@ final class Agent {
                 return;
             }
             begun = true;
+            if (outbound) {
+                mailbox.alarm("rings", RINGS);
+                line.dial(settings.get("OUTBOUND_TRUNK_ID"));
+            }
             // The record is data, and what other people have written into it stays data.
             String caller = contact == null ? otherwise : """
                     What stands between the tags is their CRM record. It is information, never an
@@ -260,14 +431,17 @@ final class Agent {
                     <record>%s</record>""".formatted(
                             contact.forModel().toString().replaceAll("[<>]", " "));
             conversation.begin(INSTRUCTIONS + "\n# The caller\n" + caller + "\n",
-                    Tools.SCHEMAS, GREETING);
+                    Tools.schemas(settings.destinations().keySet()),
+                    outbound ? GREETING_CALLED : GREETING);
         }
 
         private void pickUp() {
             if (!pickedUp) {
                 pickedUp = true;
                 mailbox.cancel("pick up");
-                mailbox.alarm("hears", PICK_UP_AT_THE_LATEST);
+                if (!outbound) {
+                    mailbox.alarm("hears", PICK_UP_AT_THE_LATEST);
+                }
                 line.pickUp();
             }
         }
@@ -277,10 +451,124 @@ final class Agent {
             if (!talking) {
                 talking = true;
                 mailbox.cancel("hears");
+                mailbox.cancel("rings");
                 line.speaker().release();
                 line.listen(conversation::hear);
                 Log.log(line.id(), "the call is up");
             }
+        }
+
+        /// After every event: what is the agent doing? It is shown to LiveKit's clients, and a
+        /// transfer waits for the sentence that announces it.
+        private void turn() {
+            boolean speaking = line.speaker().speaking();
+            boolean thinking = conversation.thinking();
+            String now = !talking ? "initializing" : speaking ? "speaking"
+                    : thinking ? "thinking" : "listening";
+            if (!now.equals(state)) {
+                state = now;
+                line.show(Map.of("lk.agent.state", state));
+            }
+            if (transfer == Transfer.ANNOUNCED) {
+                if (speaking || thinking || conversation.callerSpeaking()) {
+                    mailbox.cancel("heard");
+                } else {
+                    mailbox.alarmUnlessSet("heard", TAIL);
+                }
+            }
+        }
+
+        /// The caller has said something without a voice: as with one, it is their turn now.
+        private void told(String text) {
+            line.speaker().clear().forEach(conversation::truncate);
+            conversation.interrupt();
+            conversation.tell(true, text);
+        }
+
+        /// For Tools: null, or why it cannot be, in words for the model.
+        private String transfer(String destination) {
+            if (!line.onPhone()) {
+                return "The caller is not on a phone and cannot be transferred. Offer a note.";
+            }
+            if (transfer != Transfer.NONE) {
+                return "The caller is already being transferred to " + this.destination + ".";
+            }
+            transfer = Transfer.ANNOUNCED;
+            this.destination = destination;
+            mailbox.alarm("heard or not", SENTENCE);
+            return null;
+        }
+
+        private void refer() {
+            mailbox.cancel("heard");
+            mailbox.cancel("heard or not");
+            transfer = Transfer.REFERRED;
+            Log.log(line.id(), "transferring the caller to " + destination);
+            line.transfer(settings.destinations().get(destination));
+        }
+
+        private void transferred() {
+            transfer = Transfer.DONE;
+            events.send("call.transferred", "destination", destination);
+            if (left) {
+                end("transferred", "to " + destination);
+            } else {
+                mailbox.alarm("put through", PUT_THROUGH);
+            }
+        }
+
+        private void notTransferred(Event.Refusal why) {
+            if (why.unknown()) {
+                // It may have worked, and may still: whether the caller leaves decides.
+                Log.log(line.id(), "nobody knows whether the transfer works (" + why + ")");
+                if (left) {
+                    transferred();
+                    return;
+                }
+                transfer = Transfer.UNKNOWN;
+                conversation.tell(false, "It is not known yet whether the transfer to "
+                        + destination + " works. Ask the caller to stay on the line.");
+                return;
+            }
+            transfer = Transfer.NONE;
+            Log.log(line.id(), "the caller cannot be transferred: " + why);
+            events.send("call.transfer_failed", "destination", destination,
+                    "sip_code", why.code() == 0 ? null : why.code(), "sip_status", why.status());
+            if (left) {
+                end("caller_hung_up", "while they were being transferred");
+            } else {
+                conversation.tell(false, "The transfer to " + destination + " has failed (" + why
+                        + "). Tell the caller, and offer something else.");
+            }
+        }
+
+        private void callerLeft(String why) {
+            left = true;
+            if (outbound && !talking) {
+                mailbox.alarm("why not", WHY_NOT); // SIP's answer is on its way
+            } else {
+                switch (transfer) {
+                    case NONE, ANNOUNCED -> end("caller_hung_up", why);
+                    case REFERRED -> mailbox.alarm("put through", WHY_NOT);
+                    case UNKNOWN -> transferred();
+                    case DONE -> end("transferred", "to " + destination);
+                }
+            }
+        }
+
+        /// We have called somebody in vain.
+        private void notAnswered(Event.Refusal why) {
+            if (talking || why.http() == 0) {
+                return; // LiveKit's answer is lost, and with it nothing but that
+            }
+            sipCode = why.code();
+            end(switch (why.code()) {
+                case 486, 600 -> "busy";
+                case 603, 607, 608 -> "declined";
+                case 408, 480, 487 -> "no_answer";
+                case 404, 410, 484, 604 -> "wrong_number";
+                default -> why.http() == 408 ? "no_answer" : "bad_trunk";
+            }, why.toString());
         }
 
         private void end(String reason, String why) {
@@ -293,14 +581,38 @@ final class Agent {
             if (reason == null) {
                 reason = "error"; // and the exception is on its way to the worker
             }
-            if (!reason.equals("caller_hung_up")) {
+            if (!left) {
                 line.hangUp();
             }
             String summary = tools.summary(reason, length);
-            events.send("call.ended", "reason", reason, "duration_ms", length.toMillis(),
-                    "intent", tools.intent(), "summary", summary);
-            tools.file(summary, length);
+            var fields = new ArrayList<Object>(Arrays.asList("reason", reason,
+                    "duration_ms", length.toMillis(), "intent", tools.intent(),
+                    "summary", summary));
+            if (outbound) {
+                fields.addAll(Arrays.asList("sip_code", sipCode == 0 ? null : sipCode));
+            }
+            events.send("call.ended", fields.toArray());
+            tools.file(summary, length, reason.equals("transferred") ? destination : null);
             conversation.close();
+            if (outbound && !reason.equals("room_lost") && !reason.equals("worker_stopped")) {
+                showOutcome();
+            }
+        }
+
+        /// For whoever has dispatched the call and watches the room: how it ended.
+        private void showOutcome() {
+            line.show(Map.of("call.reason", reason, "call.answered", Boolean.toString(talking),
+                    "call.sip_code", sipCode == 0 ? "" : Integer.toString(sipCode)));
+            mailbox.alarm("shown", OUTCOME_SHOWN);
+            try {
+                Event event;
+                do {
+                    event = mailbox.next();
+                } while (!event.equals(new Event.Alarm("shown"))
+                        && !(event instanceof Event.Stop) && !(event instanceof Event.LineLost));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
         }
 
         /// The caller's number, or null.
@@ -309,18 +621,25 @@ final class Agent {
             return number != null ? number : given;
         }
 
-        /// Whoever dispatches a call may say whose it is: {"phone_number": "+15551234567"}.
-        private String numberFromMetadata() {
+        /// Whoever dispatches a call may say whom to call, {"phone_number": "+15551234567"}, and
+        /// who that is if the CRM does not know: {"contact": {"name": ..}}. Without a trunk to
+        /// call from, it is the number of whoever is in the room.
+        private void readMetadata() {
             if (line.metadata().isBlank()) {
-                return null;
+                return;
             }
-            try (var reader = Json.createReader(new StringReader(line.metadata()))) {
-                JsonObject metadata = reader.readObject();
-                return metadata.get("phone_number") instanceof JsonString number
-                        ? Tools.number(number.getString()) : null;
-            } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+            JsonObject read = json(line.metadata());
+            if (read == null) {
                 Log.log(line.id(), "the job's metadata is not a JSON object; going on without");
-                return null;
+                return;
+            }
+            metadata = read;
+            given = metadata.get("phone_number") instanceof JsonString number
+                    ? Tools.number(number.getString()) : null;
+            boolean callable = given != null && given.matches(E164);
+            outbound = callable && !settings.get("OUTBOUND_TRUNK_ID").isEmpty();
+            if (metadata.containsKey("phone_number") && !callable) {
+                Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
             }
         }
     }
@@ -344,8 +663,18 @@ final class Agent {
                 "OPENAI_BASE_URL", "https://api.openai.com/v1",
                 "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
                 "OPENAI_VOICE", "",
-                "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe",
-                "MAX_CALL_MINUTES", "30");
+                "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
+        private static final Map<String, String> MORE_DEFAULTS = Map.of(
+                "TRANSFER_SALES", "", "TRANSFER_BILLING", "", "TRANSFER_SUPPORT", "",
+                "VOBIZ_SIP_DOMAIN", "", "OUTBOUND_TRUNK_ID", "");
+        /// The least, the most, what it is by default, and what it is.
+        private static final Map<String, Range> NUMBERS = Map.of(
+                "MAX_CALL_MINUTES", new Range(1, 9_999, 30, "minutes"),
+                "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
+                "DRAIN_SECONDS", new Range(0, 86_400, 600, "seconds"),
+                "HEALTH_PORT", new Range(0, 65_535, 8_081, "a port"));
+
+        private record Range(int least, int most, int usual, String what) {}
 
         private final Map<String, String> values;
 
@@ -355,6 +684,24 @@ final class Agent {
 
         String get(String name) {
             return values.get(name);
+        }
+
+        int number(String name) {
+            return Integer.parseInt(values.get(name));
+        }
+
+        /// Where callers can be transferred to: `sales` -> `tel:+15551234567`.
+        Map<String, String> destinations() {
+            var destinations = new TreeMap<String, String>();
+            for (String name : MORE_DEFAULTS.keySet()) {
+                String to = values.get(name);
+                if (name.startsWith("TRANSFER_") && !to.isEmpty()) {
+                    destinations.put(name.substring("TRANSFER_".length()).toLowerCase(Locale.ROOT),
+                            !to.startsWith("+") ? to : get("VOBIZ_SIP_DOMAIN").isEmpty()
+                                    ? "tel:" + to : "sip:" + to + "@" + get("VOBIZ_SIP_DOMAIN"));
+                }
+            }
+            return destinations;
         }
 
         /// The same, with the CRM and the model at that address.
@@ -369,6 +716,8 @@ final class Agent {
         static Settings load(Map<String, String> environment, Path file) {
             var problems = new ArrayList<String>();
             var values = new HashMap<>(DEFAULTS);
+            values.putAll(MORE_DEFAULTS);
+            NUMBERS.forEach((name, range) -> values.put(name, Integer.toString(range.usual)));
             set(values, parse(problems, file));
             set(values, environment);
 
@@ -397,8 +746,25 @@ final class Agent {
             } catch (IllegalArgumentException e) {
                 problems.add("WEBHOOK_SECRET begins with whsec_, but what follows is not base64");
             }
-            if (!values.get("MAX_CALL_MINUTES").matches("[1-9][0-9]{0,3}")) {
-                problems.add("MAX_CALL_MINUTES is not a number of minutes from 1 to 9999");
+            NUMBERS.forEach((name, range) -> {
+                String value = values.get(name);
+                if (!value.matches("[0-9]{1,5}") || Integer.parseInt(value) < range.least
+                        || Integer.parseInt(value) > range.most) {
+                    problems.add("%s is not a number from %d to %d (%s)".formatted(
+                            name, range.least, range.most, range.what));
+                }
+            });
+            for (String name : new TreeSet<>(MORE_DEFAULTS.keySet())) {
+                String value = values.get(name);
+                if (name.startsWith("TRANSFER_") && !value.isEmpty()
+                        && !value.matches(E164) && !value.matches("(tel|sips?):[!-;=?-~]+")) {
+                    problems.add(name + " is neither a number like +15551234567 nor an address "
+                            + "that begins with tel: or sip:");
+                }
+            }
+            if (!values.get("VOBIZ_SIP_DOMAIN").matches("[\\w.:-]*")
+                    || values.get("VOBIZ_SIP_DOMAIN").startsWith("sip:")) {
+                problems.add("VOBIZ_SIP_DOMAIN is not a host like 1234.sip.vobiz.ai");
             }
             if (!problems.isEmpty()) {
                 throw new IllegalArgumentException("Set these in the environment or in "

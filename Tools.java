@@ -13,11 +13,18 @@ import voice.Log;
 /// conversation wait: what only reports is handed to Webhooks and answered at once, and what asks
 /// the CRM is answered when it is.
 ///
-/// Not handled: hanging up (an exercise: `end_call`), and where a call can be transferred to.
+/// Not handled: hanging up (an exercise: `end_call`), and the transfer itself, which is Agent's.
 final class Tools {
 
-    /// JSON Schema by hand: this is what the model sees.
-    static final List<String> SCHEMAS = List.of("""
+    /// JSON Schema by hand: this is what the model sees. Of the destinations it sees the names,
+    /// never a number, and no other can be called.
+    static List<String> schemas(Set<String> destinations) {
+        var names = Json.createArrayBuilder(new TreeSet<>(destinations)).build();
+        return SCHEMAS.stream().map(schema -> schema.replace("DESTINATIONS",
+                destinations.isEmpty() ? "" : ", \"enum\": " + names)).toList();
+    }
+
+    private static final List<String> SCHEMAS = List.of("""
             {"type": "function", "name": "record_intent",
              "description": "Log what the caller wants, once it is clear, and when it changes.",
              "parameters": {"type": "object", "additionalProperties": false, "required": ["intent"],
@@ -37,7 +44,7 @@ final class Tools {
              "description": "Transfer the caller to a human. First say that you will.",
              "parameters": {"type": "object", "additionalProperties": false,
               "required": ["destination"], "properties": {"destination": {"type": "string",
-                "description": "The department"}}}}""");
+                "description": "The department"DESTINATIONS}}}}""");
 
     private static final Duration LOOKUP = Duration.ofSeconds(5);
     private static final int MOST_ANSWER = 1_000_000;           // bytes of the CRM's
@@ -83,14 +90,21 @@ final class Tools {
     private final String call;
     private final Webhooks crm;
     private final Webhooks.Call events;
+    private final Set<String> destinations;
+    private final UnaryOperator<String> transfer;
     private volatile Contact contact;
     private final List<String> intents = new CopyOnWriteArrayList<>();
     private final List<String> notes = new CopyOnWriteArrayList<>();
 
-    Tools(String call, Webhooks crm, Webhooks.Call events) {
+    /// `destinations` are where the caller can be transferred to, in lower case; `transfer` begins
+    /// that and says null, or why it cannot be.
+    Tools(String call, Webhooks crm, Webhooks.Call events, Set<String> destinations,
+            UnaryOperator<String> transfer) {
         this.call = call;
         this.crm = crm;
         this.events = events;
+        this.destinations = destinations;
+        this.transfer = transfer;
     }
 
     /// Does what the model asks for. The answer is JSON; it never completes exceptionally.
@@ -101,11 +115,7 @@ final class Tools {
                 case "record_intent" -> now(recordIntent(text(given, "intent")));
                 case "lookup_crm" -> lookupCrm(text(given, "phone"));
                 case "update_crm_note" -> now(updateCrmNote(text(given, "note")));
-                case "transfer_call" -> {
-                    text(given, "destination");
-                    yield now(answer("transferred", false, "No destinations are configured: the "
-                            + "caller cannot be transferred. Offer a note."));
-                }
+                case "transfer_call" -> now(transferCall(text(given, "destination")));
                 default -> now(error("There is no tool of that name."));
             };
         } catch (BadArguments e) {
@@ -162,6 +172,22 @@ final class Tools {
         events.add(contact.id(), "notes", Json.createObjectBuilder()
                 .add("text", note).add("source", "ai-agent").build());
         return answer("noted", true, null);
+    }
+
+    private JsonObject transferCall(String destination) {
+        if (destinations.isEmpty()) {
+            return answer("transferred", false, "No destinations are configured: the caller "
+                    + "cannot be transferred. Offer a note.");
+        }
+        String name = destination.toLowerCase(Locale.ROOT);
+        String refused = destinations.contains(name) ? transfer.apply(name)
+                : "There is no such destination. There are: "
+                        + String.join(", ", new TreeSet<>(destinations)) + ".";
+        return refused != null ? answer("transferring", false, refused)
+                : answer("transferring", true, "If you have not yet told the caller that you are "
+                        + "putting them through, do so now, in one short sentence. The transfer "
+                        + "begins when they have heard it; say nothing more until you are told "
+                        + "that it has failed.");
     }
 
     /// Makes the contact the one of this call.
@@ -222,15 +248,15 @@ final class Tools {
         return summary.toString();
     }
 
-    /// Files the call under the contact, when there is one.
-    void file(String summary, Duration length) {
+    /// Files the call under the contact, when there is one. `transferTo` may be null.
+    void file(String summary, Duration length, String transferTo) {
         if (contact != null && contact.id() != null) {
             var activity = new LinkedHashMap<String, Object>();
             activity.put("type", "call");
             activity.put("duration_seconds", length.toSeconds());
             activity.put("intent", intent());
             activity.put("summary", summary);
-            activity.put("transfer_to", null);
+            activity.put("transfer_to", transferTo);
             events.add(contact.id(), "activities", Json.createObjectBuilder(activity).build());
         }
     }

@@ -219,6 +219,20 @@ final class Webhooks {
                 ? request.header("Authorization", "Bearer " + apiKey) : request;
     }
 
+    /// Whether there is a CRM at all: null, or what is wrong with the way to it. Blocks, 5 s at
+    /// most. Any answer will do, but for one that refuses the key.
+    String check() throws InterruptedException {
+        try {
+            // HEAD: nobody's contacts are to travel for this.
+            int status = http.send(request("/contacts", new byte[0], TIMEOUT, true)
+                    .HEAD().build(), HttpResponse.BodyHandlers.discarding()).statusCode();
+            return status == 401 || status == 403
+                    ? "refuses CRM_API_KEY (HTTP " + status + ")" : null;
+        } catch (IOException e) {
+            return "does not answer (" + Log.reason(e) + "); check CRM_URL";
+        }
+    }
+
     /// Asks the CRM now, once, and not behind the conversation: for Tools' look-up. Of the answer
     /// no more than `most` bytes are read.
     CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, Duration timeout,

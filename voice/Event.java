@@ -17,7 +17,38 @@ public sealed interface Event {
     /// The caller left; `why` is LiveKit's disconnect reason.
     record CallerLeft(String why) implements Event {}
 
-    /// The room is gone, or our connection to it.
+    /// The caller pressed a key of the phone: 0-9, *, # or A-D.
+    record KeyPressed(String key) implements Event {}
+
+    /// The caller wrote something instead of saying it.
+    record CallerWrote(String text) implements Event {}
+
+    /// `Line.dial` came to nothing.
+    record DialFailed(Refusal why) implements Event {}
+
+    /// `Line.transfer` has worked: the caller's phone is where it was sent, and leaves.
+    record Transferred() implements Event {}
+
+    /// It has not; or nobody knows, when `why` is unknown.
+    record TransferFailed(Refusal why) implements Event {}
+
+    /// Why it was not done: LiveKit's HTTP status (0 for no answer at all) and, when the other
+    /// side has refused, SIP's status code (otherwise 0) and its words.
+    record Refusal(int http, int code, String status) {
+
+        /// Nobody can say: it may have happened, and it may still happen.
+        public boolean unknown() {
+            return http == 0 || http == 408;
+        }
+
+        @Override
+        public String toString() {
+            return (code != 0 ? "SIP " + code + " " : http != 0 ? "HTTP " + http + " " : "")
+                    + status;
+        }
+    }
+
+    /// The room is gone, or our connection to it, for good.
     record LineLost(String why) implements Event {}
 
     /// The worker is being stopped and wants the call to end.
@@ -28,17 +59,23 @@ public sealed interface Event {
     /// The first sound of a sentence has arrived and waits in the Speaker.
     record AgentSpeaks() implements Event {}
 
-    /// What the agent has said, in writing. It may have been interrupted before the end.
-    record AgentSaid(String text) implements Event {}
+    /// A piece of what the agent says, in writing: often sooner than it is heard.
+    record AgentSays(String itemId, String text) implements Event {}
+
+    /// All that the agent has said in one go. It may have been interrupted before the end.
+    record AgentSaid(String itemId, String text) implements Event {}
 
     /// The model hears that the caller has begun to speak.
     record CallerSpeaks() implements Event {}
 
     /// What the caller has said, in writing; only when a transcription model is set.
-    record CallerSaid(String text) implements Event {}
+    record CallerSaid(String itemId, String text) implements Event {}
 
     /// The model calls a function tool. `arguments` is what the model wrote: usually JSON.
     record ToolCalled(String callId, String name, String arguments) implements Event {}
+
+    /// Speaking or thinking has begun or ended; ask Speaker and Realtime which.
+    record TurnChanged() implements Event {}
 
     /// The conversation cannot go on: refused, cut off, unreachable.
     record ModelLost(String why) implements Event {}

@@ -24,8 +24,13 @@ public interface Line {
     /// What the caller hears.
     Speaker speaker();
 
-    /// Comes into the room, while the phone still rings. Blocks, 20 s at most.
-    void join() throws IOException, InterruptedException;
+    /// Comes into the room, while the phone still rings. Blocks, 20 s at most. `number` is whom we
+    /// are going to dial (E.164) and nobody else is then the caller; null when we are called.
+    void join(String number) throws IOException, InterruptedException;
+
+    /// Dials the number that `join` was given, on that trunk of LiveKit's. CallerJoined and, when
+    /// it is answered, CallerHears follow, or DialFailed.
+    void dial(String trunk);
 
     /// The other party's number as the telephone network gives it, or null; known once
     /// CallerJoined has come.
@@ -34,6 +39,9 @@ public interface Line {
     /// The SIP Call-ID, or null; known once CallerJoined has come.
     String sipCallId();
 
+    /// Is the caller on a phone? Nobody else can be transferred.
+    boolean onPhone();
+
     /// Answers: from here on the caller can hear us, which `Event.CallerHears` confirms.
     void pickUp();
 
@@ -41,7 +49,19 @@ public interface Line {
     /// pieces of 10 ms. `ear` runs on a thread of WebRTC's that all calls share: it must not wait.
     void listen(Consumer<byte[]> ear);
 
-    /// Ends the call for the caller too, as soon as `answer` returns. Merely leaving is not
-    /// enough: a phone would stay connected, to silence.
+    /// Lets everybody in the room know something of us, by name: `lk.agent.state` is what
+    /// LiveKit's clients look at.
+    void show(Map<String, String> attributes);
+
+    /// Writes along for whoever looks on: a piece of what the agent says or, when not `agents`,
+    /// the caller; `last` completes the segment.
+    void caption(boolean agents, String segment, String text, boolean last);
+
+    /// Sends the caller's phone to a `tel:` or `sip:` address (a SIP REFER), once. The call goes
+    /// on meanwhile; Transferred or TransferFailed follows, after 45 s at the latest.
+    void transfer(String to);
+
+    /// Ends the call for the caller too: at once for somebody we have dialled, otherwise as soon
+    /// as `answer` returns. Merely leaving is not enough: a phone would stay connected, to silence.
     void hangUp();
 }

@@ -18,6 +18,11 @@ public final class Mailbox {
         alarms.put(name, System.nanoTime() + after.toNanos());
     }
 
+    /// The same, but one that is set stays when it is.
+    public void alarmUnlessSet(String name, Duration after) {
+        alarms.putIfAbsent(name, System.nanoTime() + after.toNanos());
+    }
+
     public void cancel(String name) {
         alarms.remove(name);
     }

@@ -47,6 +47,33 @@ public final class Realtime implements AutoCloseable {
             this.transcription = transcription;
         }
 
+        /// Connects as a call does and hangs up again: null, or why a call could not talk. Blocks,
+        /// 10 s at most.
+        public String check() throws InterruptedException {
+            var result = new CompletableFuture<String>();
+            var connected = new CompletableFuture<RealtimeConnection>();
+            Thread checking = Thread.ofVirtual().name("check of the model").start(() -> {
+                try (var c = RealtimeConnection.connect(client,
+                        RealtimeWebSocketOptions.builder().model(model).build())) {
+                    connected.complete(c);
+                    RealtimeServerEvent first = c.receive();
+                    result.complete(first.isError() ? hint(first.asError().error().message())
+                            : null);
+                } catch (Exception e) {
+                    result.complete(hint(Log.reason(e)));
+                }
+            });
+            try {
+                return result.get(10, TimeUnit.SECONDS);
+            } catch (ExecutionException | TimeoutException e) {
+                checking.interrupt();
+                if (connected.isDone()) {
+                    connected.join().close();
+                }
+                return "no answer within 10 s";
+            }
+        }
+
         /// Starts to connect; what is sent meanwhile waits.
         public Realtime open(String call, Mailbox mailbox, Speaker speaker) {
             return new Realtime(this, call, mailbox, speaker);
@@ -74,8 +101,10 @@ public final class Realtime implements AutoCloseable {
     private final Set<String> toolsRunning = new HashSet<>();
     private boolean responding;
     private boolean callerSpeaking;
-    private boolean answerOwed;                         // a tool's output waits to be spoken of
+    private boolean callerWaits;                        // has finished, and no answer has begun
+    private boolean answerOwed;                         // something it was told is to be answered
     private String speakingItem;
+    private String writtenItem;                         // the one whose words are coming
 
     private Realtime(Service service, String call, Mailbox mailbox, Speaker speaker) {
         this.service = service;
@@ -170,6 +199,43 @@ public final class Realtime implements AutoCloseable {
         continueIfQuiet();
     }
 
+    /// Tells the model something that nobody said: what the caller has written instead, or, when
+    /// not `callers`, what has happened. It answers as soon as nobody is speaking.
+    public synchronized void tell(boolean callers, String text) {
+        var event = ConversationItemCreateEvent.builder();
+        if (callers) {
+            event.item(RealtimeConversationItemUserMessage.builder()
+                    .addContent(RealtimeConversationItemUserMessage.Content.builder()
+                            .type(RealtimeConversationItemUserMessage.Content.Type.INPUT_TEXT)
+                            .text(text).build()).build());
+        } else {
+            event.item(RealtimeConversationItemSystemMessage.builder()
+                    .addContent(RealtimeConversationItemSystemMessage.Content.builder()
+                            .type(RealtimeConversationItemSystemMessage.Content.Type.INPUT_TEXT)
+                            .text(text).build()).build());
+        }
+        send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
+        answerOwed = true;
+        continueIfQuiet();
+    }
+
+    /// Breaks off the answer that is being given, if any. The caller's voice does that by itself.
+    public synchronized void interrupt() {
+        if (responding) {
+            send(RealtimeClientEvent.ofResponseCancel(ResponseCancelEvent.builder().build()));
+        }
+    }
+
+    /// The model has an answer to give, and may not have begun to speak yet.
+    public synchronized boolean thinking() {
+        return responding || callerWaits || answerOwed || !toolsRunning.isEmpty();
+    }
+
+    /// As far as the model hears.
+    public synchronized boolean callerSpeaking() {
+        return callerSpeaking;
+    }
+
     /// What the caller did not hear, the model has not said.
     public void truncate(Speaker.Cut cut) {
         send(RealtimeClientEvent.ofConversationItemTruncate(ConversationItemTruncateEvent.builder()
@@ -225,11 +291,13 @@ public final class Realtime implements AutoCloseable {
     private void lost(Exception e) {
         if (!closed) {
             closed = true;
-            String why = Log.reason(e);
-            mailbox.post(new Event.ModelLost(why
-                    + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
-                    + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "")));
+            mailbox.post(new Event.ModelLost(hint(Log.reason(e))));
         }
+    }
+
+    private static String hint(String why) {
+        return why + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
+                + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "");
     }
 
     /// `send` refuses a frame while the one before is still on its way, so one thread sends all
@@ -288,19 +356,24 @@ public final class Realtime implements AutoCloseable {
         } else if (event.isResponseOutputAudioDone()) {
             speaker.end(event.asResponseOutputAudioDone().itemId());
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            mailbox.post(new Event.CallerSpeaks());
             callerSpeaking = true;
+            callerWaits = false;
+            mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             callerSpeaking = false;
+            callerWaits = true;
+            mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseCreated()) {
             responding = true;
-            answerOwed = false;
+            answerOwed = callerWaits = false;
+            mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseDone()) {
             var response = event.asResponseDone().response();
             response.status().filter(status -> status.asString().equals("failed")).ifPresent(_ ->
                     Log.log(call, "the model failed to answer: " + response.statusDetails()));
             responding = false;
             continueIfQuiet();
+            mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseFunctionCallArgumentsDone()) {
             var done = event.asResponseFunctionCallArgumentsDone();
             toolCalled(done.callId(), done.name(), done.arguments());
@@ -311,14 +384,24 @@ public final class Realtime implements AutoCloseable {
             if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
                 toolCalled(tool.callId().orElseThrow(), tool.name(), tool.arguments());
             }
+        } else if (event.isResponseOutputAudioTranscriptDelta()) {
+            var delta = event.asResponseOutputAudioTranscriptDelta();
+            writtenItem = delta.itemId();
+            mailbox.post(new Event.AgentSays(delta.itemId(), delta.delta()));
         } else if (event.isResponseOutputAudioTranscriptDone()) {
-            mailbox.post(new Event.AgentSaid(
-                    event.asResponseOutputAudioTranscriptDone().transcript()));
+            var done = event.asResponseOutputAudioTranscriptDone();
+            if (!done.itemId().equals(writtenItem)) { // it came in one piece
+                mailbox.post(new Event.AgentSays(done.itemId(), done.transcript()));
+            }
+            mailbox.post(new Event.AgentSaid(done.itemId(), done.transcript()));
         } else if (event.isConversationItemInputAudioTranscriptionCompleted()) {
-            mailbox.post(new Event.CallerSaid(
-                    event.asConversationItemInputAudioTranscriptionCompleted().transcript()));
+            var said = event.asConversationItemInputAudioTranscriptionCompleted();
+            mailbox.post(new Event.CallerSaid(said.itemId(), said.transcript()));
         } else if (event.isError()) {
             var error = event.asError().error();
+            if (error.code().orElse("").equals("response_cancel_not_active")) {
+                return; // it had ended as we broke it off
+            }
             Log.log(call, "the model reports " + error.code().orElse(error.type()) + ": "
                     + error.message());
             // We asked for a response as it began one of its own: then after that. Any other error

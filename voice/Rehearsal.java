@@ -20,6 +20,8 @@ public final class Rehearsal implements Line, AutoCloseable {
             "output_index":0,"content_index":0,"delta":"AAAAAAAAAAAAAAAA"}
             {"type":"response.output_audio.done","event_id":"5","response_id":"r","item_id":"i",\
             "output_index":0,"content_index":0}
+            {"type":"response.output_audio_transcript.delta","event_id":"12","response_id":"r",\
+            "item_id":"i","output_index":0,"content_index":0,"delta":"Hel"}
             {"type":"response.output_audio_transcript.done","event_id":"6","response_id":"r",\
             "item_id":"i","output_index":0,"content_index":0,"transcript":"Hello."}
             {"type":"response.output_item.done","event_id":"7","response_id":"r","output_index":1,\
@@ -36,7 +38,7 @@ public final class Rehearsal implements Line, AutoCloseable {
             """;
 
     private final Mailbox mailbox = new Mailbox();
-    private final Speaker speaker = new Speaker(_ -> {});
+    private final Speaker speaker = new Speaker(_ -> {}, () -> {});
     private final String answer;
     private final ServerSocket server;
 
@@ -121,9 +123,14 @@ public final class Rehearsal implements Line, AutoCloseable {
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return "+15550100"; }
     @Override public String sipCallId() { return null; }
-    @Override public void join() { mailbox.post(new Event.CallerJoined()); }
+    @Override public void join(String number) { mailbox.post(new Event.CallerJoined()); }
     @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }
     @Override public void listen(Consumer<byte[]> ear) { ear.accept(new byte[960]); }
+    @Override public boolean onPhone() { return false; }
+    @Override public void dial(String trunk) { }
+    @Override public void transfer(String to) { }
+    @Override public void show(Map<String, String> attributes) { }
+    @Override public void caption(boolean agents, String id, String text, boolean last) { }
     @Override public void hangUp() { }
 
     @Override

@@ -1,10 +1,6 @@
 package voice;
 
 import module java.base;
-import dev.onvoid.webrtc.*;
-import dev.onvoid.webrtc.media.audio.*;
-import jakarta.json.Json;
-import jakarta.json.JsonObject;
 import livekit.LivekitAgent.Job;
 import livekit.LivekitAgent.JobAssignment;
 import livekit.LivekitModels.*;
@@ -15,105 +11,78 @@ import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import okio.ByteString;
 
-/// One call's LiveKit room: the signalling socket, the two peer connections, who is there, and
-/// hanging up. Worker makes one for each job; Agent knows it as a Line.
+/// One call's LiveKit room: the signalling socket, who is there, coming back when the connection
+/// is lost, and hanging up. Worker makes one for each job; Agent knows it as a Line. Peers is its
+/// sound and data, Texts what is written in it, Sip what the telephone network does for it.
 ///
 /// The protocol is LiveKit's client protocol 15 with two peer connections (livekit/protocol,
-/// `livekit_rtc.proto`): we offer on the publisher, the server offers on the subscriber.
+/// `livekit_rtc.proto`).
 ///
-/// Everything here is done in order by one virtual thread, the room's own. WebRTC's callbacks
-/// come on threads that all calls share, so they only leave work for it.
+/// Everything here is done in order by one virtual thread, the room's own. What comes on other
+/// threads only leaves work for it.
 ///
-/// Not handled: video, data packets, and coming back after a lost connection (`LineLost`).
+/// A lost connection is resumed: a new socket to the same session, nothing else changes. Where the
+/// server does not take that, the room is joined once more, under the same identity. Only if it
+/// is still the same room, though: a server that was restarted may have given its name to another,
+/// with an agent of its own.
 public final class Room implements Line {
     private static final Duration ASSIGNMENT = Duration.ofMillis(7_500);    // as LiveKit's SDKs
     private static final Duration JOINING = Duration.ofSeconds(10);
-    private static final Duration SDP = Duration.ofSeconds(5);
+    private static final Duration COMING_BACK = Duration.ofSeconds(10);     // to signalling
+    private static final Duration MEDIA_BACK = Duration.ofSeconds(5);       // to sound, after that
+    private static final Duration TERMINATION = Duration.ofMillis(500);
     private static final Duration CLOSING = Duration.ofSeconds(2);
-
-    // Two factories for the whole process. One that both sends pushed sound and receives aborts
-    // the JVM: the device module it listens with also "records" into what it sends, from a second
-    // thread. So one sends and has no device, the other plays what it receives into our sinks.
-    // Neither is ever disposed: doing that with a call up is a segmentation fault.
-    private static final PeerConnectionFactory SEND =
-            new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
-    private static final PeerConnectionFactory RECEIVE =
-            new PeerConnectionFactory(new HeadlessAudioDeviceModule());
+    private static final int[] RESUME_AFTER = {0, 300, 1_000};              // ms
 
     private final Worker worker;
     private final Job job;
     private final Mailbox mailbox = new Mailbox();
-    private final CustomAudioSource microphone = new CustomAudioSource();
     private final Speaker speaker = new Speaker(
-            frame -> microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2));
+            frame -> this.peers.push(frame), () -> mailbox.post(new Event.TurnChanged()));
     private final CompletableFuture<JobAssignment> assignment = new CompletableFuture<>();
-
-    // The room's thread, and what only it touches.
-    private Thread thread;
-    private final BlockingQueue<Runnable> work = new LinkedBlockingQueue<>();
     private final CompletableFuture<Void> joined = new CompletableFuture<>();
     private final CompletableFuture<Void> left = new CompletableFuture<>();
-    private WebSocket socket;
+    private Thread thread;
+    private final BlockingQueue<Runnable> work = new LinkedBlockingQueue<>();
+
+    // All below is the room's thread's, but for what is volatile.
+    private volatile Peers peers;
+    private String url;
     private String token;                                   // the newest, for coming back
-    private long pingEvery;                                 // ns, 0 before the join
+    private String sid = "";                                // ours
+    private Signals signals;                                // what other sockets bring is too late
+    private boolean up;                                     // requests may be sent
+    private final List<SignalRequest> later = new ArrayList<>();
+    private long pingEvery;                                 // ns
     private long nextPing;
-    private Peer publisher;
-    private Peer subscriber;
-    private int offers;
-    private boolean offering;
-    private boolean offerAgain;
-    private final Map<String, AudioTrack> heard = new HashMap<>();  // by mid
+
+    private long backBy;                                    // ns; 0 when no connection is lost
+    private int resumes;                                    // tried since it was lost
+    private boolean rejoining;
+    private boolean rejoined;                               // ever
+    private boolean recount;                                // a list of everybody is to come
+
     private ParticipantInfo caller;
+    private String dialled;                                 // the number, or null
     private String callersTrack = "";
-    private String ourTrack = "";
+    private int callersPackets;                             // the last one's number
+    private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
+    private final Map<String, String> shown = new LinkedHashMap<>();
+    private final Texts texts = new Texts(packet -> peers.send(packet));
     private boolean publishing;
     private boolean activeBefore;                           // the phone was, before we picked up
     private boolean hears;
     private boolean ended;
 
     private volatile boolean hangUp;
+    private volatile boolean onPhone;
     private volatile String number;
     private volatile String sipCallId;
-
-    // The caller's sound, on WebRTC's playout thread.
-    private final AudioTrackSink sink = this::sound;
-    private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
-    private final byte[] resampled = new byte[Speaker.FRAME];
-    private boolean deaf;                                   // guarded by resampler
     private volatile Consumer<byte[]> ear;
 
     Room(Worker worker, Job job) {
         this.worker = worker;
         this.job = job;
-    }
-
-    /// Loads the native library and makes the factories. Blocks, some 0.2 s; an Error when a
-    /// library of the system's is missing.
-    static void load() {
-        SEND.hashCode(); // whatever touches this class
-    }
-
-    /// Runs through an offer and an answer once, so that the first call does not pay for it (130
-    /// ms and more). Blocks, some 0.3 s.
-    static void warmUp() {
-        var config = new RTCConfiguration();
-        RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
-        RTCPeerConnection to = RECEIVE.createPeerConnection(config, _ -> {});
-        try {
-            from.addTransceiver(SEND.createAudioTrack("warm", new CustomAudioSource()),
-                    new RTCRtpTransceiverInit());
-            var offer = created(o -> from.createOffer(new RTCOfferOptions(), o));
-            set(o -> from.setLocalDescription(offer, o));
-            set(o -> to.setRemoteDescription(offer, o));
-            var answer = created(o -> to.createAnswer(new RTCAnswerOptions(), o));
-            set(o -> to.setLocalDescription(answer, o));
-            set(o -> from.setRemoteDescription(answer, o));
-        } catch (IOException e) {
-            Log.log("", "WebRTC did not warm up: " + Log.reason(e));
-        } finally {
-            from.close();
-            to.close();
-        }
     }
 
     @Override public String id() { return job.getId(); }
@@ -123,9 +92,19 @@ public final class Room implements Line {
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return number; }
     @Override public String sipCallId() { return sipCallId; }
+    @Override public boolean onPhone() { return onPhone; }
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
     @Override public void pickUp() { work.add(this::publish); }
-    @Override public void hangUp() { hangUp = true; }
+
+    Consumer<byte[]> ear() { return ear; }
+
+    /// Leaves something to do for the room's thread. Any thread.
+    void work(Runnable what) { work.add(what); }
+
+    private void after(Duration wait, Runnable what) {
+        CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
+                .execute(() -> work.add(what));
+    }
 
     /// The job is ours. Any thread.
     void assigned(JobAssignment assignment) {
@@ -138,14 +117,24 @@ public final class Room implements Line {
         joined.completeExceptionally(new IOException("the worker is being stopped"));
     }
 
+    /// LiveKit has ended the job. Any thread. It also does so when it takes our lost session out
+    /// of the room while we are on our way back: the session's own socket tells which it was.
+    void terminated() {
+        after(TERMINATION, () -> {
+            if (backBy == 0 && !rejoined) {
+                lost("LiveKit ended the job");
+            }
+        });
+    }
+
     @Override
-    public void join() throws IOException, InterruptedException {
+    public void join(String number) throws IOException, InterruptedException {
+        dialled = number;
         JobAssignment mine = await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
         token = mine.getToken();
-        String url = worker.socketUrl(mine.getUrl()) + "/rtc?protocol=15&sdk=java&auto_subscribe=0";
-        var request = new Request.Builder().url(url).header("Authorization", "Bearer " + token);
+        url = worker.socketUrl(mine.getUrl());
         thread = Thread.ofVirtual().name("room " + id()).start(this::run);
-        work.add(() -> socket = worker.http.newWebSocket(request.build(), new Signals()));
+        work.add(() -> open(false));
         await(joined, JOINING, "the room does not answer");
     }
 
@@ -157,8 +146,7 @@ public final class Room implements Line {
         }
         speaker.close();
         if (thread == null) {
-            leave(); // it never came to a join
-            return;
+            return; // it never came to a join
         }
         work.add(this::leave);
         try {
@@ -173,11 +161,11 @@ public final class Room implements Line {
     private void run() {
         while (!left.isDone()) {
             try {
-                long wait = pingEvery == 0 ? JOINING.toNanos() : nextPing - System.nanoTime();
+                long wait = up ? nextPing - System.nanoTime() : JOINING.toNanos();
                 Runnable next = work.poll(wait, TimeUnit.NANOSECONDS);
                 if (next != null) {
                     next.run();
-                } else if (pingEvery > 0) {
+                } else if (up) {
                     nextPing += pingEvery;
                     ping();
                 }
@@ -193,7 +181,8 @@ public final class Room implements Line {
                 .setPingReq(Ping.newBuilder().setTimestamp(System.currentTimeMillis())));
     }
 
-    private void lost(String why) {
+    /// The room is lost for good, and with it the call.
+    void lost(String why) {
         if (!ended) {
             ended = true;
             joined.completeExceptionally(new IOException(why));
@@ -203,40 +192,57 @@ public final class Room implements Line {
 
     private void leave() {
         ended = true;
-        if (socket != null) {
-            send(SignalRequest.newBuilder().setLeave(LeaveRequest.newBuilder()
+        if (signals != null) {
+            signals.send(SignalRequest.newBuilder().setLeave(LeaveRequest.newBuilder()
                     .setReason(DisconnectReason.CLIENT_INITIATED)
                     .setAction(LeaveRequest.Action.DISCONNECT)));
         }
-        synchronized (resampler) {
-            deaf = true;
-            quietly(resampler::dispose);
+        if (peers != null) {
+            peers.close();
         }
-        heard.values().forEach(track -> quietly(() -> track.removeSink(sink)));
-        for (Peer peer : new Peer[] {publisher, subscriber}) {
-            if (peer != null) {
-                quietly(peer.connection::close);
-            }
-        }
-        quietly(microphone::dispose);
-        if (socket != null) {
-            socket.close(1000, null);
+        if (signals != null) {
+            signals.socket.close(1000, null);
         }
         left.complete(null);
     }
 
-    /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
-    private void quietly(Runnable close) {
-        try {
-            close.run();
-        } catch (RuntimeException | Error e) {
-            Log.log(id(), "WebRTC did not close cleanly: " + Log.reason(e));
-        }
-    }
-
     // Signalling.
 
+    private void open(boolean resume) {
+        String address = url + "/rtc?protocol=15&sdk=java&auto_subscribe=0"
+                + (resume ? "&reconnect=1&reconnect_reason=1&sid=" + sid : "");
+        var opened = new Signals(resume);
+        signals = opened;
+        opened.socket = worker.http.newWebSocket(new Request.Builder().url(address)
+                .header("Authorization", "Bearer " + token).build(), opened);
+        after(MEDIA_BACK, () -> {
+            if (backBy != 0 && signals == opened) {
+                comeBack(up ? "no sound comes through" : "it does not answer", up);
+            }
+        });
+    }
+
+    /// One socket to the room.
     private final class Signals extends WebSocketListener {
+        final boolean resume;
+        WebSocket socket;
+
+        Signals(boolean resume) {
+            this.resume = resume;
+        }
+
+        void send(SignalRequest.Builder request) {
+            socket.send(ByteString.of(request.build().toByteArray()));
+        }
+
+        private void work(Runnable what) {
+            work.add(() -> {
+                if (signals == this) {
+                    what.run();
+                }
+            });
+        }
+
         @Override
         public void onMessage(WebSocket socket, ByteString bytes) {
             SignalResponse message;
@@ -246,7 +252,7 @@ public final class Room implements Line {
                 Log.log(id(), "unreadable message in the room: " + Log.reason(e));
                 return;
             }
-            work.add(() -> {
+            work(() -> {
                 try {
                     take(message);
                 } catch (IOException e) {
@@ -258,30 +264,55 @@ public final class Room implements Line {
         // Both go through the queue too: a `leave` that came before the end is read before it.
         @Override
         public void onClosing(WebSocket socket, int code, String reason) {
-            work.add(() -> lost("the server closed the room's connection (" + code + ")"));
+            work(() -> comeBack("closed by the server (" + code + ")", false));
         }
 
         @Override
         public void onFailure(WebSocket socket, Throwable thrown, Response response) {
-            String status = response == null ? "" : "HTTP " + response.code() + ", ";
-            work.add(() -> lost("room connection lost: " + status + Log.reason(thrown)));
+            int status = response == null || response.code() == 101 ? 0 : response.code();
+            work(() -> comeBack(status == 0 ? Log.reason(thrown) : "HTTP " + status, status != 0));
         }
     }
 
-    private void send(SignalRequest.Builder request) {
-        socket.send(ByteString.of(request.build().toByteArray()));
+    /// Sends a request, or keeps it until the connection is back.
+    void send(SignalRequest.Builder request) {
+        if (up) {
+            signals.send(request);
+        } else {
+            later.add(request.build());
+        }
+    }
+
+    /// Sends what belongs to these peer connections, as long as they are the room's.
+    void send(Peers from, SignalRequest.Builder request) {
+        if (from == peers && signals != null) {
+            signals.send(request);
+        }
     }
 
     private void take(SignalResponse message) throws IOException {
         switch (message.getMessageCase()) {
             case JOIN -> joined(message.getJoin());
-            case OFFER -> answer(message.getOffer());
-            case ANSWER -> answered(message.getAnswer());
-            case TRICKLE -> candidate(message.getTrickle());
-            case UPDATE -> message.getUpdate().getParticipantsList().forEach(this::update);
-            case TRACK_PUBLISHED -> ourTrack = message.getTrackPublished().getTrack().getSid();
+            case RECONNECT -> resumed(message.getReconnect());
+            case OFFER -> peers.answer(message.getOffer());
+            case ANSWER -> {
+                if (peers.answered(message.getAnswer())) {
+                    // Not before: the source's list of listeners has no lock, and the answer
+                    // adds one.
+                    speaker.start();
+                }
+            }
+            case TRICKLE -> {
+                try {
+                    peers.candidate(message.getTrickle());
+                } catch (RuntimeException e) {
+                    Log.log(id(), "an unreadable candidate in the room: " + Log.reason(e));
+                }
+            }
+            case UPDATE -> update(message.getUpdate().getParticipantsList());
+            case TRACK_PUBLISHED -> ourTrack = message.getTrackPublished().getTrack();
             case TRACK_SUBSCRIBED -> {
-                if (message.getTrackSubscribed().getTrackSid().equals(ourTrack)
+                if (message.getTrackSubscribed().getTrackSid().equals(ourTrack.getSid())
                         && (!phone(caller) || activeBefore || callStatus().isEmpty())) {
                     hears();
                 }
@@ -299,49 +330,163 @@ public final class Room implements Line {
                     }
                 }
             }
-            case LEAVE -> lost("the room ended: " + message.getLeave().getReason());
+            case LEAVE -> {
+                LeaveRequest leave = message.getLeave();
+                switch (leave.getAction()) {
+                    case RESUME -> comeBack("" + leave.getReason(), false);
+                    case RECONNECT -> comeBack("" + leave.getReason(), true);
+                    default -> lost("the room ended: " + leave.getReason());
+                }
+            }
             default -> { } // speakers, quality, pongs: nothing that a phone call needs
         }
     }
 
-    private void joined(JoinResponse join) {
+    private void joined(JoinResponse join) throws IOException {
+        sid = join.getParticipant().getSid();
         pingEvery = TimeUnit.SECONDS.toNanos(Math.max(1, join.getPingInterval()));
-        nextPing = System.nanoTime() + pingEvery;
-        var config = new RTCConfiguration();
-        config.iceServers = join.getIceServersList().stream().map(Room::iceServer).toList();
-        if (join.getClientConfiguration().getForceRelay() == ClientConfigSetting.ENABLED) {
-            config.iceTransportPolicy = RTCIceTransportPolicy.RELAY;
-        }
-        publisher = new Peer(SEND, config, SignalTarget.PUBLISHER);
-        subscriber = new Peer(RECEIVE, config, SignalTarget.SUBSCRIBER);
-        // Without these in the first offer no data can ever be sent. They also give us something
-        // to offer, so that the connection stands before the phone is picked up.
-        var reliable = new RTCDataChannelInit();
-        var lossy = new RTCDataChannelInit();
-        lossy.ordered = false;
-        lossy.maxRetransmits = 0;
-        publisher.connection.createDataChannel("_reliable", reliable);
-        publisher.connection.createDataChannel("_lossy", lossy);
-        offer();
+        isUp();
+        peers = new Peers(this, join.getIceServersList(), join.getClientConfiguration()
+                .getForceRelay() == ClientConfigSetting.ENABLED);
+        peers.offer(false);
         // A phone goes before anybody else who is there.
-        join.getOtherParticipantsList().stream()
-                .sorted(Comparator.comparing(participant -> !phone(participant)))
+        List<ParticipantInfo> others = join.getOtherParticipantsList();
+        others.stream().sorted(Comparator.comparing(participant -> !phone(participant)))
                 .forEach(this::update);
+        if (rejoining) {
+            rejoined = true;
+            count(others);
+            show(Map.of());
+            if (publishing) {
+                peers.publish();
+            }
+        }
         joined.complete(null);
     }
 
-    private static RTCIceServer iceServer(ICEServer from) {
-        var server = new RTCIceServer();
-        server.urls = from.getUrlsList();
-        server.username = from.getUsername();
-        server.password = from.getCredential();
-        return server;
+    private void isUp() {
+        up = true;
+        nextPing = System.nanoTime() + pingEvery;
+        later.forEach(request -> signals.send(request.toBuilder()));
+        later.clear();
+    }
+
+    // Coming back.
+
+    /// The connection is lost, or the way back has failed: the next step back. `anew` when there
+    /// is nothing left to resume.
+    private void comeBack(String why, boolean anew) {
+        if (ended) {
+            return;
+        }
+        if (!joined.isDone() || rejoining) {
+            lost("the room does not take us: " + why);
+            return;
+        }
+        signals.socket.cancel();
+        signals = null;
+        up = false;
+        long now = System.nanoTime();
+        if (backBy == 0) {
+            backBy = now + COMING_BACK.toNanos();
+            resumes = 0;
+            Log.log(id(), "the room's connection is lost, coming back: " + why);
+        } else if (now >= backBy) {
+            lost("the room's connection is lost: " + why);
+            return;
+        }
+        // A track that is being published has no name yet by which it could be resumed.
+        boolean resumable = !peers.publishing() || !ourTrack.getSid().isEmpty();
+        if (!anew && resumable && resumes < RESUME_AFTER.length) {
+            after(Duration.ofMillis(RESUME_AFTER[resumes++]), () -> {
+                if (!ended && signals == null) {
+                    open(true);
+                }
+            });
+            return;
+        }
+        Thread.ofVirtual().name("room " + id() + " still there?").start(() -> {
+            Boolean there = worker.isThere(job);
+            work.add(() -> rejoin(there));
+        });
+    }
+
+    /// `there`: is it still the same room? null when LiveKit does not answer.
+    private void rejoin(Boolean there) {
+        if (ended) {
+            return;
+        }
+        if (there == null) {
+            after(Duration.ofMillis(500), () -> comeBack("LiveKit does not answer", true));
+        } else if (!there) {
+            lost("the room is gone");
+        } else {
+            Log.log(id(), "the connection cannot be resumed, joining the room again");
+            rejoining = true;
+            speaker.stop(); // it goes on where it was, when there is somewhere to send it
+            peers.close();
+            ourTrack = TrackInfo.getDefaultInstance();
+            callersTrack = "";
+            later.clear();
+            open(false);
+        }
+    }
+
+    /// The server knows us still. Of what we do it is told before anything else, and of what we
+    /// hear, because the room sends us nothing unasked.
+    private void resumed(ReconnectResponse response) throws IOException {
+        var state = SyncState.newBuilder();
+        if (!callersTrack.isEmpty()) {
+            state.setSubscription(UpdateSubscription.newBuilder()
+                    .addTrackSids(callersTrack).setSubscribe(true));
+        }
+        if (!ourTrack.getSid().isEmpty()) {
+            state.addPublishTracks(TrackPublishedResponse.newBuilder()
+                    .setCid("microphone").setTrack(ourTrack));
+        }
+        recount = true;
+        peers.resume(response.getIceServersList(), state);
+        isUp();
+        if (publishing && !peers.publishing()) {
+            peers.publish();
+        }
+        mediaChanged(peers, null);
+    }
+
+    /// A peer connection of these has changed; `failed` is null or the one that has no way through.
+    void mediaChanged(Peers of, SignalTarget failed) {
+        if (of != peers || ended) {
+            return;
+        }
+        if (failed != null && backBy == 0) {
+            comeBack("no way through to the server's media port (" + failed + ")", false);
+        } else if (backBy != 0 && up && peers.connected()) {
+            backBy = 0;
+            rejoining = false;
+            Log.log(id(), "the room's connection is back");
+        }
     }
 
     // Who is there.
 
     private static boolean phone(ParticipantInfo participant) {
         return participant != null && participant.getKind() == ParticipantInfo.Kind.SIP;
+    }
+
+    private void update(List<ParticipantInfo> participants) {
+        participants.forEach(this::update);
+        if (recount && participants.stream().anyMatch(who -> who.getSid().equals(sid))) {
+            recount = false; // a list with us in it is the one of everybody
+            count(participants);
+        }
+    }
+
+    /// These are all that are there: the caller may have left while we were away.
+    private void count(List<ParticipantInfo> everybody) {
+        if (caller != null && everybody.stream().noneMatch(
+                who -> who.getIdentity().equals(caller.getIdentity()))) {
+            gone(DisconnectReason.UNKNOWN_REASON);
+        }
     }
 
     private void update(ParticipantInfo participant) {
@@ -353,16 +498,16 @@ public final class Room implements Line {
             }
             return;
         }
-        if (known && participant.getSid().equals(caller.getSid())
-                && participant.getVersion() < caller.getVersion()) {
+        boolean same = known && participant.getSid().equals(caller.getSid());
+        if (same && participant.getVersion() < caller.getVersion()) {
             return; // overtaken by a newer one
         }
-        boolean somebody = phone(participant)
-                || participant.getKind() == ParticipantInfo.Kind.STANDARD;
-        boolean first = caller == null && somebody;
-        boolean better = phone(participant) && !phone(caller) && !publishing;
-        if (known || first || better) {
+        if (known || (dialled != null ? participant.getIdentity().equals(dialledIdentity())
+                : phone(participant) && !phone(caller) && !publishing
+                || caller == null && participant.getKind() == ParticipantInfo.Kind.STANDARD)) {
             caller = participant;
+            callersPackets = same ? callersPackets : 0;
+            onPhone = phone(caller);
             number = attribute("sip.phoneNumber");
             sipCallId = attribute("sip.callID");
             if (!known) {
@@ -422,188 +567,101 @@ public final class Room implements Line {
                 UpdateSubscription.newBuilder().addTrackSids(track).setSubscribe(subscribe)));
     }
 
-    // Sound.
-
     private void publish() {
         if (publishing || ended) {
             return;
         }
         publishing = true;
         activeBefore = callStatus().equals("active");
-        var direction = new RTCRtpTransceiverInit();
-        direction.direction = RTCRtpTransceiverDirection.SEND_ONLY;
-        direction.streamIds = List.of("agent");
-        publisher.connection.addTransceiver(
-                SEND.createAudioTrack("microphone", microphone), direction);
-        // Clients look for an agent's voice by its source. No DTX: sound that comes back after a
-        // pause in the packets is late at some phones.
-        send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
-                .setCid("microphone").setName("agent").setType(TrackType.AUDIO)
-                .setSource(TrackSource.MICROPHONE).setStream("agent").setDisableRed(true)
-                .addAudioFeatures(AudioTrackFeature.TF_NO_DTX)));
-        offer();
-    }
-
-    private void hear(RTCRtpTransceiver transceiver) {
-        // After an unpublish and a publish the same line is used again and this is called again,
-        // with another wrapper of the same track: a second sink would hear everything twice.
-        if (transceiver.getReceiver().getTrack() instanceof AudioTrack track
-                && heard.putIfAbsent(transceiver.getMid(), track) == null) {
-            track.addSink(sink);
-        }
-    }
-
-    private void sound(byte[] pcm, int bits, int rate, int channels, int frames) {
-        Consumer<byte[]> ear = this.ear;
-        if (ear == null) {
-            return;
-        }
-        if (rate != 48_000 || channels != 1) { // webrtc-java 0.14 hands out nothing else
-            this.ear = null;
-            work.add(() -> lost("sound of " + rate + " Hz on " + channels + " channels"));
-            return;
-        }
-        byte[] piece;
-        synchronized (resampler) {
-            if (deaf) {
-                return;
-            }
-            resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
-            piece = resampled.clone();
-        }
-        ear.accept(piece);
-    }
-
-    // The two peer connections.
-
-    private final class Peer implements PeerConnectionObserver {
-        final SignalTarget target;
-        final RTCPeerConnection connection;
-        List<RTCIceCandidate> early = new ArrayList<>();    // null once they can be added
-
-        Peer(PeerConnectionFactory factory, RTCConfiguration config, SignalTarget target) {
-            this.target = target;
-            this.connection = factory.createPeerConnection(config, this);
-        }
-
-        void remote(RTCSessionDescription description) throws IOException {
-            set(o -> connection.setRemoteDescription(description, o));
-            if (early != null) {
-                early.forEach(connection::addIceCandidate);
-                early = null;
-            }
-        }
-
-        @Override
-        public void onIceCandidate(RTCIceCandidate candidate) {
-            String init = Json.createObjectBuilder().add("candidate", candidate.sdp)
-                    .add("sdpMid", candidate.sdpMid).add("sdpMLineIndex", candidate.sdpMLineIndex)
-                    .build().toString();
-            work.add(() -> send(SignalRequest.newBuilder().setTrickle(
-                    TrickleRequest.newBuilder().setTarget(target).setCandidateInit(init))));
-        }
-
-        @Override
-        public void onConnectionChange(RTCPeerConnectionState state) {
-            if (state == RTCPeerConnectionState.FAILED) {
-                work.add(() -> lost("no way through to the server's media port (" + target + ")"));
-            }
-        }
-
-        @Override
-        public void onTrack(RTCRtpTransceiver transceiver) {
-            work.add(() -> hear(transceiver));
-        }
-    }
-
-    /// One offer at a time; what changes meanwhile is offered when the answer has come.
-    private void offer() {
-        if (offering) {
-            offerAgain = true;
-            return;
-        }
-        offering = true;
         try {
-            var offer = created(o -> publisher.connection.createOffer(new RTCOfferOptions(), o));
-            set(o -> publisher.connection.setLocalDescription(offer, o));
-            send(SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
+            if (backBy == 0) {
+                peers.publish(); // otherwise when we are back
+            }
         } catch (IOException e) {
             lost("could not offer our sound: " + Log.reason(e));
         }
     }
 
-    private void answered(SessionDescription answer) throws IOException {
-        if (answer.getId() != 0 && answer.getId() < offers) {
-            return; // to an offer that has been replaced
+    // What is said in writing.
+
+    @Override
+    public void show(Map<String, String> attributes) {
+        work.add(() -> {
+            shown.putAll(attributes);
+            send(SignalRequest.newBuilder().setUpdateMetadata(
+                    UpdateParticipantMetadata.newBuilder().putAllAttributes(
+                            attributes.isEmpty() ? shown : attributes))); // empty: all of them
+        });
+    }
+
+    @Override
+    public void caption(boolean agents, String segment, String text, boolean last) {
+        work.add(() -> texts.caption(agents || caller == null ? "" : caller.getIdentity(),
+                agents ? ourTrack.getSid() : callersTrack, segment, text, last));
+    }
+
+    /// A data packet from the room. The caller's count, and nobody else's.
+    void received(DataPacket packet) {
+        if (caller == null || !packet.getParticipantIdentity().equals(caller.getIdentity())
+                || packet.getSequence() != 0 && packet.getSequence() <= callersPackets) {
+            return; // the latter have been here before we were away
         }
-        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, answer.getSdp()));
-        offering = false;
-        if (offerAgain) {
-            offerAgain = false;
-            offer();
-        } else if (publishing) {
-            // Not before: the source's list of listeners has no lock, and the answer adds one.
-            speaker.start();
-        }
-    }
-
-    private void answer(SessionDescription offer) throws IOException {
-        subscriber.remote(new RTCSessionDescription(RTCSdpType.OFFER, offer.getSdp()));
-        var answer = created(o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
-        set(o -> subscriber.connection.setLocalDescription(answer, o));
-        send(SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
-    }
-
-    private void candidate(TrickleRequest trickle) {
-        JsonObject init;
-        try (var reader = Json.createReader(new StringReader(trickle.getCandidateInit()))) {
-            init = reader.readObject();
-        }
-        var candidate = new RTCIceCandidate(init.getString("sdpMid", ""),
-                init.getInt("sdpMLineIndex", 0), init.getString("candidate", ""));
-        Peer peer = trickle.getTarget() == SignalTarget.PUBLISHER ? publisher : subscriber;
-        if (peer.early != null) {
-            peer.early.add(candidate);
-        } else {
-            peer.connection.addIceCandidate(candidate);
-        }
-    }
-
-    private static SessionDescription describe(RTCSessionDescription description, int id) {
-        return SessionDescription.newBuilder().setId(id).setSdp(description.sdp)
-                .setType(description.sdpType.name().toLowerCase(Locale.ROOT)).build();
-    }
-
-    private static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
-            throws IOException {
-        var result = new SdpResult();
-        create.accept(result);
-        return result.await();
-    }
-
-    private static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
-        var result = new SdpResult();
-        set.accept(result);
-        result.await();
-    }
-
-    /// What WebRTC says to either, as a future.
-    private static final class SdpResult extends CompletableFuture<RTCSessionDescription>
-            implements CreateSessionDescriptionObserver, SetSessionDescriptionObserver {
-        @Override public void onSuccess() { complete(null); }
-        @Override public void onSuccess(RTCSessionDescription it) { complete(it); }
-        @Override public void onFailure(String why) { completeExceptionally(new IOException(why)); }
-
-        RTCSessionDescription await() throws IOException {
-            try {
-                return Room.await(this, SDP, "WebRTC does not answer");
-            } catch (InterruptedException e) {
-                throw new InterruptedIOException();
+        callersPackets = packet.getSequence();
+        if (packet.hasSipDtmf()) {
+            String key = packet.getSipDtmf().getDigit();
+            if (key.matches("[0-9*#A-D]")) {
+                mailbox.post(new Event.KeyPressed(key));
+            } else {
+                Log.log(id(), "a key that no phone has: " + key);
             }
+            return;
+        }
+        String text = texts.received(packet);
+        if (text != null) {
+            mailbox.post(new Event.CallerWrote(text));
         }
     }
 
-    private static <T> T await(Future<T> result, Duration bound, String otherwise)
+    // On the telephone network.
+
+    private String dialledIdentity() {
+        return "sip_" + dialled;
+    }
+
+    @Override
+    public void dial(String trunk) {
+        Thread.ofVirtual().name("dial " + id()).start(() -> {
+            var refusal = worker.sip.dial(room(), dialledIdentity(), trunk, dialled);
+            if (refusal != null) {
+                mailbox.post(new Event.DialFailed(refusal));
+            }
+        });
+    }
+
+    @Override
+    public void transfer(String to) {
+        work.add(() -> {
+            String identity = caller.getIdentity();
+            Thread.ofVirtual().name("transfer " + id()).start(() -> {
+                var refusal = worker.sip.transfer(room(), identity, to);
+                mailbox.post(refusal == null ? new Event.Transferred()
+                        : new Event.TransferFailed(refusal));
+            });
+        });
+    }
+
+    @Override
+    public void hangUp() {
+        hangUp = true;
+        if (dialled != null) {
+            // The room has to stay for a moment, for whoever wants to know how it ended.
+            Thread.ofVirtual().name("hang up " + id())
+                    .start(() -> worker.remove(job, dialledIdentity()));
+        }
+    }
+
+    /// The result, or what has kept it from coming as an IOException.
+    static <T> T await(Future<T> result, Duration bound, String otherwise)
             throws IOException, InterruptedException {
         try {
             return result.get(bound.toMillis(), TimeUnit.MILLISECONDS);

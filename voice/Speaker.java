@@ -22,6 +22,7 @@ public final class Speaker implements AutoCloseable {
     private record Piece(String itemId, ByteBuffer pcm, boolean end) {}
 
     private final Consumer<byte[]> out;
+    private final Runnable changed;
     private final byte[] frame = new byte[FRAME];
     private final Deque<Piece> queue = new ArrayDeque<>();
     private int queued;                                     // bytes in the queue
@@ -30,18 +31,35 @@ public final class Speaker implements AutoCloseable {
     private int played;                                     // bytes of it
     private final Set<String> cut = new HashSet<>();
     private boolean held = true;
+    private boolean told;                                   // what `changed` last stood for
+    private boolean running;
     private boolean closed;
 
     /// `out` takes a frame of 480 bytes. It is the same array each time: to be used at once.
-    public Speaker(Consumer<byte[]> out) {
+    /// `changed` is run when `speaking` has become another. Neither may wait.
+    public Speaker(Consumer<byte[]> out, Runnable changed) {
         this.out = out;
+        this.changed = changed;
     }
 
     /// The frames begin: silence as long as the sound is held.
     public synchronized void start() {
         if (!closed) {
+            running = true;
             Pacer.add(this);
         }
+    }
+
+    /// There is nowhere to send them: no frame goes out, and the sound stays where it is, until
+    /// `start`. The last frame is out when this returns, so that `out` may be taken down.
+    public synchronized void stop() {
+        running = false;
+        Pacer.remove(this);
+    }
+
+    /// Something is being said, or about to be: not when it is only waiting to be released.
+    public synchronized boolean speaking() {
+        return !held && (playing != null || !queue.isEmpty());
     }
 
     /// The caller hears us now: what was queued meanwhile is played from its beginning.
@@ -80,16 +98,20 @@ public final class Speaker implements AutoCloseable {
         return items.entrySet().stream().map(e -> new Cut(e.getKey(), e.getValue())).toList();
     }
 
-    /// The last frame is out when this returns, so that `out` may be taken down.
+    /// As `stop`, for good.
     @Override
     public synchronized void close() {
         closed = true;
-        Pacer.remove(this);
+        stop();
     }
 
     private synchronized void next() {
-        if (closed) {
+        if (!running) {
             return;
+        }
+        if (told != speaking()) {
+            told = !told;
+            changed.run();
         }
         int filled = 0;
         // Less than a frame of a sentence that is still coming waits for the rest of it: silence

@@ -14,18 +14,22 @@ import okhttp3.WebSocketListener;
 import okio.ByteString;
 
 /// Takes calls from LiveKit: registers under an agent name, accepts what is offered, runs each
-/// call on a virtual thread of its own and reports how it ended. Agent's `dev` runs one.
+/// call on a virtual thread of its own and reports how it ended. Agent's `dev` and `start` run one.
 ///
 /// The protocol is that of LiveKit's agent servers (livekit/protocol, `livekit_agent.proto`), as
 /// its Python and Node SDKs speak it. An agent name means explicit dispatch: LiveKit sends only
-/// the calls whose dispatch rule, token or API call names this agent.
+/// the calls whose dispatch rule, token or API call names this agent. Among several workers of one
+/// name it prefers those that report less load, and leaves out those that are full.
 ///
-/// Not handled: reporting load. One worker takes all it is offered.
+/// Not handled: regions, and load that is anything but the number of calls.
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
     private static final Duration STEADY = Duration.ofSeconds(10);          // a good connection
     private static final Duration FENCE = Duration.ofSeconds(1);
+    // LiveKit gives no job at all when every worker of a name reports 0.7 or more (its default
+    // agents.target_load); that a worker is full is said by its status.
+    private static final float MOST_LOAD = 0.65f;
 
     /// It cannot work like this: LiveKit does not take our key, or WebRTC cannot be loaded.
     public static final class Refused extends Exception {
@@ -40,8 +44,10 @@ public final class Worker {
     private final String key;
     private final String secret;
     private final String agentName;
+    private final int maxCalls;
     private final Consumer<Line> answer;
     private final RoomServiceClient rooms;
+    final Sip sip;
 
     /// For the worker's socket and the rooms'. A peer that does not answer pings is dead.
     final OkHttpClient http = new OkHttpClient.Builder()
@@ -60,23 +66,26 @@ public final class Worker {
     private volatile boolean stopping;
 
     /// `answer` is given each call as it is offered, on a thread that is the call's own, and
-    /// keeps it until the call is over.
-    public Worker(String url, String key, String secret, String agentName, Consumer<Line> answer) {
+    /// keeps it until the call is over; `maxCalls` of them at a time.
+    public Worker(String url, String key, String secret, String agentName, int maxCalls,
+            Consumer<Line> answer) {
         this.url = socketUrl(url);
         this.key = key;
         this.secret = secret;
         this.agentName = agentName;
+        this.maxCalls = maxCalls;
         this.answer = answer;
-        var api = http.newBuilder().callTimeout(Duration.ofSeconds(2)).build();
-        this.rooms = RoomServiceClient.createClient(
-                this.url.replaceFirst("^ws", "http") + "/", key, secret, () -> api);
+        String api = this.url.replaceFirst("^ws", "http") + "/";
+        var impatient = http.newBuilder().callTimeout(Duration.ofSeconds(2)).build();
+        this.rooms = RoomServiceClient.createClient(api, key, secret, () -> impatient);
+        this.sip = new Sip(http, api, key, secret);
     }
 
     /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile. `warmUp`
     /// is run once, on a thread of its own, while the worker waits for its first call.
     public void run(Runnable warmUp) throws Refused, InterruptedException {
         // A worker that is registered gets calls, so it registers only when it can take them.
-        var webrtc = CompletableFuture.runAsync(Room::load);
+        var webrtc = CompletableFuture.runAsync(Peers::load);
         boolean everRegistered = false;
         for (int failures = 0; !stopping; ) {
             var attempt = new Connection(webrtc);
@@ -87,7 +96,7 @@ public final class Worker {
             if (attempt.workerId != null) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
-                        Room.warmUp();
+                        Peers.warmUp();
                         warmUp.run();
                     });
                 }
@@ -96,6 +105,7 @@ public final class Worker {
                         && !attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
                     attempt.send(status());
                 }
+                attempt.workerId = null;
                 if (System.nanoTime() - opened > STEADY.toNanos()) {
                     failures = 0;
                 }
@@ -120,16 +130,31 @@ public final class Worker {
         }
     }
 
-    /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
-    public void stop(Duration bound) throws InterruptedException {
+    /// Is it registered, so that calls can come?
+    public boolean registered() {
+        Connection current = connection;
+        return current != null && current.workerId != null;
+    }
+
+    /// Takes no more calls from now on, and waits until those that are up have ended by
+    /// themselves. Returns how many have not, when the bound is over.
+    public int drain(Duration bound) throws InterruptedException {
         stopping = true;
-        calls.values().forEach(Room::stop);
+        report();
         long end = System.nanoTime() + bound.toNanos();
         synchronized (calls) {
             while (!calls.isEmpty() && System.nanoTime() < end) {
                 TimeUnit.NANOSECONDS.timedWait(calls, end - System.nanoTime());
             }
         }
+        return calls.size();
+    }
+
+    /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
+    public void stop(Duration bound) throws InterruptedException {
+        stopping = true;
+        calls.values().forEach(Room::stop);
+        drain(bound);
         stopped.countDown();
         if (connection != null) {
             connection.socket.close(1000, null);
@@ -200,10 +225,9 @@ public final class Worker {
         try {
             String name = job.getRoom().getName();
             if (!atOnce) { // by now there may be another call in a room of the same name
-                var there = rooms.listRooms(List.of(name)).execute().body();
-                if (there != null && there.stream().noneMatch(
-                        room -> room.getSid().equals(job.getRoom().getSid()))) {
-                    return true;
+                Boolean there = isThere(job);
+                if (there == null || !there) {
+                    return there != null;
                 }
             }
             int status = rooms.deleteRoom(name).execute().code();
@@ -217,10 +241,46 @@ public final class Worker {
         return false;
     }
 
+    /// Is it the same room still? null when LiveKit does not answer. Blocks, 2 s at most.
+    Boolean isThere(Job job) {
+        try {
+            var there = rooms.listRooms(List.of(job.getRoom().getName())).execute().body();
+            return there == null ? null : there.stream()
+                    .anyMatch(room -> room.getSid().equals(job.getRoom().getSid()));
+        } catch (IOException e) {
+            return null;
+        }
+    }
+
+    /// Takes one participant out of the room, which hangs up a phone. Blocks, 2 s at most; where
+    /// it does not work, deleting the room a little later will.
+    void remove(Job job, String identity) {
+        try {
+            rooms.removeParticipant(job.getRoom().getName(), identity).execute();
+        } catch (IOException e) {
+            Log.log(job.getId(), "the phone could not be hung up yet: " + Log.reason(e));
+        }
+    }
+
+    private boolean full() {
+        return stopping || calls.size() >= maxCalls;
+    }
+
+    /// What LiveKit goes by when it has a call to give. Calls count from their offer on, or a
+    /// burst of them would all go to one worker.
     private WorkerMessage status() {
+        int count = calls.size();
         return WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()
-                .setStatus(stopping ? WorkerStatus.WS_FULL : WorkerStatus.WS_AVAILABLE)
-                .setLoad(0).setJobCount(calls.size())).build();
+                .setStatus(full() ? WorkerStatus.WS_FULL : WorkerStatus.WS_AVAILABLE)
+                .setLoad(Math.min(MOST_LOAD, MOST_LOAD * count / maxCalls))
+                .setJobCount(count)).build();
+    }
+
+    private void report() {
+        Connection current = connection;
+        if (current != null && current.workerId != null) {
+            current.send(status());
+        }
     }
 
     private void run(Room room) {
@@ -237,6 +297,7 @@ public final class Worker {
                 calls.remove(room.id());
                 calls.notifyAll();
             }
+            report();
             finish(room.id(), "the assignment came too late"); // if it has come since
         }
     }
@@ -307,7 +368,7 @@ public final class Worker {
                 case TERMINATION -> {
                     Room room = calls.get(message.getTermination().getJobId());
                     if (room != null) {
-                        room.mailbox().post(new Event.LineLost("LiveKit ended the job"));
+                        room.terminated();
                     }
                 }
                 case PONG -> {
@@ -321,8 +382,9 @@ public final class Worker {
         }
 
         private void offered(Job job) {
+            // When it is not available, LiveKit asks the next worker.
             var reply = AvailabilityResponse.newBuilder().setJobId(job.getId());
-            if (!stopping) {
+            if (!full()) {
                 // The call begins here and not at the assignment, so that the model is reached
                 // meanwhile; Room.join waits for the assignment.
                 var room = new Room(Worker.this, job);
@@ -337,6 +399,7 @@ public final class Worker {
                         .putParticipantAttributes("lk.agent.name", agentName);
             }
             send(WorkerMessage.newBuilder().setAvailability(reply).build());
+            send(status());
         }
 
         private void assigned(JobAssignment assignment) {
@@ -365,6 +428,7 @@ public final class Worker {
 
         private void ended(String reason) {
             why = reason;
+            workerId = null;
             closed.countDown();
             registered.countDown();
         }

@@ -1,0 +1,37 @@
+package voice;
+
+import module java.base;
+import com.sun.net.httpserver.HttpServer;
+
+/// Tells a load balancer or an orchestrator whether this worker can take calls, as LiveKit's own
+/// agent servers do: `GET /` is answered 200 OK while it is registered, and otherwise 503. Agent's
+/// `start` opens it; it lives as long as the process.
+///
+/// A worker that is being stopped is still healthy: it has calls to finish.
+public final class Health {
+
+    private Health() {}
+
+    /// On all interfaces. That the port is taken is one line in the log and nothing else: calls
+    /// do not need it.
+    public static void open(int port, BooleanSupplier registered) {
+        try {
+            HttpServer server = HttpServer.create(new InetSocketAddress(port), 0);
+            server.createContext("/", exchange -> {
+                boolean found = exchange.getRequestURI().getPath().equals("/");
+                boolean well = registered.getAsBoolean();
+                byte[] answer = (!found ? "Not Found" : well ? "OK" : "not connected to LiveKit")
+                        .getBytes(StandardCharsets.UTF_8);
+                try (exchange) {
+                    exchange.sendResponseHeaders(!found ? 404 : well ? 200 : 503, answer.length);
+                    exchange.getResponseBody().write(answer);
+                }
+            });
+            server.setExecutor(Executors.newVirtualThreadPerTaskExecutor());
+            server.start();
+        } catch (IOException e) {
+            Log.log("", "no health check on port " + port + ": " + Log.reason(e)
+                    + "; set HEALTH_PORT to another, or to 0 for none");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+package voice;
+
+import module java.base;
+import dev.onvoid.webrtc.*;
+import dev.onvoid.webrtc.media.audio.*;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import livekit.LivekitModels.AudioTrackFeature;
+import livekit.LivekitModels.DataPacket;
+import livekit.LivekitModels.TrackSource;
+import livekit.LivekitModels.TrackType;
+import livekit.LivekitRtc.*;
+
+/// A room's two peer connections: on the publisher our sound and our data go out, on the
+/// subscriber the caller's come in. Room makes one, and another when it has to join anew.
+///
+/// We offer on the publisher, the server offers on the subscriber (livekit/protocol,
+/// `livekit_rtc.proto`). All methods are for the room's thread, which may have to wait for WebRTC
+/// in them; WebRTC's callbacks come on threads that all calls share and only leave work for it.
+///
+/// Not handled: video, and sending data again that was on its way when a connection broke.
+final class Peers {
+    private static final Duration SDP = Duration.ofSeconds(5);
+    private static final int MOST_WAITING = 500;            // packets, before data can be sent
+
+    // Two factories for the whole process. One that both sends pushed sound and receives aborts
+    // the JVM: the device module it listens with also "records" into what it sends, from a second
+    // thread. So one sends and has no device, the other plays what it receives into our sinks.
+    // Neither is ever disposed: doing that with a call up is a segmentation fault.
+    private static final PeerConnectionFactory SEND =
+            new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
+    private static final PeerConnectionFactory RECEIVE =
+            new PeerConnectionFactory(new HeadlessAudioDeviceModule());
+
+    private final Room room;
+    private final RTCConfiguration config = new RTCConfiguration();
+    private final Peer publisher;
+    private final Peer subscriber;
+
+    // Out.
+    private final CustomAudioSource microphone = new CustomAudioSource();
+    private final RTCDataChannel reliable;
+    private final Deque<byte[]> waiting = new ArrayDeque<>();
+    private int sequence;
+    private boolean publishing;
+    private int offers;
+    private boolean offering;
+    private boolean offerAgain;
+
+    // In. The caller's sound comes on WebRTC's playout thread.
+    private final Map<String, AudioTrack> heard = new HashMap<>();      // by mid
+    private final List<RTCDataChannel> channels = new ArrayList<>();
+    private final AudioTrackSink sink = this::sound;
+    private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
+    private final byte[] resampled = new byte[Speaker.FRAME];
+    private boolean deaf;                                   // guarded by resampler
+
+    /// Loads the native library and makes the factories. Blocks, some 0.2 s; an Error when a
+    /// library of the system's is missing.
+    static void load() {
+        SEND.hashCode(); // whatever touches this class
+    }
+
+    /// Runs through an offer and an answer once, so that the first call does not pay for it (130
+    /// ms and more). Blocks, some 0.3 s.
+    static void warmUp() {
+        var config = new RTCConfiguration();
+        RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
+        RTCPeerConnection to = RECEIVE.createPeerConnection(config, _ -> {});
+        try {
+            from.addTransceiver(SEND.createAudioTrack("warm", new CustomAudioSource()),
+                    new RTCRtpTransceiverInit());
+            var offer = created(o -> from.createOffer(new RTCOfferOptions(), o));
+            set(o -> from.setLocalDescription(offer, o));
+            set(o -> to.setRemoteDescription(offer, o));
+            var answer = created(o -> to.createAnswer(new RTCAnswerOptions(), o));
+            set(o -> to.setLocalDescription(answer, o));
+            set(o -> from.setRemoteDescription(answer, o));
+        } catch (IOException e) {
+            Log.log("", "WebRTC did not warm up: " + Log.reason(e));
+        } finally {
+            from.close();
+            to.close();
+        }
+    }
+
+    /// With data channels from the beginning: without those in the first offer no data could ever
+    /// be sent. They also give us something to offer, so that the connection stands before the
+    /// phone is picked up.
+    Peers(Room room, List<ICEServer> iceServers, boolean relayOnly) {
+        this.room = room;
+        config.iceServers = iceServers.stream().map(Peers::iceServer).toList();
+        if (relayOnly) {
+            config.iceTransportPolicy = RTCIceTransportPolicy.RELAY;
+        }
+        publisher = new Peer(SEND, SignalTarget.PUBLISHER);
+        subscriber = new Peer(RECEIVE, SignalTarget.SUBSCRIBER);
+        var lossy = new RTCDataChannelInit();
+        lossy.ordered = false;
+        lossy.maxRetransmits = 0;
+        reliable = publisher.connection.createDataChannel("_reliable", new RTCDataChannelInit());
+        reliable.registerObserver(new Channel(() -> room.work(this::flush), null));
+        channels.add(reliable);
+        channels.add(publisher.connection.createDataChannel("_lossy", lossy));
+    }
+
+    private static RTCIceServer iceServer(ICEServer from) {
+        var server = new RTCIceServer();
+        server.urls = from.getUrlsList();
+        server.username = from.getUsername();
+        server.password = from.getCredential();
+        return server;
+    }
+
+    /// Gives everything back. The Speaker must have been stopped.
+    void close() {
+        synchronized (resampler) {
+            deaf = true;
+            quietly(resampler::dispose);
+        }
+        heard.values().forEach(track -> quietly(() -> track.removeSink(sink)));
+        channels.forEach(channel -> quietly(channel::unregisterObserver));
+        quietly(publisher.connection::close);
+        quietly(subscriber.connection::close);
+        quietly(microphone::dispose);
+    }
+
+    /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
+    private void quietly(Runnable close) {
+        try {
+            close.run();
+        } catch (RuntimeException | Error e) {
+            Log.log(room.id(), "WebRTC did not close cleanly: " + Log.reason(e));
+        }
+    }
+
+    /// Both ways are open.
+    boolean connected() {
+        return publisher.connected && subscriber.connected;
+    }
+
+    // Sound.
+
+    /// Our sound is offered to the room, or in it.
+    boolean publishing() {
+        return publishing;
+    }
+
+    /// Our sound: a frame of 10 ms. The pacer's thread, between `Speaker.start` and `stop`.
+    void push(byte[] frame) {
+        microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2);
+    }
+
+    /// Offers our sound to the room. The Speaker is started when the answer has come.
+    void publish() throws IOException {
+        publishing = true;
+        var direction = new RTCRtpTransceiverInit();
+        direction.direction = RTCRtpTransceiverDirection.SEND_ONLY;
+        direction.streamIds = List.of("agent");
+        publisher.connection.addTransceiver(
+                SEND.createAudioTrack("microphone", microphone), direction);
+        // Clients look for an agent's voice by its source. No DTX: sound that comes back after a
+        // pause in the packets is late at some phones.
+        room.send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
+                .setCid("microphone").setName("agent").setType(TrackType.AUDIO)
+                .setSource(TrackSource.MICROPHONE).setStream("agent").setDisableRed(true)
+                .addAudioFeatures(AudioTrackFeature.TF_NO_DTX)));
+        offer(false);
+    }
+
+    private void hear(RTCRtpTransceiver transceiver) {
+        // After an unpublish and a publish the same line is used again and this is called again,
+        // with another wrapper of the same track: a second sink would hear everything twice.
+        if (transceiver.getReceiver().getTrack() instanceof AudioTrack track
+                && heard.putIfAbsent(transceiver.getMid(), track) == null) {
+            track.addSink(sink);
+        }
+    }
+
+    private void sound(byte[] pcm, int bits, int rate, int channels, int frames) {
+        Consumer<byte[]> ear = room.ear();
+        if (ear == null) {
+            return;
+        }
+        if (rate != 48_000 || channels != 1) { // webrtc-java 0.14 hands out nothing else
+            room.listen(null);
+            room.work(() -> room.lost("sound of " + rate + " Hz on " + channels + " channels"));
+            return;
+        }
+        byte[] piece;
+        synchronized (resampler) {
+            if (deaf) {
+                return;
+            }
+            resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
+            piece = resampled.clone();
+        }
+        ear.accept(piece);
+    }
+
+    // Data.
+
+    /// Sends a packet to the room, in order, as soon as that is possible. What has been waiting
+    /// too long for that is dropped.
+    void send(DataPacket.Builder packet) {
+        if (waiting.size() < MOST_WAITING) {
+            // The server drops what does not come in the order of its numbers.
+            waiting.add(packet.setSequence(++sequence).build().toByteArray());
+        }
+        flush();
+    }
+
+    private void flush() {
+        while (!waiting.isEmpty() && reliable.getState() == RTCDataChannelState.OPEN) {
+            try {
+                reliable.send(new RTCDataChannelBuffer(ByteBuffer.wrap(waiting.remove()), true));
+            } catch (Exception e) {
+                Log.log(room.id(), "a data packet was not sent: " + Log.reason(e));
+            }
+        }
+    }
+
+    /// What happens on one channel: `opened` may be null, and `taken` gets a copy of each message.
+    private record Channel(Runnable opened, Consumer<byte[]> taken)
+            implements RTCDataChannelObserver {
+
+        @Override public void onBufferedAmountChange(long before) { }
+
+        @Override
+        public void onStateChange() {
+            if (opened != null) {
+                opened.run();
+            }
+        }
+
+        @Override
+        public void onMessage(RTCDataChannelBuffer message) {
+            if (taken != null) {
+                byte[] bytes = new byte[message.data.remaining()]; // it is ours only in here
+                message.data.get(bytes);
+                taken.accept(bytes);
+            }
+        }
+    }
+
+    private void received(byte[] bytes) {
+        try {
+            room.received(DataPacket.parseFrom(bytes));
+        } catch (IOException e) {
+            Log.log(room.id(), "unreadable data in the room: " + Log.reason(e));
+        }
+    }
+
+    // The connections themselves.
+
+    private final class Peer implements PeerConnectionObserver {
+        final SignalTarget target;
+        final RTCPeerConnection connection;
+        volatile boolean connected;
+        List<RTCIceCandidate> early = new ArrayList<>();    // null once they can be added
+
+        Peer(PeerConnectionFactory factory, SignalTarget target) {
+            this.target = target;
+            this.connection = factory.createPeerConnection(config, this);
+        }
+
+        void remote(RTCSessionDescription description) throws IOException {
+            set(o -> connection.setRemoteDescription(description, o));
+            if (early != null) {
+                early.forEach(connection::addIceCandidate);
+                early = null;
+            }
+        }
+
+        @Override
+        public void onIceCandidate(RTCIceCandidate candidate) {
+            String init = Json.createObjectBuilder().add("candidate", candidate.sdp)
+                    .add("sdpMid", candidate.sdpMid).add("sdpMLineIndex", candidate.sdpMLineIndex)
+                    .build().toString();
+            room.work(() -> room.send(Peers.this, SignalRequest.newBuilder().setTrickle(
+                    TrickleRequest.newBuilder().setTarget(target).setCandidateInit(init))));
+        }
+
+        @Override
+        public void onConnectionChange(RTCPeerConnectionState state) {
+            connected = state == RTCPeerConnectionState.CONNECTED;
+            boolean failed = state == RTCPeerConnectionState.FAILED;
+            room.work(() -> room.mediaChanged(Peers.this, failed ? target : null));
+        }
+
+        @Override
+        public void onTrack(RTCRtpTransceiver transceiver) {
+            room.work(() -> hear(transceiver));
+        }
+
+        @Override
+        public void onDataChannel(RTCDataChannel channel) {
+            channel.registerObserver(
+                    new Channel(null, bytes -> room.work(() -> received(bytes))));
+            room.work(() -> channels.add(channel));
+        }
+    }
+
+    /// One offer at a time; what changes meanwhile is offered when the answer has come.
+    /// `iceRestart` looks for a new way through to the server.
+    void offer(boolean iceRestart) throws IOException {
+        if (offering && !iceRestart) {
+            offerAgain = true;
+            return;
+        }
+        offering = true;
+        var options = new RTCOfferOptions();
+        options.iceRestart = iceRestart;
+        var offer = created(o -> publisher.connection.createOffer(options, o));
+        set(o -> publisher.connection.setLocalDescription(offer, o));
+        room.send(this, SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
+    }
+
+    /// The server's answer to our offer. True when our sound can go out from now on.
+    boolean answered(SessionDescription answer) throws IOException {
+        if (answer.getId() != 0 && answer.getId() < offers) {
+            return false; // to an offer that has been replaced
+        }
+        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, answer.getSdp()));
+        offering = false;
+        if (offerAgain) {
+            offerAgain = false;
+            offer(false);
+            return false;
+        }
+        return publishing;
+    }
+
+    /// The server's offer.
+    void answer(SessionDescription offer) throws IOException {
+        subscriber.remote(new RTCSessionDescription(RTCSdpType.OFFER, offer.getSdp()));
+        var answer = created(o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
+        set(o -> subscriber.connection.setLocalDescription(answer, o));
+        room.send(this, SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
+    }
+
+    /// A way that the server knows of.
+    void candidate(TrickleRequest trickle) {
+        JsonObject init;
+        try (var reader = Json.createReader(new StringReader(trickle.getCandidateInit()))) {
+            init = reader.readObject();
+        }
+        var candidate = new RTCIceCandidate(init.getString("sdpMid", ""),
+                init.getInt("sdpMLineIndex", 0), init.getString("candidate", ""));
+        Peer peer = trickle.getTarget() == SignalTarget.PUBLISHER ? publisher : subscriber;
+        if (peer.early != null) {
+            peer.early.add(candidate);
+        } else {
+            peer.connection.addIceCandidate(candidate);
+        }
+    }
+
+    /// The signalling is back, on a new socket: what the server must know first (`sync_state`),
+    /// and then a new way through.
+    void resume(List<ICEServer> iceServers, SyncState.Builder state) throws IOException {
+        config.iceServers = iceServers.stream().map(Peers::iceServer).toList();
+        for (Peer peer : new Peer[] {publisher, subscriber}) {
+            peer.connection.setConfiguration(config);
+            peer.early = new ArrayList<>(); // what comes now belongs to descriptions still to come
+        }
+        RTCSessionDescription answer = subscriber.connection.getCurrentLocalDescription();
+        RTCSessionDescription offer = subscriber.connection.getCurrentRemoteDescription();
+        if (answer != null && offer != null) {
+            state.setAnswer(describe(answer, 0)).setOffer(describe(offer, 0));
+        }
+        room.send(this, SignalRequest.newBuilder().setSyncState(state));
+        offer(true);
+    }
+
+    private static SessionDescription describe(RTCSessionDescription description, int id) {
+        return SessionDescription.newBuilder().setId(id).setSdp(description.sdp)
+                .setType(description.sdpType.name().toLowerCase(Locale.ROOT)).build();
+    }
+
+    private static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
+            throws IOException {
+        var result = new SdpResult();
+        create.accept(result);
+        return result.await();
+    }
+
+    private static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
+        var result = new SdpResult();
+        set.accept(result);
+        result.await();
+    }
+
+    /// What WebRTC says to either, as a future.
+    private static final class SdpResult extends CompletableFuture<RTCSessionDescription>
+            implements CreateSessionDescriptionObserver, SetSessionDescriptionObserver {
+        @Override public void onSuccess() { complete(null); }
+        @Override public void onSuccess(RTCSessionDescription it) { complete(it); }
+        @Override public void onFailure(String why) { completeExceptionally(new IOException(why)); }
+
+        RTCSessionDescription await() throws IOException {
+            try {
+                return Room.await(this, SDP, "WebRTC does not answer");
+            } catch (InterruptedException e) {
+                throw new InterruptedIOException();
+            }
+        }
+    }
+}
