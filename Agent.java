@@ -64,7 +64,7 @@ final class Agent {
     private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
     private static final Duration WHY_NOT = Duration.ofSeconds(3);  // for SIP to say what became
     private static final Duration OUTCOME_SHOWN = Duration.ofSeconds(2);
-    private static final Duration KEYS_PAUSE = Duration.ofMillis(1_200);
+    private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
     // The agent's last words are this long on their way to the ear (measured: 0.2 s to a phone).
     private static final Duration TAIL = Duration.ofMillis(300);
     private static final Duration SENTENCE = Duration.ofSeconds(8);

@@ -47,8 +47,8 @@ final class AgentTest {
         var counts = new HashMap<>(Map.of("passed", 0, "failed", 0, "skipped", 0));
         var started = new ConcurrentHashMap<TestIdentifier, Long>();
         var request = LauncherDiscoveryRequestBuilder.request()
-                .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class))
-                .build();
+                .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class),
+                        selectClass(trials.PhoneTest.class)).build();
         LauncherFactory.create().execute(request, new TestExecutionListener() {
             @Override
             public void executionStarted(TestIdentifier test) {

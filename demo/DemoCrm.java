@@ -140,8 +140,9 @@ public final class DemoCrm implements AutoCloseable {
             byte[] answer = reply.json().getBytes(UTF_8);
             exchange.getResponseHeaders().set("Content-Type", "application/json");
             // -1, not 0: 0 would announce a body of unknown length
-            exchange.sendResponseHeaders(reply.status(), answer.length == 0 ? -1 : answer.length);
-            exchange.getResponseBody().write(answer);
+            boolean bare = answer.length == 0 || exchange.getRequestMethod().equals("HEAD");
+            exchange.sendResponseHeaders(reply.status(), bare ? -1 : answer.length);
+            if (!bare) exchange.getResponseBody().write(answer);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt(); // closed while an answer was being delayed
         }

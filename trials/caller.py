@@ -2,6 +2,8 @@
 
 LiveTest.java starts one process per caller and drives it with lines on stdin:
     say HZ MS     speak a tone, after whatever is still to be said; 0 Hz is silence
+    keys 12#      press keys
+    pickup        answer, when it was called itself (--status dialing)
     republish     take the microphone away and publish it anew
     hangup        leave as a phone does (a closed stdin does it too: no caller outlives its test)
 It answers with one JSON object per line on stdout. "at" is CLOCK_MONOTONIC in milliseconds, on
@@ -93,7 +95,7 @@ class Phone:
             token = token.with_kind("sip").with_name("Phone " + self.args.phone).with_attributes({
                 "sip.callID": "SCL_" + self.args.room, "sip.callTag": "tag-" + self.args.room,
                 "sip.callIDFull": self.args.room + "@127.0.0.1", "sip.hostname": "127.0.0.1",
-                "sip.callStatus": "ringing", "sip.phoneNumber": self.args.phone,
+                "sip.callStatus": self.args.status, "sip.phoneNumber": self.args.phone,
                 "sip.trunkID": "ST_trial", "sip.trunkPhoneNumber": "+15550199",
                 "sip.ruleID": "SDR_trial"})
         return token.to_jwt()
@@ -132,7 +134,7 @@ class Phone:
         if who.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
             self.seen("subscribed", who)
             self.spawn(self.listen(track))
-            if self.sip:
+            if self.sip and self.args.status == "ringing":
                 self.spawn(self.answer())
 
     async def answer(self):
@@ -167,6 +169,12 @@ class Phone:
                 case ["say", hz, ms]:
                     count = int(ms) // 10
                     self.words.extend((int(hz), n == 0, n == count - 1) for n in range(count))
+                case ["keys", keys]:
+                    for key in keys:
+                        code = "0123456789*#ABCD".index(key)
+                        await self.room.local_participant.publish_dtmf(code=code, digit=key)
+                case ["pickup"]:
+                    await self.answer()
                 case ["republish"]:
                     await self.room.local_participant.unpublish_track(self.microphone.sid)
                     await self.publish()
@@ -194,6 +202,7 @@ async def main():
     for required in "url", "room", "identity":
         parser.add_argument(required)
     parser.add_argument("--kind", choices=["sip", "standard"], default="sip")
+    parser.add_argument("--status", default="ringing", help="sip.callStatus at first")
     parser.add_argument("--phone", default="", help="the caller's number, for sip.phoneNumber")
     parser.add_argument("--agent", help="name of the agent that the room is created with")
     parser.add_argument("--metadata", default="", help="what that agent's job comes with")
