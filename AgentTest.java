@@ -395,6 +395,25 @@ final class AgentTest {
     }
 
     @Test
+    void theModelCanNameADestinationButNeverANumber() throws Exception {
+        var begun = new ArrayList<String>();
+        var webhooks = webhooks("http://localhost");
+        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"),
+                Set.of("sales", "support"), name -> begun.add(name) ? null : "no");
+        String schema = Tools.schemas(Set.of("support", "sales")).getLast();
+        assertTrue(json(schema).toString().contains("\"enum\":[\"sales\",\"support\"]"));
+        assertTrue(answer(tools, "transfer_call", "{\"destination\":\"Sales\"}")
+                .getBoolean("transferring"));
+        for (String other : List.of("billing", "+15550001111", "tel:+15550001111")) {
+            JsonObject refused = answer(tools, "transfer_call",
+                    "{\"destination\":\"" + other + "\"}");
+            assertFalse(refused.getBoolean("transferring"));
+            assertTrue(refused.getString("message").contains("sales, support"));
+        }
+        assertEquals(List.of("sales"), begun);
+    }
+
+    @Test
     void recordIntentReportsAndAnswersAtOnce() throws Exception {
         var crm = crm();
         crm.delay("/webhooks", 1_000);
@@ -569,6 +588,26 @@ final class AgentTest {
     }
 
     @Test
+    void destinationsAreNumbersOrAddresses() {
+        var numbers = Map.of("TRANSFER_SALES", "+15550001111", "TRANSFER_BILLING", "tel:+1555",
+                "TRANSFER_SUPPORT", "sip:help@pbx.example;transport=tcp");
+        assertEquals(Map.of("sales", "tel:+15550001111", "billing", "tel:+1555",
+                "support", "sip:help@pbx.example;transport=tcp"),
+                settings(numbers).destinations());
+        assertEquals("sip:+15550001111@1234.sip.example", settings(Map.of("TRANSFER_SALES",
+                "+15550001111", "VOBIZ_SIP_DOMAIN", "1234.sip.example")).destinations()
+                .get("sales"));
+        assertEquals(Map.of(), settings(Map.of()).destinations());
+        for (var wrong : Map.of("TRANSFER_SALES", "5550001111", "TRANSFER_BILLING", "+1 555 0001",
+                "TRANSFER_SUPPORT", "https://x.example", "VOBIZ_SIP_DOMAIN", "sip:x.example",
+                "MAX_CALLS", "0", "HEALTH_PORT", "70000", "DRAIN_SECONDS", "-1").entrySet()) {
+            String said = assertThrows(IllegalArgumentException.class,
+                    () -> settings(Map.of(wrong.getKey(), wrong.getValue()))).getMessage();
+            assertTrue(said.contains(wrong.getKey()), said);
+        }
+    }
+
+    @Test
     void dotEnvIsReadAsShellsAndDotenvReadIt() throws Exception {
         Path file = Files.createTempFile("agent", ".env");
         open.add(() -> Files.delete(file));
@@ -669,7 +708,7 @@ final class AgentTest {
     @Test
     @Order(Integer.MAX_VALUE)
     void theReadmesCommandsSayWhatIsWrong() throws Exception {
-        assertEquals(6, commands.size(), commands.keySet().toString());
+        assertEquals(8, commands.size(), commands.keySet().toString());
         for (var command : commands.entrySet()) {
             Ran ran = command.getValue().get(60, TimeUnit.SECONDS);
             String line = command.getKey();
@@ -912,7 +951,8 @@ final class AgentTest {
     private void call(TestLine line, DemoCrm crm, DemoModel model) {
         var agent = new Agent(settings(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "crm-key",
                 "WEBHOOK_SECRET", SECRET, "OPENAI_API_KEY", "sk-test", "OPENAI_VOICE", "marin",
-                "OPENAI_BASE_URL", model.baseUrl())));
+                "OPENAI_BASE_URL", model.baseUrl(), "TRANSFER_SALES", "+15550001111",
+                "OUTBOUND_TRUNK_ID", line.metadata.contains("+15550002222") ? "ST_1" : "")));
         open.add(() -> agent.webhooks.close(Duration.ZERO));
         Thread.ofVirtual().start(() -> {
             try {
@@ -1155,6 +1195,99 @@ final class AgentTest {
         }
         for (var pickedUp : picksUp) {
             pickedUp.get(5, TimeUnit.SECONDS);
+        }
+    }
+
+    private TestLine transferring(DemoCrm crm, boolean onPhone) throws Exception {
+        var line = new TestLine();
+        line.onPhone = onPhone;
+        call(line, crm, model(new Say("Hello.", 200),
+                new Tool("transfer_call", "{\"destination\":\"sales\"}"),
+                new Say("I am putting you through.", 600), new Say("So it is.", 200)));
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.say(600);
+        return line;
+    }
+
+    @Test
+    void theReferWaitsForTheAnnouncementAndItsResultIsReported() throws Exception {
+        var busy = new Event.Refusal(429, 486, "Busy Here");
+        var unknown = new Event.Refusal(408, 0, "timed out");
+        var gone = new Event.CallerLeft("CLIENT_INITIATED");
+        record Case(List<Event> then, String reason, String reported) {}
+        for (Case each : List.of(
+                new Case(List.of(new Event.Transferred(), gone), "transferred",
+                        "call.transferred"),
+                new Case(List.of(gone, new Event.Transferred()), "transferred",
+                        "call.transferred"),
+                new Case(List.of(new Event.TransferFailed(busy), gone), "caller_hung_up",
+                        "call.transfer_failed"),
+                new Case(List.of(gone, new Event.TransferFailed(busy)), "caller_hung_up",
+                        "call.transfer_failed"),
+                new Case(List.of(new Event.TransferFailed(unknown), gone), "transferred",
+                        "call.transferred"),
+                new Case(List.of(gone, new Event.TransferFailed(unknown)), "transferred",
+                        "call.transferred"),
+                new Case(List.of(new Event.TransferFailed(unknown), new Event.CallerSpeaks(),
+                        gone), "caller_hung_up", null))) {
+            var crm = crm();
+            var line = transferring(crm, true);
+            eventually("the REFER", () -> !line.transfers.isEmpty());
+            assertEquals(800, line.heardMs.get(), "heard before it");
+            assertEquals(List.of("tel:+15550001111"), List.copyOf(line.transfers));
+            each.then.forEach(line.mailbox::post);
+            JsonObject ended = event(crm, "call.ended");
+            assertEquals(each.reason, ended.getString("reason"), each.toString());
+            var names = crm.events().stream().map(e -> e.getString("event"))
+                    .filter(name -> name.startsWith("call.transfer")).toList();
+            assertEquals(each.reported == null ? List.of() : List.of(each.reported), names);
+        }
+    }
+
+    @Test
+    void whoIsNotOnAPhoneIsNotTransferred() throws Exception {
+        var line = transferring(crm(), false);
+        eventually("it is said", () -> line.heardMs.get() >= 800);
+        assertEquals(List.of(), List.copyOf(line.transfers));
+    }
+
+    @Test
+    void aCallThatWeMakeIsDialledAfterTheCrmAndGreetedWhenItIsAnswered() throws Exception {
+        var crm = crm();
+        var line = new TestLine();
+        line.metadata = "{\"phone_number\":\"+15550002222\",\"contact\":{\"name\":\"Grace\"}}";
+        line.answers = false;
+        var model = model(new Say("Hello.", 300));
+        call(line, crm, model);
+        assertEquals("ST_1", line.dialled.get(5, TimeUnit.SECONDS));
+        assertEquals("+15550002222", line.calls);
+        assertEquals(1, crm.requests().stream()
+                .filter(request -> request.path().equals("/contacts/search")).count());
+        line.pickedUp.get(5, TimeUnit.SECONDS);
+        assertTrue(session(model).received().toString().contains("Grace"));
+        assertEquals(0, line.heardMs.get());
+        line.mailbox.post(new Event.CallerHears());
+        eventually("the greeting", () -> line.heardMs.get() == 300);
+        line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertEquals("caller_hung_up", event(crm, "call.ended").getString("reason"));
+        eventually("the outcome is shown", () -> line.shown.stream()
+                .anyMatch(shown -> "caller_hung_up".equals(shown.get("call.reason"))
+                        && "true".equals(shown.get("call.answered"))));
+
+        for (var each : Map.of(486, "busy", 603, "declined", 480, "no_answer", 404,
+                "wrong_number", 503, "bad_trunk").entrySet()) {
+            var other = crm();
+            var unanswered = new TestLine();
+            unanswered.metadata = "{\"phone_number\":\"+15550002222\"}";
+            unanswered.answers = false;
+            call(unanswered, other, model(new Say("Hello.", 300)));
+            unanswered.dialled.get(5, TimeUnit.SECONDS);
+            unanswered.mailbox.post(new Event.CallerLeft("USER_REJECTED"));
+            unanswered.mailbox.post(
+                    new Event.DialFailed(new Event.Refusal(403, each.getKey(), "x")));
+            JsonObject ended = event(other, "call.ended");
+            assertEquals(each.getValue(), ended.getString("reason"));
+            assertEquals(each.getKey(), ended.getInt("sip_code"));
         }
     }
 
