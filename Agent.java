@@ -61,6 +61,7 @@ final class Agent {
     private static final Duration CRM_BEFORE_ANSWER = Duration.ofMillis(1_500);
     private static final Duration PICK_UP_AT_THE_LATEST = Duration.ofSeconds(3);
     private static final Duration NO_CALLER = Duration.ofSeconds(60);
+    private static final Duration NOBODY_TO_DIAL = Duration.ofSeconds(5);
     private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
     private static final Duration WHY_NOT = Duration.ofSeconds(3);  // for SIP to say what became
     private static final Duration OUTCOME_SHOWN = Duration.ofSeconds(2);
@@ -191,7 +192,7 @@ final class Agent {
     private static void said(String who, String well, Callable<String> check) {
         try {
             String wrong = check.call();
-            Log.log("", wrong == null ? who + " " + well : "CALLS WILL FAIL: " + who + ": " + wrong);
+            Log.log("", wrong == null ? who + " " + well : "NOT RIGHT: " + who + ": " + wrong);
         } catch (Exception e) {
             Log.log("", who + " could not be asked: " + Log.reason(e));
         }
@@ -301,7 +302,7 @@ final class Agent {
             } else {
                 // Whoever wanted somebody to be called is not to wait for long.
                 boolean notDialled = metadata.containsKey("phone_number");
-                mailbox.alarm("no caller", notDialled ? Duration.ofSeconds(1) : NO_CALLER);
+                mailbox.alarm("no caller", notDialled ? NOBODY_TO_DIAL : NO_CALLER);
             }
         }
 
@@ -379,9 +380,10 @@ final class Agent {
                 case "why not" -> end("no_answer", "the phone is not reached");
                 case "put through" -> {
                     if (transfer == Transfer.REFERRED) {
-                        transferred();
+                        transferred(); // they have left, and LiveKit still has not said why
+                    } else {
+                        end("transferred", "and the phone has not left by itself");
                     }
-                    end("transferred", "LiveKit has not said so");
                 }
                 case "too long" -> end("too_long", "MAX_CALL_MINUTES are over");
                 default -> throw new IllegalStateException("no such alarm: " + name);
@@ -659,21 +661,20 @@ final class Agent {
         };
         private static final Map<String, String> DEFAULTS = Map.of(
                 "LIVEKIT_AGENT_NAME", "webhook-crm-agent",
-                "CRM_API_KEY", "",
                 "OPENAI_BASE_URL", "https://api.openai.com/v1",
                 "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
-                "OPENAI_VOICE", "",
                 "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
-        private static final Map<String, String> MORE_DEFAULTS = Map.of(
-                "TRANSFER_SALES", "", "TRANSFER_BILLING", "", "TRANSFER_SUPPORT", "",
-                "VOBIZ_SIP_DOMAIN", "", "OUTBOUND_TRUNK_ID", "");
-        /// The least, the most, what it is by default, and what it is.
+        private static final List<String> TRANSFERS =
+                List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
+        private static final List<String> MAY_BE_BLANK = List.of(
+                "CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID");
         private static final Map<String, Range> NUMBERS = Map.of(
                 "MAX_CALL_MINUTES", new Range(1, 9_999, 30, "minutes"),
                 "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
                 "DRAIN_SECONDS", new Range(0, 86_400, 600, "seconds"),
                 "HEALTH_PORT", new Range(0, 65_535, 8_081, "a port"));
 
+        /// `usual` is the default.
         private record Range(int least, int most, int usual, String what) {}
 
         private final Map<String, String> values;
@@ -693,9 +694,9 @@ final class Agent {
         /// Where callers can be transferred to: `sales` -> `tel:+15551234567`.
         Map<String, String> destinations() {
             var destinations = new TreeMap<String, String>();
-            for (String name : MORE_DEFAULTS.keySet()) {
+            for (String name : TRANSFERS) {
                 String to = values.get(name);
-                if (name.startsWith("TRANSFER_") && !to.isEmpty()) {
+                if (!to.isEmpty()) {
                     destinations.put(name.substring("TRANSFER_".length()).toLowerCase(Locale.ROOT),
                             !to.startsWith("+") ? to : get("VOBIZ_SIP_DOMAIN").isEmpty()
                                     ? "tel:" + to : "sip:" + to + "@" + get("VOBIZ_SIP_DOMAIN"));
@@ -716,7 +717,8 @@ final class Agent {
         static Settings load(Map<String, String> environment, Path file) {
             var problems = new ArrayList<String>();
             var values = new HashMap<>(DEFAULTS);
-            values.putAll(MORE_DEFAULTS);
+            TRANSFERS.forEach(name -> values.put(name, ""));
+            MAY_BE_BLANK.forEach(name -> values.put(name, ""));
             NUMBERS.forEach((name, range) -> values.put(name, Integer.toString(range.usual)));
             set(values, parse(problems, file));
             set(values, environment);
@@ -754,10 +756,10 @@ final class Agent {
                             name, range.least, range.most, range.what));
                 }
             });
-            for (String name : new TreeSet<>(MORE_DEFAULTS.keySet())) {
+            for (String name : TRANSFERS) {
                 String value = values.get(name);
-                if (name.startsWith("TRANSFER_") && !value.isEmpty()
-                        && !value.matches(E164) && !value.matches("(tel|sips?):[!-;=?-~]+")) {
+                if (!value.isEmpty() && !value.matches(E164)
+                        && !value.matches("(tel|sips?):[!-;=?-~]+")) {
                     problems.add(name + " is neither a number like +15551234567 nor an address "
                             + "that begins with tel: or sip:");
                 }

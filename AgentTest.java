@@ -24,6 +24,7 @@ import org.junit.platform.launcher.core.LauncherFactory;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
+import voice.Realtime;
 import voice.Rehearsal;
 import voice.Speaker;
 
@@ -1092,6 +1093,24 @@ final class AgentTest {
                 || line.heardMs.get() == truncate.getInt("audio_end_ms") / 10 * 10 + 210);
         assertEquals(List.of(), session.sent().stream()
                 .filter(e -> e.getString("type").equals("error")).toList());
+    }
+
+    @Test
+    void aWrongKeyIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
+        var model = model();
+        var service = new Realtime.Service("sk-test", model.baseUrl(), "any", "", "");
+        assertNull(service.check());
+        model.refuseWith = 401;
+        assertTrue(service.check().contains("check OPENAI_API_KEY"), service.check());
+        var nowhere = new Realtime.Service("sk-test", "http://127.0.0.1:1/v1", "any", "", "");
+        assertNotNull(nowhere.check());
+
+        assertNull(webhooks(crm().url()).check());
+        assertTrue(webhooks("http://127.0.0.1:1").check().contains("check CRM_URL"));
+        assertTrue(webhooks(server(exchange -> {
+            exchange.sendResponseHeaders(401, -1);
+            exchange.close();
+        })).check().contains("CRM_API_KEY"));
     }
 
     @Test

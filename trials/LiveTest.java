@@ -230,6 +230,16 @@ public final class LiveTest extends Stage {
         ended(caller, "room_lost");
     }
 
+    @Test @Order(4)
+    void theAgentIsRemoved() throws Exception {
+        var caller = Caller.onThePhone("removed", ADA);
+        caller.next("tone");
+        String agent = "agent-" + webhook("removed", "call.started").json().getString("call_id");
+        rooms.removeParticipant("removed", agent).execute();
+        caller.next("disconnected"); // not left alone with silence
+        ended(caller, "room_lost");
+    }
+
     @Test @Order(5)
     void theModelIsLost() throws Exception {
         var caller = Caller.onThePhone("model", ADA);

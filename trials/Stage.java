@@ -349,14 +349,28 @@ abstract class Stage {
                 while (!front.isClosed()) {
                     try {
                         Socket client = front.accept();
-                        Socket livekit = new Socket(InetAddress.getLoopbackAddress(), port);
-                        Thread.ofVirtual().start(() -> pump(client, livekit));
-                        Thread.ofVirtual().start(() -> pump(livekit, client));
+                        Thread.ofVirtual().start(() -> {
+                            try {
+                                var livekit = new Socket(InetAddress.getLoopbackAddress(), port);
+                                Thread.ofVirtual().start(() -> pump(livekit, client));
+                                pump(client, livekit);
+                            } catch (IOException e) {
+                                close(client); // as the server refuses it
+                            }
+                        });
                     } catch (IOException e) {
                         // closed
                     }
                 }
             });
+        }
+
+        private static void close(Socket socket) {
+            try {
+                socket.close();
+            } catch (IOException e) {
+                // it is of no use any more either way
+            }
         }
 
         String url() {

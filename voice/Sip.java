@@ -88,7 +88,8 @@ final class Sip {
                     ? error.getJsonObject("meta") : JsonObject.EMPTY_JSON_OBJECT;
             String code = meta.getString("sip_status_code", "");
             if (code.matches("[1-6][0-9]{2}")) {
-                return new Event.Refusal(http, Integer.parseInt(code), meta.getString("sip_status", ""));
+                return new Event.Refusal(
+                        http, Integer.parseInt(code), meta.getString("sip_status", ""));
             }
             return new Event.Refusal(http, 0, error.getString("msg", error.getString("code", "")));
         } catch (RuntimeException e) { // not JSON, or not of that form

@@ -87,7 +87,7 @@ public final class Worker {
         // A worker that is registered gets calls, so it registers only when it can take them.
         var webrtc = CompletableFuture.runAsync(Peers::load);
         boolean everRegistered = false;
-        for (int failures = 0; !stopping; ) {
+        for (int failures = 0; stopped.getCount() > 0; ) { // also while calls come to their end
             var attempt = new Connection(webrtc);
             long opened = System.nanoTime();
             attempt.open();
@@ -111,7 +111,7 @@ public final class Worker {
                 }
             }
             attempt.socket.cancel();
-            if (stopping) {
+            if (stopped.getCount() == 0) {
                 break;
             }
             if (webrtc.isCompletedExceptionally()) {
@@ -358,6 +358,7 @@ public final class Worker {
                     workerId = message.getRegister().getWorkerId();
                     registered.countDown();
                     Log.log("", "registered at " + url + " as " + agentName);
+                    send(status());
                     results.values().removeIf(result -> {
                         send(result);
                         return true;
