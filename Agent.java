@@ -65,6 +65,7 @@ final class Agent {
     private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
     private static final Duration WHY_NOT = Duration.ofSeconds(3);  // for SIP to say what became
     private static final Duration OUTCOME_SHOWN = Duration.ofSeconds(2);
+    private static final int MOST_KEYS = 64;        // characters; what comes then does not delay it
     private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
     // The agent's last words are this long on their way to the ear (measured: 0.2 s to a phone).
     private static final Duration TAIL = Duration.ofMillis(300);
@@ -241,7 +242,8 @@ final class Agent {
         private boolean begun;          // the model knows whom it will talk to
         private boolean pickedUp;
         private boolean talking;
-        private boolean left;           // the caller
+        private boolean left;           // the caller has
+        private String leftBecause;     // as LiveKit calls it
         private String state = "";      // as LiveKit's clients are shown it
         private final StringBuilder keys = new StringBuilder();
         private Transfer transfer = Transfer.NONE;
@@ -324,7 +326,9 @@ final class Agent {
                 case Event.TurnChanged() -> { }                 // `turn` looks, after every event
                 case Event.KeyPressed(var key) -> {
                     keys.append(key).append(' ');
-                    mailbox.alarm("keys", KEYS_PAUSE);
+                    if (keys.length() < MOST_KEYS) {
+                        mailbox.alarm("keys", KEYS_PAUSE);
+                    }
                 }
                 case Event.CallerWrote(var text) -> {
                     Log.log(line.id(), "caller writes: " + text.strip());
@@ -362,22 +366,23 @@ final class Agent {
                 case "pick up" -> pickUp();     // all the same: ringing on would be worse
                 case "hears" -> talk();         // a phone may send no sound before it hears some
                 case "keys" -> {
-                    String pressed = "The caller pressed " + keys.toString().strip();
+                    // Not which: it may be a PIN.
+                    Log.log(line.id(), "the caller pressed " + keys.length() / 2 + " keys");
+                    told("The caller pressed " + keys.toString().strip());
                     keys.setLength(0);
-                    Log.log(line.id(), pressed);
-                    told(pressed);
                 }
                 case "heard", "heard or not" -> refer();
                 case "no caller" -> {
                     if (metadata.containsKey("phone_number")) {
-                        end("bad_trunk", given == null ? "phone_number is not +15551234567"
+                        end("bad_trunk", !callable() ? "phone_number is not +15551234567"
                                 : "OUTBOUND_TRUNK_ID is not set, so nobody can be called");
                     } else {
                         end("no_answer", "nobody came");
                     }
                 }
                 case "rings" -> end("no_answer", "nobody picks up");
-                case "why not" -> end("no_answer", "the phone is not reached");
+                case "why not" -> end(leftBecause.equals("USER_REJECTED") ? "declined"
+                        : "no_answer", leftBecause);
                 case "put through" -> {
                     if (transfer == Transfer.REFERRED) {
                         transferred(); // they have left, and LiveKit still has not said why
@@ -482,6 +487,9 @@ final class Agent {
 
         /// The caller has said something without a voice: as with one, it is their turn now.
         private void told(String text) {
+            if (!talking) {
+                return; // nobody has been greeted yet
+            }
             line.speaker().clear().forEach(conversation::truncate);
             conversation.interrupt();
             conversation.tell(true, text);
@@ -546,6 +554,7 @@ final class Agent {
 
         private void callerLeft(String why) {
             left = true;
+            leftBecause = why;
             if (outbound && !talking) {
                 mailbox.alarm("why not", WHY_NOT); // SIP's answer is on its way
             } else {
@@ -638,11 +647,14 @@ final class Agent {
             metadata = read;
             given = metadata.get("phone_number") instanceof JsonString number
                     ? Tools.number(number.getString()) : null;
-            boolean callable = given != null && given.matches(E164);
-            outbound = callable && !settings.get("OUTBOUND_TRUNK_ID").isEmpty();
-            if (metadata.containsKey("phone_number") && !callable) {
+            outbound = callable() && !settings.get("OUTBOUND_TRUNK_ID").isEmpty();
+            if (metadata.containsKey("phone_number") && !callable()) {
                 Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
             }
+        }
+
+        private boolean callable() {
+            return given != null && given.matches(E164);
         }
     }
 

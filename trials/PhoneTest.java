@@ -171,6 +171,7 @@ public final class PhoneTest extends Stage {
                 caller.command("pickup");
                 double active = caller.at("active"), loud = caller.at("loud");
                 figure("picked up to greeting heard, when we call", loud - active);
+                assertBetween(0, loud - active, 1000, "ms from picked up to the greeting");
                 caller.next("silent");
                 caller.hangUp();
                 return Proxy.http(200, "");
@@ -316,7 +317,7 @@ public final class PhoneTest extends Stage {
         assertEquals(200, health());
         Path log = Files.createTempFile("second-", ".log");
         try {
-            worker(log, Map.of("MAX_CALLS", "2", "DRAIN_SECONDS", "60", "HEALTH_PORT",
+            Process second = worker(log, Map.of("MAX_CALLS", "2", "DRAIN_SECONDS", "60", "HEALTH_PORT",
                     "" + healthPort), "start");
             assertTrue(Files.readString(log).contains("no health check on port"));
             int before = said("event call.started");
@@ -351,6 +352,14 @@ public final class PhoneTest extends Stage {
             assertTrue(program.waitFor(5, TimeUnit.SECONDS), "it ends with its last call");
             figure("last call to the end of the process", (System.nanoTime() - last) / 1e6);
             assertEquals(0, program.exitValue());
+
+            second.destroy();
+            await("it to say so", log, () -> Files.readString(log).contains("no new calls"));
+            assertTrue(second.isAlive(), "it has a call still");
+            second.destroy(); // and a second SIGTERM does not wait for that
+            next.next("disconnected");
+            ended(next, "worker_stopped");
+            assertTrue(second.waitFor(5, TimeUnit.SECONDS));
         } finally {
             Files.delete(log);
         }

@@ -312,8 +312,11 @@ public final class Room implements Line {
             case UPDATE -> update(message.getUpdate().getParticipantsList());
             case TRACK_PUBLISHED -> ourTrack = message.getTrackPublished().getTrack();
             case TRACK_SUBSCRIBED -> {
+                // By whom, it does not say; and a phone is subscribed while it still rings.
+                boolean rings = dialled != null ? !callStatus().equals("active")
+                        : phone(caller) && !activeBefore && !callStatus().isEmpty();
                 if (message.getTrackSubscribed().getTrackSid().equals(ourTrack.getSid())
-                        && (!phone(caller) || activeBefore || callStatus().isEmpty())) {
+                        && !rings) {
                     hears();
                 }
             }
