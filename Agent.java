@@ -241,6 +241,7 @@ final class Agent {
         private boolean outbound;       // it is to be dialled
         private boolean begun;          // the model knows whom it will talk to
         private boolean pickedUp;
+        private boolean answered;       // by whom we have called
         private boolean talking;
         private boolean left;           // the caller has
         private String leftBecause;     // as LiveKit calls it
@@ -316,6 +317,11 @@ final class Agent {
                 case Event.Own(LookedUp(var contact, var otherwise)) -> begin(contact, otherwise);
                 case Event.AgentSpeaks() -> pickUp();           // the greeting is here
                 case Event.CallerHears() -> talk();
+                case Event.CallerAnswered() -> {
+                    answered = true;
+                    mailbox.cancel("rings");
+                    mailbox.alarm("hears", PICK_UP_AT_THE_LATEST);
+                }
 
                 case Event.CallerSpeaks() -> {
                     line.speaker().clear().forEach(conversation::truncate); // barge-in
@@ -490,7 +496,7 @@ final class Agent {
             if (!talking) {
                 return; // nobody has been greeted yet
             }
-            line.speaker().clear().forEach(conversation::truncate);
+            handle(new Event.CallerSpeaks());
             conversation.interrupt();
             conversation.tell(true, text);
         }
@@ -547,15 +553,17 @@ final class Agent {
             if (left) {
                 end("caller_hung_up", "while they were being transferred");
             } else {
-                conversation.tell(false, "The transfer to " + destination + " has failed (" + why
-                        + "). Tell the caller, and offer something else.");
+                // The code, not the words: those are the other side's, and nobody's instructions.
+                conversation.tell(false, "The transfer to " + destination + " has failed"
+                        + (why.code() == 0 ? "" : " (SIP " + why.code() + ")")
+                        + ". Tell the caller, and offer something else.");
             }
         }
 
         private void callerLeft(String why) {
             left = true;
             leftBecause = why;
-            if (outbound && !talking) {
+            if (outbound && !answered && !talking) {
                 mailbox.alarm("why not", WHY_NOT); // SIP's answer is on its way
             } else {
                 switch (transfer) {
@@ -569,7 +577,7 @@ final class Agent {
 
         /// We have called somebody in vain.
         private void notAnswered(Event.Refusal why) {
-            if (talking || why.http() == 0) {
+            if (answered || talking || why.http() == 0) {
                 return; // LiveKit's answer is lost, and with it nothing but that
             }
             sipCode = why.code();
@@ -599,20 +607,22 @@ final class Agent {
             var fields = new ArrayList<Object>(Arrays.asList("reason", reason,
                     "duration_ms", length.toMillis(), "intent", tools.intent(),
                     "summary", summary));
-            if (outbound) {
+            boolean called = outbound || reason.equals("bad_trunk");
+            if (called) {
                 fields.addAll(Arrays.asList("sip_code", sipCode == 0 ? null : sipCode));
             }
             events.send("call.ended", fields.toArray());
             tools.file(summary, length, reason.equals("transferred") ? destination : null);
             conversation.close();
-            if (outbound && !reason.equals("room_lost") && !reason.equals("worker_stopped")) {
+            if (called && !reason.equals("room_lost") && !reason.equals("worker_stopped")) {
                 showOutcome();
             }
         }
 
         /// For whoever has dispatched the call and watches the room: how it ended.
         private void showOutcome() {
-            line.show(Map.of("call.reason", reason, "call.answered", Boolean.toString(talking),
+            line.show(Map.of("call.reason", reason,
+                    "call.answered", Boolean.toString(answered || talking),
                     "call.sip_code", sipCode == 0 ? "" : Integer.toString(sipCode)));
             mailbox.alarm("shown", OUTCOME_SHOWN);
             try {

@@ -644,7 +644,8 @@ final class AgentTest {
                 .filter(line -> line.contains("=") && !line.startsWith("#"))
                 .collect(Collectors.toMap(line -> line.substring(0, line.indexOf('=')),
                         line -> line.substring(line.indexOf('=') + 1)));
-        var inSource = Pattern.compile("\"((?:[A-Z]+_)+[A-Z]+)\"")
+        var inSource = Pattern.compile("\"((?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|"
+                + "OUTBOUND|DRAIN|HEALTH)_[A-Z_]+)\"")
                 .matcher(Files.readString(Path.of("Agent.java"))).results()
                 .map(found -> found.group(1)).collect(Collectors.toSet());
         assertEquals(inSource, example.keySet());

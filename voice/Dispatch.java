@@ -17,6 +17,7 @@ import retrofit2.Response;
 /// (with Ctrl-C only the watching ends).
 public final class Dispatch {
     private static final Duration AGENT = Duration.ofSeconds(3);
+    private static final Duration NO_WORD = Duration.ofSeconds(15);         // from LiveKit
     private static final int EVERY_MS = 250;
 
     private final String agentName;
@@ -40,9 +41,20 @@ public final class Dispatch {
             asked(dispatches.createDispatch(room, agentName, metadata.toString()));
             say("asked " + agentName + " to call, in room " + room);
             long begun = System.nanoTime();
+            long heard = begun;
             boolean there = false;
             while (System.nanoTime() - begun < bound.toNanos()) {
-                List<ParticipantInfo> now = asked(rooms.listParticipants(room));
+                TimeUnit.MILLISECONDS.sleep(EVERY_MS);
+                List<ParticipantInfo> now;
+                try {
+                    now = asked(rooms.listParticipants(room));
+                    heard = System.nanoTime();
+                } catch (IOException e) {
+                    if (System.nanoTime() - heard > NO_WORD.toNanos()) {
+                        throw e;
+                    }
+                    continue; // the call does not depend on our watching
+                }
                 Optional<ParticipantInfo> agent = with(now, ParticipantInfo.Kind.AGENT);
                 if (agent.isPresent()) {
                     there = true;
@@ -59,10 +71,9 @@ public final class Dispatch {
                 } else if (System.nanoTime() - begun > AGENT.toNanos()) {
                     System.err.println("No agent came: no worker named " + agentName + " is "
                             + "connected there (./run.sh start, or dev), or all are full.");
-                    rooms.deleteRoom(room).execute(); // or one that comes later would still call
+                    asked(rooms.deleteRoom(room)); // or one that comes later would still call
                     return 3;
                 }
-                TimeUnit.MILLISECONDS.sleep(EVERY_MS);
             }
             System.err.println("still not over; no longer watching");
         } catch (IOException e) {
@@ -92,7 +103,7 @@ public final class Dispatch {
 
     private static <T> T asked(Call<T> call) throws IOException {
         Response<T> response = call.execute();
-        if (response.isSuccessful() && response.body() != null) {
+        if (response.isSuccessful()) {
             return response.body();
         }
         throw new IOException("HTTP " + response.code() + (response.code() == 401

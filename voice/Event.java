@@ -14,6 +14,9 @@ public sealed interface Event {
     /// The caller can hear us: the phone was answered, or the browser has our track.
     record CallerHears() implements Event {}
 
+    /// Whom we have dialled has picked up.
+    record CallerAnswered() implements Event {}
+
     /// The caller left; `why` is LiveKit's disconnect reason.
     record CallerLeft(String why) implements Event {}
 
@@ -44,7 +47,7 @@ public sealed interface Event {
         @Override
         public String toString() {
             return (code != 0 ? "SIP " + code + " " : http != 0 ? "HTTP " + http + " " : "")
-                    + status;
+                    + status.replaceAll("[0-9]{3,}([0-9]{4})", "..$1"); // it may quote a number
         }
     }
 

@@ -43,6 +43,7 @@ final class Peers {
     private final Deque<byte[]> waiting = new ArrayDeque<>();
     private int sequence;
     private boolean publishing;
+    private boolean closed;                                 // what is still to come, is too late
     private int offers;
     private boolean offering;
     private boolean offerAgain;
@@ -114,6 +115,7 @@ final class Peers {
 
     /// Gives everything back. The Speaker must have been stopped.
     void close() {
+        closed = true;
         synchronized (resampler) {
             deaf = true;
             quietly(resampler::dispose);
@@ -171,7 +173,7 @@ final class Peers {
     private void hear(RTCRtpTransceiver transceiver) {
         // After an unpublish and a publish the same line is used again and this is called again,
         // with another wrapper of the same track: a second sink would hear everything twice.
-        if (transceiver.getReceiver().getTrack() instanceof AudioTrack track
+        if (!closed && transceiver.getReceiver().getTrack() instanceof AudioTrack track
                 && heard.putIfAbsent(transceiver.getMid(), track) == null) {
             track.addSink(sink);
         }
@@ -211,7 +213,7 @@ final class Peers {
     }
 
     private void flush() {
-        while (!waiting.isEmpty() && reliable.getState() == RTCDataChannelState.OPEN) {
+        while (!closed && !waiting.isEmpty() && reliable.getState() == RTCDataChannelState.OPEN) {
             try {
                 reliable.send(new RTCDataChannelBuffer(ByteBuffer.wrap(waiting.remove()), true));
             } catch (Exception e) {
@@ -245,7 +247,9 @@ final class Peers {
 
     private void received(byte[] bytes) {
         try {
-            room.received(DataPacket.parseFrom(bytes));
+            if (!closed) {
+                room.received(DataPacket.parseFrom(bytes));
+            }
         } catch (IOException e) {
             Log.log(room.id(), "unreadable data in the room: " + Log.reason(e));
         }
@@ -297,7 +301,11 @@ final class Peers {
         public void onDataChannel(RTCDataChannel channel) {
             channel.registerObserver(
                     new Channel(null, bytes -> room.work(() -> received(bytes))));
-            room.work(() -> channels.add(channel));
+            room.work(() -> {
+                if (!closed) {
+                    channels.add(channel);
+                }
+            });
         }
     }
 

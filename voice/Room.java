@@ -72,7 +72,8 @@ public final class Room implements Line {
     private boolean publishing;
     private boolean activeBefore;                           // the phone was, before we picked up
     private boolean hears;
-    private boolean ended;
+    private boolean answered;                               // the phone we have dialled was
+    private volatile boolean ended;
 
     private volatile boolean hangUp;
     private volatile boolean onPhone;
@@ -138,11 +139,11 @@ public final class Room implements Line {
         await(joined, JOINING, "the room does not answer");
     }
 
-    /// Leaves the room and gives everything back. Blocks, 4 s at most. Worker calls it, when the
+    /// Leaves the room and gives everything back. Blocks, 6 s at most. Worker calls it, when the
     /// job's result has been read: a job whose agent leaves before that counts as failed.
     void close() {
         if (hangUp && assignment.isDone()) {
-            worker.deleteRoom(job);
+            worker.deleteRoom(job, !ended); // a lost room's name may be another's by now
         }
         speaker.close();
         if (thread == null) {
@@ -386,8 +387,10 @@ public final class Room implements Line {
             lost("the room does not take us: " + why);
             return;
         }
-        signals.socket.cancel();
-        signals = null;
+        if (signals != null) {
+            signals.socket.cancel();
+            signals = null;
+        }
         up = false;
         long now = System.nanoTime();
         if (backBy == 0) {
@@ -517,6 +520,10 @@ public final class Room implements Line {
                 mailbox.post(new Event.CallerJoined());
             }
             subscribe();
+            if (dialled != null && !answered && callStatus().equals("active")) {
+                answered = true;
+                mailbox.post(new Event.CallerAnswered());
+            }
             if (publishing && !activeBefore && callStatus().equals("active")) {
                 hears();
             }
@@ -577,7 +584,7 @@ public final class Room implements Line {
         publishing = true;
         activeBefore = callStatus().equals("active");
         try {
-            if (backBy == 0) {
+            if (up) {
                 peers.publish(); // otherwise when we are back
             }
         } catch (IOException e) {

@@ -206,10 +206,11 @@ public final class Worker {
                 .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
     }
 
-    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 2 s at most; when it
-    /// does not work it is tried again for a minute, elsewhere: a phone would stay open.
-    void deleteRoom(Job job) {
-        if (!deleted(job, true)) {
+    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 4 s at most; when it
+    /// does not work it is tried again for a minute, elsewhere: a phone would stay open. Unless it
+    /// is `sure` to be the job's room still, that is asked first.
+    void deleteRoom(Job job, boolean sure) {
+        if (!deleted(job, sure)) {
             Thread.ofVirtual().name("hang up " + job.getId()).start(() -> {
                 for (long ms = 500; ms <= 32_000; ms *= 2) {
                     LockSupport.parkNanos(ms * 1_000_000);
@@ -221,10 +222,10 @@ public final class Worker {
         }
     }
 
-    private boolean deleted(Job job, boolean atOnce) {
+    private boolean deleted(Job job, boolean sure) {
         try {
             String name = job.getRoom().getName();
-            if (!atOnce) { // by now there may be another call in a room of the same name
+            if (!sure) { // by now there may be another call in a room of the same name
                 Boolean there = isThere(job);
                 if (there == null || !there) {
                     return there != null;
@@ -390,8 +391,10 @@ public final class Worker {
                 // meanwhile; Room.join waits for the assignment.
                 var room = new Room(Worker.this, job);
                 calls.put(job.getId(), room);
-                if (stopping) {
-                    room.stop(); // `stop` may have been through before this one was there
+                if (stopping) { // since we looked: `drain` or `stop` may not have seen this one
+                    calls.remove(job.getId());
+                    send(WorkerMessage.newBuilder().setAvailability(reply).build());
+                    return;
                 }
                 Thread.ofVirtual().name(job.getId()).start(() -> run(room));
                 // The identity must be unique in the room, or it would evict its namesake.
