@@ -105,7 +105,6 @@ public final class Worker {
                         && !attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
                     attempt.send(status());
                 }
-                attempt.workerId = null;
                 if (System.nanoTime() - opened > STEADY.toNanos()) {
                     failures = 0;
                 }
@@ -137,8 +136,8 @@ public final class Worker {
     }
 
     /// Takes no more calls from now on, and waits until those that are up have ended by
-    /// themselves. Returns how many have not, when the bound is over.
-    public int drain(Duration bound) throws InterruptedException {
+    /// themselves, or the bound is over.
+    public void drain(Duration bound) throws InterruptedException {
         stopping = true;
         report();
         long end = System.nanoTime() + bound.toNanos();
@@ -147,7 +146,6 @@ public final class Worker {
                 TimeUnit.NANOSECONDS.timedWait(calls, end - System.nanoTime());
             }
         }
-        return calls.size();
     }
 
     /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
