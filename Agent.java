@@ -71,7 +71,10 @@ final class Agent {
     private static final Duration TAIL = Duration.ofMillis(300);
     private static final Duration SENTENCE = Duration.ofSeconds(8);
     private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
-    private static final Duration SHUTDOWN = Duration.ofMillis(2_500);
+    // All three within the 10 s that container engines allow by default.
+    private static final Duration ENDING = Duration.ofMillis(1_250);
+    private static final Duration SENDING = Duration.ofSeconds(8);
+    private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
     private static final String E164 = "\\+[1-9][0-9]{6,14}";
 
@@ -79,9 +82,9 @@ final class Agent {
     final Webhooks webhooks;
     private final Realtime.Service model;
 
-    Agent(Settings settings) {
+    Agent(Settings settings) throws Webhooks.InUse {
         this.settings = settings;
-        webhooks = new Webhooks(settings.get("CRM_URL"),
+        webhooks = new Webhooks(Path.of(settings.get("OUTBOX_DIR")), settings.get("CRM_URL"),
                 settings.get("CRM_API_KEY"), new Hmac(settings.get("WEBHOOK_SECRET")));
         model = new Realtime.Service(settings.get("OPENAI_API_KEY"),
                 settings.get("OPENAI_BASE_URL"), settings.get("OPENAI_REALTIME_MODEL"),
@@ -121,7 +124,14 @@ final class Agent {
     }
 
     private static void work(Settings settings, boolean drains) throws Exception {
-        var agent = new Agent(settings);
+        Agent agent;
+        try {
+            agent = new Agent(settings);
+        } catch (Webhooks.InUse e) {
+            System.err.println(e.getMessage());
+            System.exit(2);
+            throw e;
+        }
         var worker = new Worker(settings.get("LIVEKIT_URL"),
                 settings.get("LIVEKIT_API_KEY"), settings.get("LIVEKIT_API_SECRET"),
                 settings.get("LIVEKIT_AGENT_NAME"), settings.number("MAX_CALLS"), agent::answer);
@@ -132,6 +142,8 @@ final class Agent {
                 Health.open(settings.number("HEALTH_PORT"), worker::registered);
             }
         }
+        agent.webhooks.dead().forEach(call -> Thread.ofVirtual().name("end " + call.id())
+                .start(() -> agent.end(call, worker)));
         agent.check();
         try {
             worker.run(agent::rehearse);
@@ -199,12 +211,35 @@ final class Agent {
         }
     }
 
-    /// The end: calls are ended properly, and what they report is sent; 3 s in all.
-    private void shutDown(Worker worker) {
-        long end = System.nanoTime() + SHUTDOWN.toNanos();
+    /// Ends a call that a process before this one died in: for the caller, who hears nothing, and
+    /// for the CRM.
+    private void end(Webhooks.Call call, Worker worker) {
+        Log.log(call.id(), "was up when the program died; it ends now");
+        Thread hangUp = Thread.ofVirtual().name("hang up " + call.id()).start(
+                () -> worker.deleteRoom(call.id(), call.room(), call.roomSid(), false));
         try {
-            worker.stop(SHUTDOWN.dividedBy(2));
-            webhooks.close(Duration.ofNanos(Math.max(0, end - System.nanoTime())));
+            hangUp.join(ROOM_OF_THE_DEAD);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // the CRM is to know all the same
+        }
+        if (!call.reported()) {
+            call.forget(); // the CRM never heard of it
+            return;
+        }
+        String intent = call.intent();
+        String summary = Tools.summary("agent_died", call.lasted(),
+                intent == null ? List.of() : List.of(intent), List.of());
+        call.send("call.ended", "reason", "agent_died", "duration_ms", call.lasted().toMillis(),
+                "intent", intent, "summary", summary);
+        Tools.file(call, summary, call.lasted(), null);
+    }
+
+    /// The end: no new calls, running ones are ended, and what they report is sent. What cannot
+    /// be sent in that time stays on disk.
+    private void shutDown(Worker worker) {
+        try {
+            worker.stop(ENDING);
+            webhooks.close(SENDING);
             Log.log("", "stopped");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
@@ -214,11 +249,22 @@ final class Agent {
     /// Answers a call that nobody makes, so that the first caller does not wait for Java.
     private void rehearse() {
         try (var rehearsal = new Rehearsal("{\"results\":[{\"id\":\"1\",\"name\":\"Nobody\"}]}")) {
-            var agent = new Agent(settings.at(rehearsal.url()));
+            Settings there = settings.at(rehearsal.url());
+            delete(Path.of(there.get("OUTBOX_DIR"))); // when a process was killed in its rehearsal
+            var agent = new Agent(there);
             agent.answer(rehearsal);
-            agent.webhooks.close(SHUTDOWN);
-        } catch (IOException | InterruptedException | RuntimeException e) {
+            agent.webhooks.close(SENDING);
+            delete(Path.of(there.get("OUTBOX_DIR")));
+        } catch (IOException | InterruptedException | RuntimeException | Webhooks.InUse e) {
             Log.log("", "the rehearsal failed, the first call may begin late: " + Log.reason(e));
+        }
+    }
+
+    private static void delete(Path folder) throws IOException {
+        if (Files.exists(folder)) {
+            try (var all = Files.walk(folder)) {
+                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+            }
         }
     }
 
@@ -262,7 +308,7 @@ final class Agent {
         Call(Line line) {
             this.line = line;
             mailbox = line.mailbox();
-            events = webhooks.call(line.id(), line.room());
+            events = webhooks.call(line.id(), line.room(), line.roomSid());
             tools = new Tools(line.id(), webhooks, events, settings.destinations().keySet(),
                     this::transfer);
         }
@@ -605,14 +651,14 @@ final class Agent {
             }
             String summary = tools.summary(reason, length);
             var fields = new ArrayList<Object>(Arrays.asList("reason", reason,
-                    "duration_ms", length.toMillis(), "intent", tools.intent(),
+                    "duration_ms", length.toMillis(), "intent", events.intent(),
                     "summary", summary));
             boolean called = outbound || reason.equals("bad_trunk");
             if (called) {
                 fields.addAll(Arrays.asList("sip_code", sipCode == 0 ? null : sipCode));
             }
             events.send("call.ended", fields.toArray());
-            tools.file(summary, length, reason.equals("transferred") ? destination : null);
+            Tools.file(events, summary, length, reason.equals("transferred") ? destination : null);
             conversation.close();
             if (called && !reason.equals("room_lost") && !reason.equals("worker_stopped")) {
                 showOutcome();
@@ -683,6 +729,7 @@ final class Agent {
         };
         private static final Map<String, String> DEFAULTS = Map.of(
                 "LIVEKIT_AGENT_NAME", "webhook-crm-agent",
+                "OUTBOX_DIR", "outbox",
                 "OPENAI_BASE_URL", "https://api.openai.com/v1",
                 "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
                 "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
@@ -727,9 +774,11 @@ final class Agent {
             return destinations;
         }
 
-        /// The same, with the CRM and the model at that address.
+        /// The same, with the CRM and the model at that address, and a place of their own in the
+        /// outbox.
         Settings at(String url) {
             var others = new HashMap<>(values);
+            others.put("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal");
             others.put("CRM_URL", url);
             others.put("OPENAI_BASE_URL", url + "/v1");
             return new Settings(others);

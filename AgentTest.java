@@ -108,6 +108,18 @@ final class AgentTest {
         return it;
     }
 
+    /// An empty one, which goes when the test is over.
+    private Path folder() throws IOException {
+        Path folder = Files.createTempDirectory("agent-test-");
+        open.add(() -> {
+            Files.createDirectories(folder); // a test may have removed it
+            try (var all = Files.walk(folder)) {
+                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+            }
+        });
+        return folder;
+    }
+
     private DemoCrm crm() throws IOException {
         return opened(new DemoCrm(0, new Hmac(SECRET)::verify));
     }
@@ -220,15 +232,19 @@ final class AgentTest {
 
     // Webhooks.
 
-    private Webhooks webhooks(String url) {
-        var webhooks = new Webhooks(url, "crm-key", new Hmac(SECRET));
+    private Webhooks webhooks(String url) throws Exception {
+        return webhooks(folder(), url);
+    }
+
+    private Webhooks webhooks(Path outbox, String url) throws Exception {
+        var webhooks = new Webhooks(outbox, url, "crm-key", new Hmac(SECRET));
         open.add(() -> webhooks.close(Duration.ZERO));
         return webhooks;
     }
 
     @Test
-    void eventsHaveTheirDocumentedJson() {
-        var call = webhooks("http://localhost").call("AJ_1", "room-1");
+    void eventsHaveTheirDocumentedJson() throws Exception {
+        var call = webhooks("http://localhost").call("AJ_1", "room-1", "RM_1");
         call.phone("+15550001111", "SCL_1");
         Instant at = Instant.parse("2026-11-23T10:00:00.5Z");
         assertEquals("""
@@ -262,7 +278,7 @@ final class AgentTest {
     void retriesUntilTheCrmAccepts() throws Exception {
         var crm = crm();
         crm.fail("/webhooks/call", 503, 2);
-        var call = webhooks(crm.url()).call("AJ_1", "room");
+        var call = webhooks(crm.url()).call("AJ_1", "room", "RM_1");
         call.send("call.started", "direction", "inbound");
         call.send("intent.recorded", "intent", "x");
         eventually("both arrive", () -> crm.events().size() == 2);
@@ -287,17 +303,232 @@ final class AgentTest {
     }
 
     @Test
-    void onlyARefusalForGoodIsNotRetried() throws Exception {
+    void whatIsRefusedForGoodIsPutAsideAndHoldsUpNothing() throws Exception {
         var crm = crm();
-        crm.fail("/webhooks/call", 400, 1);
-        crm.fail("/webhooks/intent", 429, 1);
-        crm.fail("/webhooks/crm", 408, 1);
-        var call = webhooks(crm.url()).call("AJ_1", "room");
+        Path outbox = folder();
+        crm.fail("/webhooks/call", 400, 4);
+        crm.fail("/webhooks/intent", 410, 1);
+        crm.fail("/webhooks/crm", 429, 1);
+        var call = webhooks(outbox, crm.url()).call("AJ_1", "room", "RM_1");
         call.send("call.started");
         call.send("intent.recorded");
         call.send("crm.updated");
-        eventually("two arrive", () -> crm.events().size() == 2);
-        assertEquals(List.of(400, 429, 204, 408, 204), statuses(crm));
+        eventually("one arrives", () -> crm.events().size() == 1);
+        assertEquals(List.of(400, 400, 400, 400, 410, 429, 204), statuses(crm));
+        List<String> aside = names(outbox.resolve("failed"));
+        assertEquals(2, aside.size());
+        eventually("only the call's file stays", () -> names(outbox).size() == 1);
+
+        // As the log says: moving it back sends it again.
+        Files.move(outbox.resolve("failed").resolve(aside.getFirst()),
+                outbox.resolve(aside.getFirst()));
+        var again = crm.await(request -> request.status() == 204
+                && request.path().equals("/webhooks/call"), Duration.ofSeconds(10));
+        assertNotNull(again, "not sent again");
+        assertArrayEquals(crm.requests().getFirst().body(), again.body());
+    }
+
+    /// The files of an outbox, but for its lock.
+    private static List<String> names(Path folder) {
+        try (var all = Files.list(folder)) {
+            return all.filter(Files::isRegularFile).map(path -> path.getFileName().toString())
+                    .filter(name -> !name.equals("lock")).sorted().toList();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    void whatIsLeftIsSentFirstWithItsOldIdAndANewTimestamp() throws Exception {
+        Path outbox = folder();
+        var before = webhooks(outbox, "http://127.0.0.1:1");
+        for (int i = 0; i < 3; i++) {
+            var call = before.call("AJ_" + i, "room", "RM_1");
+            call.send("call.started");
+            call.send("intent.recorded", "intent", "a refund");
+            call.add("c-1", "notes", json("{\"text\":\"n" + i + "\"}"));
+            call.send("call.ended");
+        }
+        before.close(Duration.ZERO);
+        List<String> files = names(outbox);
+        assertEquals(12, files.size());
+        for (String file : files) {
+            assertEquals("rw-------", PosixFilePermissions.toString(
+                    Files.getPosixFilePermissions(outbox.resolve(file))));
+        }
+        var crm = crm();
+        crm.contact("+15550001111", "{\"id\":\"c-1\"}");
+        webhooks(outbox, crm.url());
+        eventually("all arrive", () -> crm.requests().size() == 12);
+        for (int i = 0; i < 3; i++) {
+            String id = "AJ_" + i;
+            assertEquals(List.of("call.started", "intent.recorded", "call.ended"),
+                    crm.events().stream().filter(e -> e.getString("call_id").equals(id))
+                            .map(e -> e.getString("event")).toList());
+        }
+        for (var request : crm.requests()) {
+            String id = request.headers().getOrDefault("webhook-id",
+                    request.headers().get("idempotency-key"));
+            assertTrue(files.stream().anyMatch(file -> file.contains(id)), id);
+            if (request.path().startsWith("/webhooks")) {
+                assertTrue(request.verified());
+                long age = Instant.now().getEpochSecond()
+                        - Long.parseLong(request.headers().get("webhook-timestamp"));
+                assertTrue(age >= 0 && age < 10, "timestamp is " + age + " s old");
+            }
+        }
+        eventually("nothing is left", () -> names(outbox).isEmpty());
+    }
+
+    @Test
+    void aCallOfADeadProcessIsEndedOnce() throws Exception {
+        var crm = crm();
+        Path outbox = folder();
+        var webhooks = webhooks(outbox, crm.url());
+        var call = webhooks.call("AJ_1", "room", "RM_1");
+        call.phone("+15550001111", "SCL_1");
+        call.send("call.started");
+        call.contact("c-1");
+        call.send("intent.recorded", "intent", "a refund");
+        webhooks.call("AJ_2", "room", "RM_1").send("call.ended");
+        eventually("delivered", () -> crm.events().size() == 3 && names(outbox).size() == 1);
+        TimeUnit.MILLISECONDS.sleep(2_200); // two signs of life: what is measured is this time
+
+        // The lock of a dead process is nobody's; this one lives, so its files are copied.
+        Path copy = folder();
+        for (String name : names(outbox)) {
+            Files.copy(outbox.resolve(name), copy.resolve(name),
+                    StandardCopyOption.COPY_ATTRIBUTES);
+        }
+        Files.writeString(copy.resolve("000000000009-evt_torn.post.new"), "{");
+        Files.writeString(copy.resolve("000000000009-evt_odd.post"), "odd");
+        Files.writeString(copy.resolve("000000000009.call"), "{}");
+        var next = webhooks(copy, crm.url());
+        assertEquals(1, next.dead().size());
+        var dead = next.dead().getFirst();
+        assertEquals(List.of("AJ_1", "room", "RM_1", "c-1", "a refund"), List.of(dead.id(),
+                dead.room(), dead.roomSid(), dead.contact(), dead.intent()));
+        long lasted = dead.lasted().toMillis();
+        assertTrue(lasted >= 1_000 && lasted < 4_000, lasted + " ms");
+        dead.send("call.ended", "reason", "agent_died");
+        eventually("its end", () -> crm.events().size() == 4);
+        JsonObject ended = crm.events().getLast();
+        assertEquals(3, ended.getInt("sequence"));
+        assertEquals("+15550001111", ended.getString("phone"));
+        assertEquals("SCL_1", ended.getString("sip_call_id"));
+        assertEquals("c-1", ended.getString("contact_id"));
+        eventually("nothing is left", () -> names(copy).isEmpty());
+        assertEquals(2, names(copy.resolve("failed")).size());
+        next.close(SOON);
+        assertEquals(List.of(), webhooks(copy, crm.url()).dead());
+    }
+
+    @Test
+    void oneOutboxIsForOneProcess() throws Exception {
+        Path outbox = folder();
+        var first = webhooks(outbox, "http://localhost");
+        String said = assertThrows(Webhooks.InUse.class,
+                () -> webhooks(outbox, "http://localhost")).getMessage();
+        assertTrue(said.contains("in use by process " + ProcessHandle.current().pid()), said);
+        first.close(Duration.ZERO);
+        webhooks(outbox, "http://localhost");
+    }
+
+    @Test
+    void withoutADiskEventsGoOnFromMemory() throws Exception {
+        var crm = crm();
+        crm.fail("/webhooks", 503, 1);
+        Path file = Files.createFile(folder().resolve("file"));
+        Path gone = folder();
+        for (Path outbox : List.of(file.resolve("outbox"), gone)) {
+            var call = webhooks(outbox, crm.url()).call("AJ_" + outbox.hashCode(), "r", "RM_1");
+            if (outbox == gone) {
+                try (var all = Files.walk(gone)) {
+                    all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+                }
+            }
+            int before = crm.events().size();
+            call.send("call.started");
+            call.send("call.ended");
+            eventually("both arrive", () -> crm.events().size() == before + 2);
+        }
+    }
+
+    @Test
+    void anEventIsOnDiskWithinMilliseconds() throws Exception {
+        var call = webhooks("http://127.0.0.1:1").call("AJ_1", "room", "RM_1");
+        long[] took = new long[400];
+        for (int i = -200; i < took.length; i++) {
+            long before = System.nanoTime();
+            call.send("intent.recorded", "intent", "x");
+            took[Math.max(i, 0)] = System.nanoTime() - before;
+        }
+        Arrays.sort(took);
+        System.out.printf(Locale.ROOT, "  an event to disk: p50 %.1f ms, p99 %.1f ms%n",
+                took[took.length / 2] / 1e6, took[took.length * 99 / 100] / 1e6);
+        assertTrue(took[took.length / 2] < 5_000_000, "p50 is " + took[took.length / 2] + " ns");
+    }
+
+    @Test
+    void theCrmMayAskForATimeAndIsBelievedWithinReason() throws Exception {
+        record Case(String header, long least, long most) {}
+        for (Case each : List.of(new Case("2", 1_900, 2_900), new Case("soon", 300, 1_000),
+                new Case("in 3 s, as a date", 1_900, 3_500),
+                new Case("-5", 300, 1_000))) {
+            var at = new ConcurrentLinkedQueue<Long>();
+            String url = server(exchange -> {
+                exchange.getRequestBody().readAllBytes();
+                at.add(System.nanoTime());
+                exchange.getResponseHeaders().add("Retry-After", !each.header.endsWith("date")
+                        ? each.header : DateTimeFormatter.RFC_1123_DATE_TIME.format(
+                                ZonedDateTime.now(ZoneOffset.UTC).plusSeconds(3)));
+                exchange.sendResponseHeaders(at.size() == 1 ? 503 : 204, -1);
+                exchange.close();
+            });
+            webhooks(url).call("AJ_1", "room", "RM_1").send("call.started");
+            eventually("the second attempt", () -> at.size() == 2);
+            long ms = (at.poll() - at.poll()) / -1_000_000;
+            assertTrue(ms >= each.least && ms <= each.most, each.header + ": " + ms + " ms");
+        }
+    }
+
+    @Test
+    void aCrmThatDripsHangsOrResetsHoldsNothingForLong() throws Exception {
+        var connections = new ConcurrentLinkedQueue<Long>();
+        for (String how : List.of("drip", "hang", "reset")) {
+            connections.clear();
+            var server = opened(new ServerSocket(0, 50, InetAddress.getLoopbackAddress()));
+            Thread.ofVirtual().start(() -> {
+                try {
+                    while (true) {
+                        Socket socket = server.accept();
+                        connections.add(System.nanoTime());
+                        Thread.ofVirtual().start(() -> {
+                            try (socket) {
+                                socket.setSoLinger(true, 0);
+                                for (char each : "HTTP/1.1 200 OK\r\nX: ".toCharArray()) {
+                                    if (how.equals("drip")) {
+                                        socket.getOutputStream().write(each);
+                                    }
+                                    TimeUnit.MILLISECONDS.sleep(how.equals("reset") ? 1 : 700);
+                                }
+                            } catch (IOException | InterruptedException e) {
+                                // the other side has had enough
+                            }
+                        });
+                    }
+                } catch (IOException e) {
+                    // closed
+                }
+            });
+            webhooks("http://127.0.0.1:" + server.getLocalPort())
+                    .call("AJ_1", "room", "RM_1").send("call.started");
+            long end = System.nanoTime() + 8_000_000_000L;
+            while (connections.size() < 2 && System.nanoTime() < end) {
+                TimeUnit.MILLISECONDS.sleep(20);
+            }
+            assertTrue(connections.size() >= 2, how + ": no second attempt within 8 s");
+        }
     }
 
     @Test
@@ -306,9 +537,9 @@ final class AgentTest {
         crm.delay("/webhooks/call", 2_000);
         var webhooks = webhooks(crm.url());
         long before = System.nanoTime();
-        webhooks.call("AJ_stuck", "room").send("call.started");
+        webhooks.call("AJ_stuck", "room", "RM_1").send("call.started");
         assertTrue(System.nanoTime() - before < 100_000_000, "send waited");
-        webhooks.call("AJ_other", "room").send("intent.recorded", "intent", "x");
+        webhooks.call("AJ_other", "room", "RM_1").send("intent.recorded", "intent", "x");
         var other = crm.await(request -> request.path().equals("/webhooks/intent"),
                 Duration.ofSeconds(1));
         assertNotNull(other, "the other call's event waited");
@@ -336,12 +567,12 @@ final class AgentTest {
             }
             exchange.close();
         });
-        var call = webhooks(url + "/crm").call("AJ_1", "room");
+        var call = webhooks(url + "/crm").call("AJ_1", "room", "RM_1");
         call.send("call.started");
         call.send("intent.recorded", "intent", "x");
         eventually("the answer is not read to its end", () -> paths.contains("hung up"));
-        assertEquals(List.of("/crm/webhooks/call", "/crm/webhooks/intent", "hung up"),
-                List.copyOf(paths));
+        assertEquals(Stream.concat(Collections.nCopies(4, "/crm/webhooks/call").stream(),
+                Stream.of("/crm/webhooks/intent", "hung up")).toList(), List.copyOf(paths));
     }
 
     @Test
@@ -350,7 +581,7 @@ final class AgentTest {
         crm.fail("/webhooks", 503, 3);
         var webhooks = webhooks(crm.url());
         for (int i = 0; i < 3; i++) {
-            webhooks.call("AJ_" + i, "room").send("call.ended");
+            webhooks.call("AJ_" + i, "room", "RM_1").send("call.ended");
         }
         webhooks.close(SOON);
         assertEquals(3, crm.events().size());
@@ -360,7 +591,7 @@ final class AgentTest {
 
     private Tools tools(DemoCrm crm, String contact) throws Exception {
         var webhooks = webhooks(crm.url());
-        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"),
+        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room", "RM_1"),
                 Set.of(), _ -> "no");
         if (contact != null) {
             crm.contact("+15550001111", contact);
@@ -399,7 +630,7 @@ final class AgentTest {
     void theModelCanNameADestinationButNeverANumber() throws Exception {
         var begun = new ArrayList<String>();
         var webhooks = webhooks("http://localhost");
-        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"),
+        var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room", "RM_1"),
                 Set.of("sales", "support"), name -> begun.add(name) ? null : "no");
         String schema = Tools.schemas(Set.of("support", "sales")).getLast();
         assertTrue(json(schema).toString().contains("\"enum\":[\"sales\",\"support\"]"));
@@ -481,7 +712,7 @@ final class AgentTest {
                 new Case("{\"results\":[{\"id\":1e99999999999999}]}", down),
                 new Case("{\"results\":[{\"name\":\"" + "a".repeat(2_000_000) + "\"}]}", down))) {
             body.set(each.answer);
-            var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room"),
+            var tools = new Tools("AJ_1", webhooks, webhooks.call("AJ_1", "room", "RM_1"),
                 Set.of(), _ -> "no");
             assertEquals(each.expected,
                     answer(tools, "lookup_crm", "{\"phone\":\"+1 555 000-1111\"}").toString());
@@ -494,7 +725,7 @@ final class AgentTest {
         crm.contact("+15550002222", "{\"id\":\"c-2\",\"name\":\"Grace\"}");
         for (String own : Arrays.asList("+15550001111", null)) {
             var webhooks = webhooks(crm.url());
-            var events = webhooks.call("AJ_" + own, "room");
+            var events = webhooks.call("AJ_" + own, "room", "RM_1");
             events.phone(own, null);
             var tools = new Tools("AJ_" + own, webhooks, events, Set.of(), _ -> "no");
             assertTrue(answer(tools, "lookup_crm", "{\"phone\":\"+15550002222\"}")
@@ -645,7 +876,7 @@ final class AgentTest {
                 .collect(Collectors.toMap(line -> line.substring(0, line.indexOf('=')),
                         line -> line.substring(line.indexOf('=') + 1)));
         var inSource = Pattern.compile("\"((?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|"
-                + "OUTBOUND|DRAIN|HEALTH)_[A-Z_]+)\"")
+                + "OUTBOUND|OUTBOX|SILENCE|DRAIN|HEALTH)_[A-Z_]+)\"")
                 .matcher(Files.readString(Path.of("Agent.java"))).results()
                 .map(found -> found.group(1)).collect(Collectors.toSet());
         assertEquals(inSource, example.keySet());
@@ -893,6 +1124,7 @@ final class AgentTest {
 
         @Override public String id() { return "AJ_test"; }
         @Override public String room() { return "room-1"; }
+        @Override public String roomSid() { return "RM_1"; }
         @Override public String metadata() { return metadata; }
         @Override public Mailbox mailbox() { return mailbox; }
         @Override public Speaker speaker() { return speaker; }
@@ -950,11 +1182,19 @@ final class AgentTest {
         return opened(new DemoModel(0, List.of(script)));
     }
 
-    private void call(TestLine line, DemoCrm crm, DemoModel model) {
-        var agent = new Agent(settings(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "crm-key",
+    private void call(TestLine line, DemoCrm crm, DemoModel model) throws Exception {
+        call(line, crm, model, Map.of());
+    }
+
+    private void call(TestLine line, DemoCrm crm, DemoModel model, Map<String, String> more)
+            throws Exception {
+        var all = new HashMap<>(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "crm-key",
                 "WEBHOOK_SECRET", SECRET, "OPENAI_API_KEY", "sk-test", "OPENAI_VOICE", "marin",
                 "OPENAI_BASE_URL", model.baseUrl(), "TRANSFER_SALES", "+15550001111",
-                "OUTBOUND_TRUNK_ID", line.metadata.contains("+15550002222") ? "ST_1" : "")));
+                "OUTBOUND_TRUNK_ID", line.metadata.contains("+15550002222") ? "ST_1" : ""));
+        all.put("OUTBOX_DIR", folder().toString());
+        all.putAll(more);
+        var agent = new Agent(settings(all));
         open.add(() -> agent.webhooks.close(Duration.ZERO));
         Thread.ofVirtual().start(() -> {
             try {
@@ -1314,7 +1554,8 @@ final class AgentTest {
     @Test
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
-        var agent = new Agent(settings(Map.of()).at(rehearsal.url()));
+        var agent = new Agent(settings(Map.of("OUTBOX_DIR", folder().toString()))
+                .at(rehearsal.url()));
         var over = CompletableFuture.runAsync(() -> agent.answer(rehearsal));
         over.get(10, TimeUnit.SECONDS);
         long before = System.nanoTime();

@@ -230,13 +230,13 @@ final class Tools {
         return new CompletionException(new IOException(why));
     }
 
-    /// What the caller wanted last, or null.
-    String intent() {
-        return intents.isEmpty() ? null : intents.getLast();
-    }
-
     /// The call in a few words, for people.
     String summary(String reason, Duration length) {
+        return summary(reason, length, intents, notes);
+    }
+
+    static String summary(String reason, Duration length, List<String> intents,
+            List<String> notes) {
         var summary = new StringBuilder("%d:%02d min, %s.".formatted(
                 length.toMinutes(), length.toSecondsPart(), reason.replace('_', ' ')));
         if (!intents.isEmpty()) {
@@ -248,16 +248,16 @@ final class Tools {
         return summary.toString();
     }
 
-    /// Files the call under the contact, when there is one. `transferTo` may be null.
-    void file(String summary, Duration length, String transferTo) {
-        if (contact != null && contact.id() != null) {
+    /// Files a call under its contact, when there is one. `transferTo` may be null.
+    static void file(Webhooks.Call call, String summary, Duration length, String transferTo) {
+        if (call.contact() != null) {
             var activity = new LinkedHashMap<String, Object>();
             activity.put("type", "call");
             activity.put("duration_seconds", length.toSeconds());
-            activity.put("intent", intent());
+            activity.put("intent", call.intent());
             activity.put("summary", summary);
             activity.put("transfer_to", transferTo);
-            events.add(contact.id(), "activities", Json.createObjectBuilder(activity).build());
+            call.add(call.contact(), "activities", Json.createObjectBuilder(activity).build());
         }
     }
 

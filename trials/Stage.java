@@ -47,6 +47,7 @@ abstract class Stage {
     static Path output, serverLog;
     static Process server, program;
     static final List<Process> programs = new CopyOnWriteArrayList<>();
+    static final List<Path> folders = new CopyOnWriteArrayList<>();
     static String livekit, serverConfig;
     static Proxy proxy;
     static DemoCrm crm;
@@ -141,10 +142,18 @@ abstract class Stage {
                 "LIVEKIT_API_SECRET", API_SECRET, "LIVEKIT_AGENT_NAME", AGENT,
                 "CRM_URL", crm.url(), "CRM_API_KEY", "crm-key", "WEBHOOK_SECRET", SECRET,
                 "OPENAI_API_KEY", "sk-test", "OPENAI_BASE_URL", model.baseUrl()));
+        run.environment().put("OUTBOX_DIR", newFolder().toString());
         run.environment().putAll(more);
         Process started = run.start();
         programs.add(started);
         return started;
+    }
+
+    /// An empty folder, which goes when the trial is over.
+    static Path newFolder() throws IOException {
+        Path folder = Files.createTempDirectory("live-test-");
+        folders.add(folder);
+        return folder;
     }
 
     /// The same, and waits until it takes calls.
@@ -170,6 +179,12 @@ abstract class Stage {
         if (crm != null) crm.close();
         if (output != null) Files.deleteIfExists(output);
         if (serverLog != null) Files.deleteIfExists(serverLog);
+        for (Path folder : folders) {
+            try (var all = Files.walk(folder)) {
+                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+            }
+        }
+        folders.clear();
     }
 
     /// Waits until a call has ended for that reason, and holds all its events, and the job's end

@@ -15,6 +15,9 @@ public interface Line {
     /// The name of the room the call takes place in.
     String room();
 
+    /// The room's own id: there may be another of its name later.
+    String roomSid();
+
     /// What the call was dispatched with: as written by whoever did it, "" for nothing.
     String metadata();
 

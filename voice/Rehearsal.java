@@ -118,6 +118,7 @@ public final class Rehearsal implements Line, AutoCloseable {
 
     @Override public String id() { return ID; }
     @Override public String room() { return ID; }
+    @Override public String roomSid() { return ID; }
     @Override public String metadata() { return "{}"; }
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }

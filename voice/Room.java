@@ -88,6 +88,7 @@ public final class Room implements Line {
 
     @Override public String id() { return job.getId(); }
     @Override public String room() { return job.getRoom().getName(); }
+    @Override public String roomSid() { return job.getRoom().getSid(); }
     @Override public String metadata() { return job.getMetadata(); }
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
@@ -143,7 +144,7 @@ public final class Room implements Line {
     /// job's result has been read: a job whose agent leaves before that counts as failed.
     void close() {
         if (hangUp && assignment.isDone()) {
-            worker.deleteRoom(job, !ended); // a lost room's name may be another's by now
+            worker.deleteRoom(id(), room(), roomSid(), !ended); // a lost room's name may be another's by now
         }
         speaker.close();
         if (thread == null) {
@@ -412,7 +413,7 @@ public final class Room implements Line {
             return;
         }
         Thread.ofVirtual().name("room " + id() + " still there?").start(() -> {
-            Boolean there = worker.isThere(job);
+            Boolean there = worker.isThere(room(), roomSid());
             work.add(() -> rejoin(there));
         });
     }

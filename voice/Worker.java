@@ -206,13 +206,14 @@ public final class Worker {
 
     /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 4 s at most; when it
     /// does not work it is tried again for a minute, elsewhere: a phone would stay open. Unless it
-    /// is `sure` to be the job's room still, that is asked first.
-    void deleteRoom(Job job, boolean sure) {
-        if (!deleted(job, sure)) {
-            Thread.ofVirtual().name("hang up " + job.getId()).start(() -> {
+    /// is `sure` to be the call's room still, that is asked first: by now there may be another call
+    /// in a room of the same name. `call` is whose it is, for the log.
+    public void deleteRoom(String call, String room, String sid, boolean sure) {
+        if (!deleted(call, room, sid, sure)) {
+            Thread.ofVirtual().name("hang up " + call).start(() -> {
                 for (long ms = 500; ms <= 32_000; ms *= 2) {
                     LockSupport.parkNanos(ms * 1_000_000);
-                    if (deleted(job, false)) {
+                    if (deleted(call, room, sid, false)) {
                         return;
                     }
                 }
@@ -220,32 +221,31 @@ public final class Worker {
         }
     }
 
-    private boolean deleted(Job job, boolean sure) {
+    private boolean deleted(String call, String room, String sid, boolean sure) {
         try {
-            String name = job.getRoom().getName();
-            if (!sure) { // by now there may be another call in a room of the same name
-                Boolean there = isThere(job);
+            if (!sure) {
+                Boolean there = isThere(room, sid);
                 if (there == null || !there) {
                     return there != null;
                 }
             }
-            int status = rooms.deleteRoom(name).execute().code();
+            int status = rooms.deleteRoom(room).execute().code();
             if (status < 300 || status == 404) { // 404: it is gone already
                 return true;
             }
-            Log.log(job.getId(), "the room could not be deleted: HTTP " + status);
+            Log.log(call, "the room could not be deleted: HTTP " + status);
         } catch (IOException e) {
-            Log.log(job.getId(), "the room could not be deleted: " + Log.reason(e));
+            Log.log(call, "the room could not be deleted: " + Log.reason(e));
         }
         return false;
     }
 
     /// Is it the same room still? null when LiveKit does not answer. Blocks, 2 s at most.
-    Boolean isThere(Job job) {
+    Boolean isThere(String room, String sid) {
         try {
-            var there = rooms.listRooms(List.of(job.getRoom().getName())).execute().body();
-            return there == null ? null : there.stream()
-                    .anyMatch(room -> room.getSid().equals(job.getRoom().getSid()));
+            var there = rooms.listRooms(List.of(room)).execute().body();
+            return there == null ? null
+                    : there.stream().anyMatch(one -> one.getSid().equals(sid));
         } catch (IOException e) {
             return null;
         }
