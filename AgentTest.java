@@ -1164,8 +1164,33 @@ final class AgentTest {
 
         /// Speaks and is silent again. Faster than people: the model counts sound, not time.
         void say(int ms) throws Exception {
+            say(ms, 700);
+        }
+
+        /// At the pace of people, and silent from then on. When the words ended, in ns.
+        long live(int ms) throws Exception {
             Consumer<byte[]> ear = this.ear.get(5, TimeUnit.SECONDS);
-            for (int at = 0; at < ms + 700; at += 10) {
+            for (int at = 0; at < ms; at += 10) {
+                say(10, 0);
+                TimeUnit.MILLISECONDS.sleep(10);
+            }
+            long end = System.nanoTime();
+            Thread.ofVirtual().start(() -> {
+                try {
+                    while (!over.isDone()) {
+                        ear.accept(new byte[480]);
+                        TimeUnit.MILLISECONDS.sleep(10);
+                    }
+                } catch (InterruptedException e) {
+                    // nobody does that
+                }
+            });
+            return end;
+        }
+
+        void say(int ms, int silence) throws Exception {
+            Consumer<byte[]> ear = this.ear.get(5, TimeUnit.SECONDS);
+            for (int at = 0; at < ms + silence; at += 10) {
                 byte[] frame = new byte[480];
                 for (int i = 0; at < ms && i < 240; i++) {
                     double turns = 660.0 * (at * 24 + i) / 24_000;
@@ -1394,26 +1419,235 @@ final class AgentTest {
         assertTrue(waited < 3_700_000_000L, "silent model: " + waited / 1_000_000 + " ms");
     }
 
+    private static void eventually(String what, int seconds, BooleanSupplier holds)
+            throws InterruptedException {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(seconds);
+        while (!holds.getAsBoolean()) {
+            assertTrue(System.nanoTime() < end, "not within " + seconds + " s: " + what);
+            TimeUnit.MILLISECONDS.sleep(5);
+        }
+    }
+
+    private static DemoModel.Session session(DemoModel model, int number) throws Exception {
+        eventually("connection " + number, 5, () -> model.sessions().size() >= number);
+        return model.sessions().get(number - 1);
+    }
+
+    private static List<String> told(DemoModel.Session session) {
+        return session.received().stream().map(e -> e.getString("type").equals("response.create")
+                ? "respond" : !e.containsKey("item") ? "update" : switch (
+                        e.getJsonObject("item").getString("type")) {
+                    case "function_call" -> "call " + e.getJsonObject("item").getString("name");
+                    case "function_call_output" ->
+                            "output " + e.getJsonObject("item").getString("output");
+                    default -> e.getJsonObject("item").getString("role") + ": " + e.getJsonObject(
+                            "item").getJsonArray("content").getJsonObject(0).getString("text");
+                }).toList();
+    }
+
+    private static void noMistakes(DemoModel model) {
+        model.sessions().forEach(session -> assertEquals(List.of(), session.sent().stream()
+                .filter(e -> e.getString("type").equals("error")).toList()));
+    }
+
     @Test
-    void aModelThatRefusesOrIsCutOffEndsTheCallForTheCallerToo() throws Exception {
+    void aLostModelIsReplacedAndToldWhatTheOldOneKnew() throws Exception {
+        var crm = crm();
+        var model = model(new Say("Hello.", 200),
+                new Tool("record_intent", "{\"intent\":\"a refund\"}"), new Say("Noted.", 300));
+        model.scripts.add(List.of(new Say("Hello.", 200),
+                new Tool("record_intent", "{\"intent\":\"a refund\"}"), new Say("Noted.", 300)));
+        model.scripts.add(List.of(new Say("Yes?", 400)));
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.say(600);
+        eventually("the answer", () -> line.heardMs.get() >= 500);
+        var old = session(model, 1);
+        assertNotNull(old.awaitSent("conversation.item.input_audio_transcription.completed",
+                _ -> true, SOON));
+        old.drop();
+        var next = session(model, 2);
+        eventually("it is told all", () -> next.received().size() >= 7);
+        assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
+                "call record_intent", "output {\"recorded\":true}", "assistant: Noted."), told(next));
+        assertEquals(old.session().getString("instructions"),
+                next.session().getString("instructions"));
+        assertEquals(4, next.session().getJsonArray("tools").size());
+        line.say(600);
+        eventually("the next answer", () -> line.heardMs.get() >= 900);
+        noMistakes(model);
+        assertEquals(1, crm.events().stream()
+                .filter(e -> e.getString("event").equals("intent.recorded")).count());
+    }
+
+    @Test
+    void cutOffInMidSentenceItGoesOnFromThere() throws Exception {
+        var model = model(new Say("A long sentence that nobody hears the end of.", 5_000));
+        model.scripts.add(List.of(new Say("A long sentence that nobody hears the end of.", 5_000)));
+        model.scripts.add(List.of(new Say("As I was saying.", 400)));
+        var line = new TestLine();
+        call(line, crm(), model);
+        eventually("it is being said", () -> line.heardMs.get() > 100);
+        session(model, 1).drop();
+        var next = session(model, 2);
+        assertNotNull(next.await("response.create", _ -> true, SOON));
+        List<String> told = told(next);
+        assertTrue(told.get(2).startsWith("assistant: A"), told.toString());
+        assertTrue(told.get(3).contains("Go on where you stopped"), told.toString());
+        int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
+        eventually("it goes on", () -> line.heardMs.get() >= had + 400);
+        noMistakes(model);
+    }
+
+    @Test
+    void whatTheCallerWasSayingIsHeardAgain() throws Exception {
+        var model = model(new Say("Hello.", 200));
+        model.scripts.add(List.of(new Say("Hello.", 200)));
+        model.scripts.add(List.of(new Say("I see.", 300)));
+        var line = new TestLine();
+        call(line, crm(), model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.say(1_000, 0);
+        assertNotNull(session(model, 1).awaitSent(
+                "input_audio_buffer.speech_started", _ -> true, SOON));
+        session(model, 1).drop();
+        var next = session(model, 2);
+        line.say(500);
+        eventually("it is answered", () -> line.heardMs.get() >= 500);
+        var stopped = next.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
+        var started = next.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON);
+        int ms = stopped.getInt("audio_end_ms") - started.getInt("audio_start_ms") - 500;
+        assertTrue(ms >= 1_400 && ms <= 1_600, ms + " ms of 1500 were heard in one turn");
+        noMistakes(model);
+    }
+
+    @Test
+    void aModelThatIsStuckIsNoticed() throws Exception {
+        var model = model(new Say("Hello.", 200));
+        model.scripts.add(List.of(new Say("Hello.", 200)));
+        model.scripts.add(List.of(new Say("I see.", 300)));
+        var line = new TestLine();
+        call(line, crm(), model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        session(model, 1).getStuck();
+        long end = line.live(600);
+        eventually("it is answered", () -> line.heardMs.get() >= 500);
+        long silence = (System.nanoTime() - end) / 1_000_000;
+        assertTrue(silence < 4_000, silence + " ms of silence");
+        noMistakes(model);
+
+        // In mid-sentence; and the caller is told to wait meanwhile.
+        var stalling = model(new Say("Hello.", 200));
+        stalling.scripts.add(List.of(new DemoModel.Stall(300)));
+        stalling.scripts.add(List.of(new Say("As I was saying.", 2_000)));
+        var other = new TestLine();
+        call(other, crm(), stalling);
+        eventually("the recording", 10, () -> other.heardMs.get() >= 300 + 1_000);
+        assertEquals(1, stalling.sessions().size());
+        eventually("it goes on", 10, () -> other.heardMs.get() >= 300 + 1_000 + 2_000);
+        noMistakes(stalling);
+    }
+
+    @Test
+    void anErrorOrAFailedAnswerLeadsToAnotherConnection() throws Exception {
+        var failing = model(new Say("Hello.", 200));
+        failing.scripts.add(List.of(new DemoModel.Fail("rate_limit_exceeded")));
+        var line = new TestLine();
+        call(line, crm(), failing);
+        eventually("the greeting after all", () -> line.heardMs.get() == 200);
+        assertEquals(2, failing.sessions().size());
+        assertTrue(session(failing, 2).received().getLast().toString()
+                .contains("you speak first"), "the greeting is asked for again");
+
+        session(failing, 2).fail("invalid_request_error", "some_code"); // our mistake, no more
+        session(failing, 2).fail("server_error", "down");
+        session(failing, 3);
+        line.live(600); // and it goes on
+        eventually("the answer", () -> line.heardMs.get() >= 400);
+        session(failing, 3).fail("invalid_request_error", "session_expired");
+        session(failing, 4);
+        assertEquals(4, failing.sessions().size());
+    }
+
+    @Test
+    void aModelThatStaysAwayIsApologizedFor() throws Exception {
         var crm = crm();
         var refusing = model();
         refusing.refuseWith = 401;
         var line = new TestLine();
         call(line, crm, refusing);
-        assertEquals("model_lost", event(crm, "call.ended").getString("reason"));
+        line.pickedUp.get(3, TimeUnit.SECONDS);
+        eventually("the recording", 10, () -> crm.events().size() == 2);
+        assertTrue(line.heardMs.get() >= 4_000, line.heardMs + " ms");
+        JsonObject ended = event(crm, "call.ended");
+        assertEquals("model_lost", ended.getString("reason"));
+        assertTrue(ended.getString("cause").contains("HTTP 401"), ended.toString());
         assertNull(line.over.get(5, TimeUnit.SECONDS));
         assertTrue(line.hungUp);
 
+        // Cut off for good; there is a colleague, who is not there either.
         var other = crm();
-        var model = model(new Say("Hello.", 3_000));
+        var model = model(new Say("Hello.", 300));
         var cut = new TestLine();
-        call(cut, other, model);
+        call(cut, other, model, Map.of("TRANSFER_SUPPORT", "+15550003333"));
         eventually("it speaks", () -> cut.heardMs.get() > 100);
-        session(model).drop();
+        model.refuseWith = 503;
+        session(model, 1).drop();
+        eventually("the REFER", 10, () -> !cut.transfers.isEmpty());
+        assertEquals(List.of("tel:+15550003333"), List.copyOf(cut.transfers));
+        int before = cut.heardMs.get();
+        assertTrue(before >= 3_000, before + " ms");
+        cut.mailbox.post(new Event.TransferFailed(new Event.Refusal(429, 486, "Busy Here")));
+        eventually("the end", 10, () -> cut.hungUp);
+        assertTrue(cut.heardMs.get() - before >= 4_000, "no goodbye");
         assertEquals("model_lost", event(other, "call.ended").getString("reason"));
-        assertNull(cut.over.get(5, TimeUnit.SECONDS));
-        assertTrue(cut.hungUp);
+
+        var third = crm();
+        var gone = model();
+        gone.refuseWith = 429;
+        var through = new TestLine();
+        call(through, third, gone, Map.of("TRANSFER_SUPPORT", "+15550003333"));
+        eventually("the REFER", 10, () -> !through.transfers.isEmpty());
+        through.mailbox.post(new Event.Transferred());
+        through.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        ended = event(third, "call.ended");
+        assertEquals("transferred", ended.getString("reason"));
+        assertTrue(ended.getString("cause").contains("HTTP 429"), ended.toString());
+    }
+
+    @Test
+    void aSilentCallerIsAskedAndThenSaidGoodbyeTo() throws Exception {
+        var crm = crm();
+        var model = model(new Say("Hello.", 200), new Say("Are you there?", 300),
+                new Say("Good.", 200), new Say("Are you there?", 300), new Say("Goodbye.", 400));
+        var line = new TestLine();
+        call(line, crm, model, Map.of("SILENCE_SECONDS", "1"));
+        eventually("the question", () -> line.heardMs.get() >= 500);
+        line.say(500);
+        eventually("question and goodbye", 10, () -> line.heardMs.get() >= 1_400);
+        JsonObject ended = event(crm, "call.ended");
+        assertEquals("silence", ended.getString("reason"));
+        assertEquals(1_400, line.heardMs.get());
+        assertTrue(line.hungUp);
+        assertEquals(3, told(session(model)).stream()
+                .filter(each -> each.startsWith("system: The caller")).count());
+        noMistakes(model);
+    }
+
+    @Test
+    void aSlowToolIsBridgedByARecording() throws Exception {
+        var crm = crm();
+        var model = model(new Say("Hello.", 200),
+                new Tool("lookup_crm", "{\"phone\":\"+15550002222\"}"), new Say("So.", 300));
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        crm.delay("/contacts", 4_000);
+        line.say(500);
+        eventually("the recording", () -> line.heardMs.get() >= 1_000);
+        eventually("the answer", () -> line.heardMs.get() >= 200 + 1_200 + 300);
+        assertEquals(1, model.sessions().size());
     }
 
     @Test

@@ -31,6 +31,12 @@ public final class DemoModel implements AutoCloseable {
     /// JSON on purpose.
     public record Tool(String name, String arguments) implements Step {}
 
+    /// Fails, as under a rate limit: `code` is the service's word for why.
+    public record Fail(String code) implements Step {}
+
+    /// Begins to speak and gets stuck: the first `ms` of a tone, and nothing after it.
+    public record Stall(int ms) implements Step {}
+
     public static final int TONE_HZ = 440;
 
     /// Every further response, once the script is used up.
@@ -52,6 +58,9 @@ public final class DemoModel implements AutoCloseable {
     public volatile int firstSoundMs = 300; // thinking time before the first audio of a response
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // of each caller's audio for heard(), from the start
+
+    /// Scripts for the next connections, one each; after that it is `script` again.
+    public final Queue<List<Step>> scripts = new ConcurrentLinkedQueue<>();
 
     private final List<Step> script;
     private final Consumer<String> log;
@@ -112,7 +121,8 @@ public final class DemoModel implements AutoCloseable {
     /// from waiting.
     public final class Session extends WebSocketListener {
         private final String id = newId("sess"), authorization, model;
-        private final Iterator<Step> steps = script.iterator();
+        private final Iterator<Step> steps =
+                Objects.requireNonNullElse(scripts.poll(), script).iterator();
         private final ScheduledExecutorService clock = new ScheduledThreadPoolExecutor(1,
                 Thread.ofVirtual().factory(),
                 new ThreadPoolExecutor.DiscardPolicy()); // after the end: nobody left to answer
@@ -123,6 +133,7 @@ public final class DemoModel implements AutoCloseable {
         private final ByteArrayOutputStream heard = new ByteArrayOutputStream();
         private volatile WebSocket socket;
         private volatile JsonObject session;
+        private volatile boolean stuck;
 
         // the conversation; only `clock` touches it
         private final Set<String> items = new HashSet<>();
@@ -205,6 +216,11 @@ public final class DemoModel implements AutoCloseable {
             clock.execute(() -> socket.send(raw));
         }
 
+        /// From now on it does not react to anything, and keeps the connection.
+        public void getStuck() {
+            stuck = true;
+        }
+
         /// Cuts the connection without a word, as a network does.
         public void drop() {
             clock.shutdownNow();
@@ -252,6 +268,7 @@ public final class DemoModel implements AutoCloseable {
         }
 
         private void take(String text) {
+            if (stuck) return;
             JsonObject event;
             try (var reader = Json.createReader(new StringReader(text))) {
                 event = reader.readObject();
@@ -306,13 +323,18 @@ public final class DemoModel implements AutoCloseable {
         private void create(JsonObject event) {
             JsonObject item = event.getJsonObject("item");
             String type = item.getString("type", "");
-            if (!type.equals("message") && !type.equals("function_call_output")) {
+            if (!List.of("message", "function_call", "function_call_output").contains(type)) {
                 error(event, "invalid_value", "unknown item type: " + type);
+            } else if (type.equals("message") && !item.getJsonArray("content").getJsonObject(0)
+                    .getString("type").equals(item.getString("role").equals("assistant")
+                            ? "output_text" : "input_text")) {
+                error(event, "invalid_value", "not what " + item.getString("role") + " can say");
             } else if (type.equals("function_call_output")
                     && !openCalls.remove(item.getString("call_id"))) {
                 error(event, "invalid_tool_call_id", "no such call is waiting for its output: "
                         + item.getString("call_id"));
             } else {
+                if (type.equals("function_call")) openCalls.add(item.getString("call_id"));
                 JsonObject whole = Json.createObjectBuilder(item).add("object", "realtime.item")
                         .add("id", item.getString("id", newId("item"))).add("status", "completed")
                         .build();
@@ -412,6 +434,12 @@ public final class DemoModel implements AutoCloseable {
             active.begin();
         }
 
+        /// Reports trouble of its own: `type` is the service's word for whose fault it is.
+        public void fail(String type, String code) {
+            clock.execute(() -> emit("error", "error", json("type", type, "code", code,
+                    "message", "it is so", "param", null, "event_id", null)));
+        }
+
         private void error(JsonObject cause, String code, String message) {
             emit("error", "error", json("type", "invalid_request_error", "code", code,
                     "message", message, "param", null,
@@ -419,6 +447,7 @@ public final class DemoModel implements AutoCloseable {
         }
 
         private void emit(String type, Object... fields) {
+            if (stuck) return;
             var event = Json.createObjectBuilder().add("type", type).add("event_id", newId("event"))
                     .addAll(Json.createObjectBuilder(json(fields))).build();
             socket.send(event.toString());
@@ -448,6 +477,15 @@ public final class DemoModel implements AutoCloseable {
                         part("response.content_part.added", "content_index", 0, "part", content());
                         clock.schedule(this::speak, firstSoundMs, TimeUnit.MILLISECONDS);
                     }
+                    case Stall _ -> clock.schedule(this::speak, firstSoundMs,
+                            TimeUnit.MILLISECONDS);
+                    case Fail(String code) -> {
+                        active = null;
+                        emit("response.done", "response", json("object", "realtime.response",
+                                "id", id, "status", "failed", "status_details",
+                                json("type", "failed", "error", json("type", "server_error",
+                                        "code", code)), "output", List.of()));
+                    }
                     case Tool(_, String arguments) -> {
                         openCalls.add(call);
                         part("response.function_call_arguments.delta", "call_id", call,
@@ -459,7 +497,7 @@ public final class DemoModel implements AutoCloseable {
 
             void speak() {
                 if (active != this) return; // cancelled
-                var say = (Say) step;
+                var say = step instanceof Stall(int ms) ? new Say("", ms) : (Say) step;
                 int all = say.ms() * RATE / 1000;
                 int count = Math.min(DELTA_MS * RATE / 1000, all - samplesSent);
                 var pcm = ByteBuffer.allocate(count * 2).order(ByteOrder.LITTLE_ENDIAN);
@@ -479,6 +517,7 @@ public final class DemoModel implements AutoCloseable {
                             "delta", say.text().substring(lettersSent, letters));
                     lettersSent = letters;
                 }
+                if (samplesSent == all && step instanceof Stall) return;
                 if (samplesSent == all) end(null);
                 else clock.schedule(this::speak, DELTA_EVERY_MS, TimeUnit.MILLISECONDS);
             }
@@ -498,6 +537,7 @@ public final class DemoModel implements AutoCloseable {
                     case Tool(String name, String arguments) ->
                             part("response.function_call_arguments.done", "call_id", call,
                                     "name", name, "arguments", arguments);
+                    case Stall _, Fail _ -> { }
                 }
                 part("response.output_item.done", "item", done);
                 done(done);
@@ -524,8 +564,8 @@ public final class DemoModel implements AutoCloseable {
             JsonObject item(String status) {
                 boolean begun = status.equals("in_progress");
                 return switch (step) {
-                    case Say _ -> json("id", item, "object", "realtime.item", "type", "message",
-                            "status", status, "role", "assistant", "content",
+                    case Say _, Stall _, Fail _ -> json("id", item, "object", "realtime.item",
+                            "type", "message", "status", status, "role", "assistant", "content",
                             begun ? List.of() : List.of(json("type", "output_audio",
                                     "transcript", transcript())));
                     case Tool(String name, String arguments) -> json("id", item,
@@ -540,7 +580,7 @@ public final class DemoModel implements AutoCloseable {
             }
 
             String transcript() {
-                return ((Say) step).text().substring(0, lettersSent);
+                return step instanceof Say say ? say.text().substring(0, lettersSent) : "";
             }
         }
     }

@@ -53,10 +53,13 @@ public final class LiveTest extends Stage {
             new DemoModel.Say("A long story, which nobody will hear the end of.", 6000),
             new DemoModel.Say("As you like.", 600));
 
+    private static Path outbox;
+
     @BeforeAll
     static void start() throws Exception {
         start(SCRIPT);
-        program = worker(output, Map.of(), "dev");
+        outbox = newFolder();
+        program = worker(output, Map.of("OUTBOX_DIR", outbox.toString()), "dev");
     }
 
     @Test @Order(1)
@@ -194,6 +197,17 @@ public final class LiveTest extends Stage {
     }
 
     @Test @Order(4)
+    void anOutboxIsForOneProcess() throws Exception {
+        Path log = Files.createTempFile("second-", ".log");
+        var second = program(log, Map.of("OUTBOX_DIR", outbox.toString()), "dev");
+        assertTrue(second.waitFor(20, TimeUnit.SECONDS), "it ends");
+        String said = Files.readString(log);
+        Files.delete(log);
+        assertEquals(2, second.exitValue(), said);
+        assertTrue(said.contains("in use by process " + program.pid()), said);
+    }
+
+    @Test @Order(4)
     void theDispatchIsDeleted() throws Exception {
         var caller = new Caller("undispatched", "sip_" + ADA, "--phone", ADA);
         caller.next("joined");
@@ -241,12 +255,19 @@ public final class LiveTest extends Stage {
     }
 
     @Test @Order(5)
-    void theModelIsLost() throws Exception {
+    void theModelIsLostAndReplacedAndLostForGood() throws Exception {
         var caller = Caller.onThePhone("model", ADA);
         caller.next("tone");
         model.sessions().getLast().drop();
+        caller.next("silent");
+        caller.turn(600, 500); // the other one answers
+        model.refuseWith = 503;
+        model.sessions().getLast().drop();
+        caller.next("loud"); // the recording
         caller.next("disconnected"); // not left alone with silence
-        ended(caller, "model_lost");
+        var ended = ended(caller, "model_lost");
+        model.refuseWith = 0;
+        assertTrue(ended.json().getString("cause").contains("HTTP 503"), ended.toString());
         assertEquals(List.of(), rooms.listRooms(List.of(caller.room)).execute().body());
     }
 

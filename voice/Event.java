@@ -80,7 +80,13 @@ public sealed interface Event {
     /// Speaking or thinking has begun or ended; ask Speaker and Realtime which.
     record TurnChanged() implements Event {}
 
-    /// The conversation cannot go on: refused, cut off, unreachable.
+    /// The connection to the model is of no use any more; another one is being made.
+    record ModelAway(String why) implements Event {}
+
+    /// The other one is there: the conversation goes on.
+    record ModelBack() implements Event {}
+
+    /// It is not: the conversation cannot go on.
     record ModelLost(String why) implements Event {}
 
     // In time, and from the call itself.

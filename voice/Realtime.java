@@ -18,15 +18,35 @@ import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
 /// breaks off its own answer and gives the next one. Ours is to stop the sound and to tell it how
 /// much was heard.
 ///
-/// Not handled: reconnecting (whatever ends the connection is one `ModelLost`), and a model that
-/// is there but says nothing.
+/// A connection that is refused, breaks, fails to answer or says nothing any more (a `Link`) is
+/// replaced by another, once, within two seconds. The new one is told what the old one knew: the
+/// instructions, what was said and done in writing, and as sound what the caller has said since
+/// they were last answered. So the conversation goes on where it was. When that fails too, or the
+/// new one has the same trouble before it was of any use, the model is lost.
+///
+/// Not handled: what the caller says in sound is not kept for longer than that, so a conversation
+/// without transcription (a setting) is remembered by the agent's half only.
 ///
 /// Every method returns at once and may be called from any thread.
 public final class Realtime implements AutoCloseable {
-    private static final int PIECE = 20 * Speaker.BYTES_PER_MS;
-    private static final int MOST_WAITING = 500;                        // pieces: 10 s of sound
-    private static final Duration CONNECTING = Duration.ofSeconds(5);
+    private static final int PIECE_MS = 20;
+    private static final int PIECE = PIECE_MS * Speaker.BYTES_PER_MS;
+    private static final int MOST_WAITING = 10_000 / PIECE_MS;              // pieces
+    private static final int MOST_OF_A_TURN = 15_000 / PIECE_MS;
+    private static final int BEFORE_A_TURN = 1_000 / PIECE_MS;              // VAD is late by less
+    private static final int MOST_ITEMS = 200;
+    private static final Duration CONNECTING = Duration.ofSeconds(3);
+    private static final Duration CONNECTING_AGAIN = Duration.ofSeconds(2);
+    private static final Duration AFTER_REFUSAL = Duration.ofMillis(300);
     private static final Duration STUCK = Duration.ofSeconds(10);
+    private static final Duration PROVEN = Duration.ofSeconds(10);
+
+    // Does the model hear? Asked when the caller is loud and it does not say that they speak.
+    private static final int LOUD = 500;                                    // RMS of 16 bit
+    private static final int LOUD_MS = 200;
+    private static final Duration UNHEARD = Duration.ofSeconds(1);
+    private static final Duration PROBE = Duration.ofMillis(1_500);
+    private static final Duration PROBE_AGAIN = Duration.ofSeconds(5);
 
     /// Which model, and whose account: shared by all conversations of the process.
     public static final class Service {
@@ -80,21 +100,32 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// What was said or done, for a connection that does not know it.
+    private sealed interface Item {}
+
+    private record Said(Role by, String text) implements Item {}
+
+    private record Called(String callId, String name, String arguments) implements Item {}
+
+    private record Answered(String callId, String json) implements Item {}
+
+    private enum Role { CALLER, AGENT, NOBODY }
+
+    private record Begun(String instructions, List<String> tools, String greeting) {}
+
     private record Outgoing(RealtimeClientEvent event, byte[] sound) {}
 
     private final Service service;
     private final String call;
     private final Mailbox mailbox;
     private final Speaker speaker;
-    private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
-    private final AtomicInteger soundWaiting = new AtomicInteger();
-    private final Thread connecting;
-    private volatile RealtimeConnection connection;
-    private volatile boolean closed;
 
-    private final byte[] piece = new byte[PIECE];       // the caller's sound, on its thread
-    private int pieceFilled;
-    private long dropped;
+    // All below is guarded by `this`, but for what says otherwise.
+    private volatile Link link;
+    private volatile boolean closed;
+    private Begun begun;                                // or null: nobody knows yet who calls
+    private String trouble;                             // why the link before this one is gone
+    private final Map<String, Item> soFar = new LinkedHashMap<>();          // by item
 
     // What the model is doing, so that no answer is asked for while one is being given.
     private final Set<String> toolsCalled = new HashSet<>();
@@ -102,27 +133,51 @@ public final class Realtime implements AutoCloseable {
     private boolean responding;
     private boolean callerSpeaking;
     private boolean callerWaits;                        // has finished, and no answer has begun
+    private boolean unanswered;                         // the same, until it is heard
     private boolean answerOwed;                         // something it was told is to be answered
-    private String speakingItem;
+    private String asked;                               // for an answer, by an event of this id
+    private int questions;
+    private boolean greeted;
+    private String turnItem;                            // what the caller says or has said last
+    private String speakingItem;                        // of which more is to come
+    private String spokenItem;                          // the last one
     private String writtenItem;                         // the one whose words are coming
+
+    // The caller's sound; guarded by `ear`, which is never held for long.
+    private final Object ear = new Object();
+    private final byte[] piece = new byte[PIECE];
+    private int pieceFilled;
+    private long dropped;
+    private final Deque<byte[]> turn = new ArrayDeque<>();      // what a new link has to hear
+    private volatile boolean keepTurn;
+    private int loudMs;
+    private long loudSince;                             // ns; 0 when the model knows, or nobody is
+    private long probed;                                // ns; 0 when none is on its way
+    private long quietUntil;                            // ns; no other before
 
     private Realtime(Service service, String call, Mailbox mailbox, Speaker speaker) {
         this.service = service;
         this.call = call;
         this.mailbox = mailbox;
         this.speaker = speaker;
-        connecting = Thread.ofVirtual().name("model " + call).start(this::run);
+        connect(null);
     }
 
     /// Tells the model who it is, what it can do (`tools`: name, description, parameters, each a
     /// JSON object as text) and lets it speak first, as `greeting` says.
-    public void begin(String instructions, List<String> tools, String greeting) {
+    public synchronized void begin(String instructions, List<String> tools, String greeting) {
+        begun = new Begun(instructions, tools, greeting);
+        configure(link);
+        ask();
+    }
+
+    private void configure(Link to) {
         var session = RealtimeSessionCreateRequest.builder()
-                .instructions(instructions)
+                .instructions(begun.instructions)
                 .addOutputModality(RealtimeSessionCreateRequest.OutputModality.AUDIO)
                 .audio(RealtimeAudioConfig.builder()
                         .input(input().build()).output(output()).build());
-        for (String tool : tools) {
+        for (String tool : begun.tools) {
             try {
                 session.addTool(
                         service.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
@@ -130,25 +185,22 @@ public final class Realtime implements AutoCloseable {
                 throw new IllegalArgumentException("not a tool's schema: " + tool, e);
             }
         }
-        send(update(session.build()));
+        to.send(update(SESSION, session.build()));
         if (!service.transcription.isBlank()) {
             // On its own: one value that the service does not know voids the whole update, and
             // a conversation without a transcript is better than one without instructions.
             var input = input().transcription(
                     AudioTranscription.builder().model(service.transcription).build());
-            send(update(RealtimeSessionCreateRequest.builder()
+            to.send(update("transcription", RealtimeSessionCreateRequest.builder()
                     .audio(RealtimeAudioConfig.builder().input(input.build()).build()).build()));
         }
-        // The instructions of a response replace the session's, so they are said again.
-        send(RealtimeClientEvent.ofResponseCreate(ResponseCreateEvent.builder()
-                .response(RealtimeResponseCreateParams.builder()
-                        .instructions(instructions + "\n" + greeting).build())
-                .build()));
     }
 
-    private static RealtimeClientEvent update(RealtimeSessionCreateRequest session) {
+    private static final String SESSION = "session";
+
+    private static RealtimeClientEvent update(String id, RealtimeSessionCreateRequest session) {
         return RealtimeClientEvent.ofSessionUpdate(
-                SessionUpdateEvent.builder().session(session).build());
+                SessionUpdateEvent.builder().eventId(id).session(session).build());
     }
 
     private static RealtimeAudioConfigInput.Builder input() {
@@ -166,132 +218,275 @@ public final class Realtime implements AutoCloseable {
         return AudioPcm.builder().type(AudioPcm.Type.AUDIO_PCM).rate(AudioPcm.Rate._24000).build();
     }
 
+    /// Asks for an answer. The instructions of a response replace the session's, so with the
+    /// greeting they are said again.
+    private void ask() {
+        asked = "ask-" + ++questions;
+        var question = ResponseCreateEvent.builder().eventId(asked);
+        if (!greeted) {
+            question.response(RealtimeResponseCreateParams.builder()
+                    .instructions(begun.instructions + "\n" + begun.greeting).build());
+        }
+        link.send(RealtimeClientEvent.ofResponseCreate(question.build()));
+    }
+
     /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size; one thread at a time.
     public void hear(byte[] pcm) {
-        for (int at = 0; at < pcm.length; ) {
-            int some = Math.min(PIECE - pieceFilled, pcm.length - at);
-            System.arraycopy(pcm, at, piece, pieceFilled, some);
-            at += some;
-            pieceFilled += some;
-            if (pieceFilled == PIECE) {
-                pieceFilled = 0;
-                // Sound is all that may be dropped: ten seconds late it is of no use to anybody.
-                if (soundWaiting.get() >= MOST_WAITING) {
-                    if (dropped++ % 50 == 0) {
+        synchronized (ear) {
+            for (int at = 0; at < pcm.length; ) {
+                int some = Math.min(PIECE - pieceFilled, pcm.length - at);
+                System.arraycopy(pcm, at, piece, pieceFilled, some);
+                at += some;
+                pieceFilled += some;
+                if (pieceFilled == PIECE) {
+                    pieceFilled = 0;
+                    byte[] whole = piece.clone();
+                    turn.add(whole);
+                    boolean keep = keepTurn || loudSince != 0;
+                    while (turn.size() > (keep ? MOST_OF_A_TURN : BEFORE_A_TURN)) {
+                        turn.remove();
+                    }
+                    // Sound is all that may be dropped: late it is of no use to anybody.
+                    if (!link.hear(whole) && dropped++ % 50 == 0) {
                         Log.log(call, "the model does not take the caller's sound: 1 s dropped");
                     }
-                    continue;
+                    doubt(whole);
                 }
-                soundWaiting.incrementAndGet();
-                outgoing.add(new Outgoing(null, piece.clone()));
+            }
+        }
+    }
+
+    /// Is there anybody at the other end? A model that is stuck does not say so. The caller's
+    /// sound is also the clock here: it never pauses.
+    private void doubt(byte[] pcm) {
+        long now = System.nanoTime();
+        loudMs = rms(pcm) > LOUD ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
+        if (loudSince == 0 && loudMs >= LOUD_MS && !keepTurn && now - quietUntil > 0) {
+            loudSince = now;
+        }
+        if (probed != 0) {
+            if (now - probed > PROBE.toNanos()) {
+                probed = 0;
+                Link silent = link;
+                Thread.ofVirtual().start(() -> fault(silent, "the model says nothing any more"));
+            }
+        } else if (loudSince != 0 && now - loudSince > UNHEARD.toNanos()) {
+            probed = now; // an update that changes nothing, to which there is always an answer
+            link.send(update("probe", RealtimeSessionCreateRequest.builder().build()));
+        }
+    }
+
+    private static double rms(byte[] pcm) {
+        long energy = 0;
+        for (int i = 0; i < pcm.length; i += 2) {
+            int sample = pcm[i] & 0xff | pcm[i + 1] << 8;
+            energy += sample * sample;
+        }
+        return Math.sqrt(energy / (pcm.length / 2.0));
+    }
+
+    /// The model has said something: it is there. `hears` when that was that the caller speaks.
+    private void proved(boolean hears) {
+        synchronized (ear) {
+            if (probed != 0 || hears) {
+                probed = loudSince = loudMs = 0;
+                quietUntil = System.nanoTime() + (hears ? 0 : PROBE_AGAIN.toNanos());
             }
         }
     }
 
     /// The output of a tool, JSON. The model speaks of it as soon as nobody else is speaking.
     public synchronized void answer(String callId, String json) {
-        send(RealtimeClientEvent.ofConversationItemCreate(ConversationItemCreateEvent.builder()
-                .item(RealtimeConversationItemFunctionCallOutput.builder()
-                        .callId(callId).output(json).build())
-                .build()));
+        remember("output " + callId, new Answered(callId, json));
         toolsRunning.remove(callId);
         answerOwed = true;
         continueIfQuiet();
+        mailbox.post(new Event.TurnChanged());
     }
 
     /// Tells the model something that nobody said: what the caller has written instead, or, when
     /// not `callers`, what has happened. It answers as soon as nobody is speaking.
     public synchronized void tell(boolean callers, String text) {
-        var event = ConversationItemCreateEvent.builder();
-        if (callers) {
-            event.item(RealtimeConversationItemUserMessage.builder()
-                    .addContent(RealtimeConversationItemUserMessage.Content.builder()
-                            .type(RealtimeConversationItemUserMessage.Content.Type.INPUT_TEXT)
-                            .text(text).build()).build());
-        } else {
-            event.item(RealtimeConversationItemSystemMessage.builder()
-                    .addContent(RealtimeConversationItemSystemMessage.Content.builder()
-                            .type(RealtimeConversationItemSystemMessage.Content.Type.INPUT_TEXT)
-                            .text(text).build()).build());
-        }
-        send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
+        remember("told " + UUID.randomUUID(), new Said(callers ? Role.CALLER : Role.NOBODY, text));
         answerOwed = true;
         continueIfQuiet();
+    }
+
+    /// Also tells the model, which does not know it yet.
+    private void remember(String id, Item item) {
+        note(id, item);
+        link.send(create(item));
+    }
+
+    private void note(String id, Item item) {
+        soFar.put(id, item);
+        if (soFar.size() > MOST_ITEMS) {
+            soFar.remove(soFar.keySet().iterator().next());
+        }
+    }
+
+    private static RealtimeClientEvent create(Item item) {
+        var event = ConversationItemCreateEvent.builder();
+        switch (item) {
+            case Said(Role by, String text) when by == Role.CALLER ->
+                    event.item(RealtimeConversationItemUserMessage.builder()
+                            .addContent(RealtimeConversationItemUserMessage.Content.builder()
+                                    .type(RealtimeConversationItemUserMessage.Content.Type
+                                            .INPUT_TEXT).text(text).build()).build());
+            case Said(Role by, String text) when by == Role.AGENT ->
+                    event.item(RealtimeConversationItemAssistantMessage.builder()
+                            .addContent(RealtimeConversationItemAssistantMessage.Content.builder()
+                                    .type(RealtimeConversationItemAssistantMessage.Content.Type
+                                            .OUTPUT_TEXT).text(text).build()).build());
+            case Said(_, String text) ->
+                    event.item(RealtimeConversationItemSystemMessage.builder()
+                            .addContent(RealtimeConversationItemSystemMessage.Content.builder()
+                                    .type(RealtimeConversationItemSystemMessage.Content.Type
+                                            .INPUT_TEXT).text(text).build()).build());
+            case Called(String callId, String name, String arguments) ->
+                    event.item(RealtimeConversationItemFunctionCall.builder()
+                            .callId(callId).name(name).arguments(arguments).build());
+            case Answered(String callId, String json) ->
+                    event.item(RealtimeConversationItemFunctionCallOutput.builder()
+                            .callId(callId).output(json).build());
+        }
+        return RealtimeClientEvent.ofConversationItemCreate(event.build());
     }
 
     /// Breaks off the answer that is being given, if any. The caller's voice does that by itself.
     public synchronized void interrupt() {
         if (responding) {
-            send(RealtimeClientEvent.ofResponseCancel(ResponseCancelEvent.builder().build()));
+            link.send(RealtimeClientEvent.ofResponseCancel(ResponseCancelEvent.builder().build()));
         }
     }
 
     /// The model has an answer to give, and may not have begun to speak yet.
     public synchronized boolean thinking() {
-        return responding || callerWaits || answerOwed || !toolsRunning.isEmpty();
+        return !closed && (asked != null || responding || callerWaits || answerOwed
+                || toolRunning());
+    }
+
+    /// It waits for the output of a tool.
+    public synchronized boolean toolRunning() {
+        return !toolsRunning.isEmpty();
     }
 
     /// As far as the model hears.
     public synchronized boolean callerSpeaking() {
-        return callerSpeaking;
+        return !closed && callerSpeaking;
     }
 
-    /// What the caller did not hear, the model has not said.
-    public void truncate(Speaker.Cut cut) {
-        send(RealtimeClientEvent.ofConversationItemTruncate(ConversationItemTruncateEvent.builder()
-                .itemId(cut.itemId()).contentIndex(0).audioEndMs(cut.ms()).build()));
+    /// What the caller did not hear, the model has not said. Sound that is not this model's own (of
+    /// a connection before, a recording) does not matter to it.
+    public synchronized void truncate(Speaker.Cut cut) {
+        Integer bytes = link.spoken.get(cut.itemId());
+        if (bytes == null) {
+            return;
+        }
+        if (soFar.get(cut.itemId()) instanceof Said(Role by, String text)) {
+            double heard = Math.min(1, (double) cut.ms() * Speaker.BYTES_PER_MS / bytes);
+            soFar.put(cut.itemId(), new Said(by, text.substring(0, (int) (text.length() * heard))
+                    + " (interrupted)"));
+        }
+        link.send(RealtimeClientEvent.ofConversationItemTruncate(
+                ConversationItemTruncateEvent.builder().itemId(cut.itemId()).contentIndex(0)
+                        .audioEndMs(cut.ms()).build()));
+    }
+
+    /// The caller has waited too long for an answer: something is wrong with the connection.
+    public void giveUpOn(String why) {
+        fault(link, why);
     }
 
     @Override
     public void close() {
         closed = true;
-        connecting.interrupt();
-        if (connection != null) {
-            connection.close();
-        }
-    }
-
-    private void send(RealtimeClientEvent event) {
-        outgoing.add(new Outgoing(event, null));
+        link.close();
     }
 
     /// Asking for a response while one is being given is an error, and while the caller speaks it
     /// is needless: the model answers of itself when they have finished.
     private void continueIfQuiet() {
-        if (answerOwed && !responding && !callerSpeaking && toolsRunning.isEmpty()) {
+        if (answerOwed && asked == null && !responding && !callerSpeaking && !toolRunning()) {
             answerOwed = false;
-            responding = true;
-            send(RealtimeClientEvent.ofResponseCreate(ResponseCreateEvent.builder().build()));
+            ask();
         }
     }
 
-    private void run() {
-        Thread sending = null;
-        try (var c = RealtimeConnection.connect(service.client,
-                RealtimeWebSocketOptions.builder().model(service.model).build())) {
-            connection = c;
-            sending = Thread.ofVirtual().name("to model " + call).start(() -> sendAll(c));
-            while (!closed) {
-                RealtimeServerEvent event = c.receive();
-                try {
-                    take(event);
-                } catch (RuntimeException e) {
-                    Log.log(call, "the model sent something odd: " + Log.reason(e));
-                }
-            }
-        } catch (Exception e) {
-            lost(e);
-        } finally {
-            if (sending != null) {
-                sending.interrupt();
-            }
+    /// A connection is of no use any more. Another one takes its place, unless this one already
+    /// was the other.
+    private synchronized void fault(Link from, String why) {
+        if (closed || from != link || from.closed) {
+            return;
         }
-    }
-
-    private void lost(Exception e) {
-        if (!closed) {
+        from.close();
+        if (speakingItem != null) {
+            speaker.end(speakingItem); // no more of it will come
+        }
+        if (trouble != null && !from.proven()) {
             closed = true;
-            mailbox.post(new Event.ModelLost(hint(Log.reason(e))));
+            mailbox.post(new Event.ModelLost(why.equals(trouble) ? why
+                    : why + "; before that: " + trouble));
+            return;
+        }
+        trouble = why;
+        Log.log(call, "the model is lost, connecting again: " + why);
+        mailbox.post(new Event.ModelAway(why));
+        // A service that has just refused us is not asked again in the same instant.
+        Duration wait = from.alive ? Duration.ZERO : AFTER_REFUSAL;
+        CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
+                .execute(() -> connect(from));
+    }
+
+    private synchronized void connect(Link before) {
+        if (closed || link != before) {
+            return;
+        }
+        var next = new Link(before != null);
+        boolean broken = speakingItem != null;
+        boolean owed = responding || asked != null || answerOwed || broken;
+        responding = callerSpeaking = callerWaits = answerOwed = false;
+        asked = speakingItem = null;
+        if (before != null && begun != null) {
+            configure(next);
+            recall(next, broken);
+        }
+        synchronized (ear) {
+            // What nobody has answered is heard once more; the model then answers of itself.
+            boolean again = before != null && (unanswered || loudSince != 0);
+            if (again) {
+                turn.forEach(next::hear);
+            }
+            probed = loudSince = loudMs = 0;
+            link = next;
+        }
+        if (unanswered) {
+            callerWaits = true;
+        } else if (owed && begun != null) {
+            answerOwed = true;
+            continueIfQuiet();
+        }
+        next.start();
+    }
+
+    /// Tells a new connection what has been said and done.
+    private void recall(Link next, boolean broken) {
+        var calls = new HashSet<String>();
+        soFar.forEach((id, item) -> {
+            boolean useful = switch (item) {
+                // What is heard again need not be read.
+                case Said(_, String text) -> !text.isBlank()
+                        && !(unanswered && id.equals(turnItem));
+                case Called(String callId, _, _) -> calls.add(callId);
+                case Answered(String callId, _) -> calls.contains(callId);
+            };
+            if (useful) {
+                next.send(create(item));
+            }
+        });
+        if (broken) {
+            next.send(create(new Said(Role.NOBODY, "The connection broke while you were speaking. "
+                    + "Go on where you stopped; do not greet again or repeat yourself.")));
         }
     }
 
@@ -300,64 +495,185 @@ public final class Realtime implements AutoCloseable {
                 + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "");
     }
 
-    /// `send` refuses a frame while the one before is still on its way, so one thread sends all
-    /// of them, in order, and tries again.
-    private void sendAll(RealtimeConnection c) {
-        try {
-            while (!closed) {
-                Outgoing next = outgoing.poll(1, TimeUnit.MINUTES);
-                if (next == null) {
-                    continue;
-                }
-                RealtimeClientEvent event = next.event;
-                if (next.sound != null) {
-                    soundWaiting.decrementAndGet();
-                    event = RealtimeClientEvent.ofInputAudioBufferAppend(
-                            InputAudioBufferAppendEvent.builder()
-                                    .audio(Base64.getEncoder().encodeToString(next.sound)).build());
-                }
-                long giveUp = System.nanoTime() + STUCK.toNanos();
-                while (!closed) {
-                    try {
-                        c.send(event);
-                        break;
-                    } catch (WebSocketWriteNotAttempted.Busy e) {
-                        if (System.nanoTime() > giveUp) {
-                            throw new IOException("the model has taken nothing for 10 s", e);
+    /// One connection.
+    private final class Link {
+        private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
+        private final AtomicInteger soundWaiting = new AtomicInteger();
+        final Map<String, Integer> spoken = new HashMap<>();    // bytes of each item; for `this`
+        private final boolean again;
+        private final long since = System.nanoTime();
+        private Thread thread;
+        private volatile RealtimeConnection connection;
+        volatile boolean alive;                                 // it has said something
+        private boolean useful;                                 // spoke, heard, or called a tool
+        volatile boolean closed;
+
+        Link(boolean again) {
+            this.again = again;
+        }
+
+        void start() {
+            thread = Thread.ofVirtual().name("model " + call).start(this::run);
+            Duration bound = again ? CONNECTING_AGAIN : CONNECTING;
+            CompletableFuture.delayedExecutor(bound.toMillis(), TimeUnit.MILLISECONDS)
+                    .execute(() -> {
+                        if (!alive) {
+                            fault(this, "no answer within " + bound.toSeconds() + " s");
                         }
-                        LockSupport.parkNanos(300_000);
+                    });
+        }
+
+        /// Whatever is wrong now has nothing to do with the trouble before.
+        boolean proven() {
+            return useful || alive && System.nanoTime() - since > PROVEN.toNanos();
+        }
+
+        void send(RealtimeClientEvent event) {
+            outgoing.add(new Outgoing(event, null));
+        }
+
+        /// False when too much is waiting already.
+        boolean hear(byte[] sound) {
+            boolean room = soundWaiting.get() < MOST_WAITING;
+            if (room && !closed) {
+                soundWaiting.incrementAndGet();
+                outgoing.add(new Outgoing(null, sound));
+            }
+            return room;
+        }
+
+        void close() {
+            closed = true;
+            if (thread != null) {
+                thread.interrupt();
+            }
+            RealtimeConnection current = connection;
+            if (current != null) {
+                Thread.ofVirtual().start(current::close); // which may have to wait
+            }
+        }
+
+        private void run() {
+            Thread sending = null;
+            try (var c = RealtimeConnection.connect(service.client,
+                    RealtimeWebSocketOptions.builder().model(service.model).build())) {
+                connection = c;
+                sending = Thread.ofVirtual().name("to model " + call).start(() -> sendAll(c));
+                while (!closed) {
+                    RealtimeServerEvent event = c.receive();
+                    try {
+                        take(this, event);
+                    } catch (RuntimeException e) {
+                        Log.log(call, "the model sent something odd: " + Log.reason(e));
                     }
                 }
+            } catch (Exception e) {
+                fault(this, hint(Log.reason(e)));
+            } finally {
+                if (sending != null) {
+                    sending.interrupt();
+                }
             }
-        } catch (InterruptedException e) {
-            // closed
-        } catch (Exception e) {
-            lost(e);
-            c.close();
+        }
+
+        /// `send` refuses a frame while the one before is still on its way, so one thread sends
+        /// all of them, in order, and tries again.
+        private void sendAll(RealtimeConnection c) {
+            try {
+                while (!closed) {
+                    Outgoing next = outgoing.poll(1, TimeUnit.MINUTES);
+                    if (next == null) {
+                        continue;
+                    }
+                    RealtimeClientEvent event = next.event;
+                    if (next.sound != null) {
+                        soundWaiting.decrementAndGet();
+                        event = RealtimeClientEvent.ofInputAudioBufferAppend(
+                                InputAudioBufferAppendEvent.builder().audio(Base64.getEncoder()
+                                        .encodeToString(next.sound)).build());
+                    }
+                    long giveUp = System.nanoTime() + STUCK.toNanos();
+                    while (!closed) {
+                        try {
+                            c.send(event);
+                            break;
+                        } catch (WebSocketWriteNotAttempted.Busy e) {
+                            if (System.nanoTime() > giveUp) {
+                                throw new IOException("the model has taken nothing for 10 s", e);
+                            }
+                            LockSupport.parkNanos(300_000);
+                        }
+                    }
+                }
+            } catch (InterruptedException e) {
+                // closed
+            } catch (Exception e) {
+                fault(this, Log.reason(e));
+            }
         }
     }
 
     /// OpenAI says it twice, services that speak its protocol in one way or the other.
     private void toolCalled(String callId, String name, String arguments) {
         if (toolsCalled.add(callId)) {
+            note("call " + callId, new Called(callId, name, arguments));
             toolsRunning.add(callId);
+            answered();
             mailbox.post(new Event.ToolCalled(callId, name, arguments));
         }
     }
 
-    private synchronized void take(RealtimeServerEvent event) {
+    /// There is an answer to what the caller has said, if they are not saying more already.
+    private void answered() {
+        link.useful = true;
+        if (!callerSpeaking) {
+            unanswered = keepTurn = false;
+        }
+    }
+
+    private void says(String itemId, String text) {
+        boolean cut = soFar.get(itemId) instanceof Said(_, String said)
+                && said.endsWith("(interrupted)");
+        if (!cut) {
+            String before = soFar.get(itemId) instanceof Said(_, String said) ? said : "";
+            note(itemId, new Said(Role.AGENT, before + text));
+        }
+        mailbox.post(new Event.AgentSays(itemId, text));
+    }
+
+    private synchronized void take(Link from, RealtimeServerEvent event) {
+        if (from != link || closed) {
+            return;
+        }
+        if (!from.alive) {
+            from.alive = true;
+            if (from.again) {
+                Log.log(call, "the model is back, after "
+                        + (System.nanoTime() - from.since) / 1_000_000 + " ms");
+                mailbox.post(new Event.ModelBack());
+            }
+        }
+        proved(event.isInputAudioBufferSpeechStarted());
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
-            speaker.play(delta.itemId(), Base64.getDecoder().decode(delta.delta()));
-            if (!delta.itemId().equals(speakingItem)) {
-                speakingItem = delta.itemId();
+            byte[] sound = Base64.getDecoder().decode(delta.delta());
+            speaker.play(delta.itemId(), sound);
+            from.spoken.merge(delta.itemId(), sound.length, Integer::sum);
+            greeted = true;
+            answered();
+            speakingItem = delta.itemId();
+            if (!delta.itemId().equals(spokenItem)) {
+                spokenItem = delta.itemId();
                 mailbox.post(new Event.AgentSpeaks());
             }
         } else if (event.isResponseOutputAudioDone()) {
             speaker.end(event.asResponseOutputAudioDone().itemId());
+            speakingItem = null;
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            callerSpeaking = true;
+            callerSpeaking = unanswered = keepTurn = from.useful = true;
             callerWaits = false;
+            turnItem = event.asInputAudioBufferSpeechStarted().itemId();
+            note(turnItem, new Said(Role.CALLER, ""));
             mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             callerSpeaking = false;
@@ -365,13 +681,20 @@ public final class Realtime implements AutoCloseable {
             mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseCreated()) {
             responding = true;
+            asked = null;
             answerOwed = callerWaits = false;
             mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseDone()) {
             var response = event.asResponseDone().response();
-            response.status().filter(status -> status.asString().equals("failed")).ifPresent(_ ->
-                    Log.log(call, "the model failed to answer: " + response.statusDetails()));
             responding = false;
+            String status = response.status().map(one -> one.asString()).orElse("");
+            if (status.equals("failed")) {
+                responding = true; // it is owed still
+                fault(from, "it failed to answer: " + response.statusDetails()
+                        .flatMap(RealtimeResponseStatus::error)
+                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
+                return;
+            }
             continueIfQuiet();
             mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseFunctionCallArgumentsDone()) {
@@ -387,27 +710,40 @@ public final class Realtime implements AutoCloseable {
         } else if (event.isResponseOutputAudioTranscriptDelta()) {
             var delta = event.asResponseOutputAudioTranscriptDelta();
             writtenItem = delta.itemId();
-            mailbox.post(new Event.AgentSays(delta.itemId(), delta.delta()));
+            says(delta.itemId(), delta.delta());
         } else if (event.isResponseOutputAudioTranscriptDone()) {
             var done = event.asResponseOutputAudioTranscriptDone();
             if (!done.itemId().equals(writtenItem)) { // it came in one piece
-                mailbox.post(new Event.AgentSays(done.itemId(), done.transcript()));
+                says(done.itemId(), done.transcript());
             }
             mailbox.post(new Event.AgentSaid(done.itemId(), done.transcript()));
         } else if (event.isConversationItemInputAudioTranscriptionCompleted()) {
             var said = event.asConversationItemInputAudioTranscriptionCompleted();
+            note(said.itemId(), new Said(Role.CALLER, said.transcript()));
             mailbox.post(new Event.CallerSaid(said.itemId(), said.transcript()));
         } else if (event.isError()) {
-            var error = event.asError().error();
-            if (error.code().orElse("").equals("response_cancel_not_active")) {
-                return; // it had ended as we broke it off
-            }
-            Log.log(call, "the model reports " + error.code().orElse(error.type()) + ": "
-                    + error.message());
-            // We asked for a response as it began one of its own: then after that. Any other error
-            // may have been the answer to our asking; if not, asking again leads back here.
-            responding = error.code().orElse("").equals("conversation_already_has_active_response");
-            answerOwed |= responding;
+            failed(from, event.asError().error());
+        }
+    }
+
+    /// Most errors are about one thing that we have sent, and the conversation goes on without it.
+    private void failed(Link from, RealtimeError error) {
+        String code = error.code().orElse("");
+        if (code.equals("response_cancel_not_active")) {
+            return; // it had ended as we broke it off
+        }
+        String said = (code.isEmpty() ? error.type() : code) + ": " + error.message();
+        String cause = error.eventId().orElse("");
+        if (code.equals("conversation_already_has_active_response")) {
+            // We asked for a response as it began one of its own: then after that.
+            asked = null;
+            responding = answerOwed = true;
+            Log.log(call, "the model reports " + said);
+        } else if (cause.equals(SESSION) || cause.equals(asked) || code.equals("session_expired")
+                || !error.type().equals("invalid_request_error")) {
+            fault(from, "it reports " + said);
+        } else {
+            Log.log(call, "the model reports " + said);
         }
     }
 }

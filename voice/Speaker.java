@@ -15,6 +15,7 @@ public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
     static final int BYTES_PER_MS = RATE / 1000 * 2;
     static final int FRAME = 10 * BYTES_PER_MS;
+    private static final int STARVED = 30;                  // frames: 300 ms of silence
 
     /// A sentence that was cut off after `ms` milliseconds.
     public record Cut(String itemId, int ms) {}
@@ -28,7 +29,8 @@ public final class Speaker implements AutoCloseable {
     private int queued;                                     // bytes in the queue
     private int ends;                                       // end marks in the queue
     private String playing;                                 // the item being heard, or null
-    private int played;                                     // bytes of it
+    private final Map<String, Integer> played = new HashMap<>();            // bytes of each item
+    private int starved;                                    // frames that it was waited for
     private final Set<String> cut = new HashSet<>();
     private boolean held = true;
     private boolean told;                                   // what `changed` last stood for
@@ -57,9 +59,10 @@ public final class Speaker implements AutoCloseable {
         Pacer.remove(this);
     }
 
-    /// Something is being said, or about to be: not when it is only waiting to be released.
+    /// Something is being said, or about to be: not when it is only waiting to be released, or for
+    /// a rest of the sentence that does not come.
     public synchronized boolean speaking() {
-        return !held && (playing != null || !queue.isEmpty());
+        return !held && (playing != null || !queue.isEmpty()) && starved < STARVED;
     }
 
     /// The caller hears us now: what was queued meanwhile is played from its beginning.
@@ -88,13 +91,14 @@ public final class Speaker implements AutoCloseable {
     public synchronized List<Cut> clear() {
         var items = new LinkedHashMap<String, Integer>();
         if (playing != null) {
-            items.put(playing, played / BYTES_PER_MS);
+            items.put(playing, played.getOrDefault(playing, 0) / BYTES_PER_MS);
         }
         queue.forEach(piece -> items.putIfAbsent(piece.itemId, 0));
         cut.addAll(items.keySet());
         queue.clear();
-        queued = ends = 0;
+        queued = ends = starved = 0;
         playing = null;
+        played.clear();
         return items.entrySet().stream().map(e -> new Cut(e.getKey(), e.getValue())).toList();
     }
 
@@ -109,15 +113,16 @@ public final class Speaker implements AutoCloseable {
         if (!running) {
             return;
         }
-        if (told != speaking()) {
-            told = !told;
-            changed.run();
-        }
         int filled = 0;
         // Less than a frame of a sentence that is still coming waits for the rest of it: silence
         // in mid-word would be heard as a click.
         if (!held && (queued >= FRAME || ends > 0)) {
             filled = fill();
+        }
+        starved = filled == 0 && playing != null ? starved + 1 : 0;
+        if (told != speaking()) {
+            told = !told;
+            changed.run();
         }
         Arrays.fill(frame, filled, FRAME, (byte) 0);
         out.accept(frame);
@@ -131,16 +136,14 @@ public final class Speaker implements AutoCloseable {
                 queue.remove();
                 ends--;
                 playing = null;
+                played.remove(piece.itemId);
                 break;
             }
-            if (!piece.itemId.equals(playing)) {
-                playing = piece.itemId;
-                played = 0;
-            }
+            playing = piece.itemId;
             int some = Math.min(FRAME - filled, piece.pcm.remaining());
             piece.pcm.get(frame, filled, some);
             filled += some;
-            played += some;
+            played.merge(playing, some, Integer::sum);
             queued -= some;
             if (!piece.pcm.hasRemaining()) {
                 queue.remove();
