@@ -404,7 +404,7 @@ final class Agent {
                     }
                 }
                 case Event.CallerWrote(var text) -> {
-                    Log.log(line.id(), "caller writes: " + text.strip());
+                    Log.log(line.id(), "caller writes: " + Log.speech(text));
                     told(text);
                 }
                 case Event.ToolCalled(var id, var name, var arguments) -> {
@@ -412,12 +412,12 @@ final class Agent {
                     tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
                 }
                 case Event.CallerSaid(var item, var text) -> {
-                    Log.log(line.id(), "caller: " + text.strip());
+                    Log.log(line.id(), "caller: " + Log.speech(text));
                     line.caption(false, item, text, true);
                 }
                 case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
                 case Event.AgentSaid(var item, var text) -> {
-                    Log.log(line.id(), "agent:  " + text.strip());
+                    Log.log(line.id(), "agent:  " + Log.speech(text));
                     line.caption(true, item, "", true);
                 }
 

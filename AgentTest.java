@@ -1090,6 +1090,26 @@ final class AgentTest {
         assertEquals(new Event.Alarm("late"), mailbox.next());
     }
 
+    @Test
+    void theLogNamesNoNumbersAndHasNoControlCharacters() {
+        for (var each : Map.of("my number is +1 (555) 123-4567.", "my number is ..4567.",
+                "555.123.4567 or 0049301234567", "..4567 or ..4567", "in 2 days, order 123456",
+                "in 2 days, order 123456").entrySet()) {
+            assertEquals(each.getValue(), voice.Log.speech(each.getKey()));
+        }
+        var out = new ByteArrayOutputStream();
+        PrintStream before = System.out;
+        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+        try {
+            voice.Log.log("AJ_1", "a\n\u001b[31mb\u202e\ud800" + "x".repeat(5_000));
+        } finally {
+            System.setOut(before);
+        }
+        String line = out.toString(StandardCharsets.UTF_8);
+        assertTrue(line.contains("a\\u000a\\u001b[31mb\\u202e\\ud800xx"), line);
+        assertTrue(line.length() < 1_100 && line.indexOf('\n') == line.length() - 1);
+    }
+
     // Whole calls.
 
     /// A line without a room: what is played is counted, what the caller says is put in.

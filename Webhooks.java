@@ -580,6 +580,8 @@ final class Webhooks {
                 return new Delivery(file, it.lane, it.id, it.path, it.event, it.sequence, null);
             } catch (IOException e) {
                 trouble(it.event + " " + it.id, e);
+                discard(file);
+                discard(callFile);
                 return it;
             }
         }
@@ -594,10 +596,12 @@ final class Webhooks {
                     out.write(all);
                 }
                 out.force(true);
-            } catch (IOException e) {
-                Files.deleteIfExists(unfinished); // it may be what fills the disk
-                throw e;
             }
+        }
+
+        /// What could not be finished may be what fills the disk.
+        private void discard(String file) {
+            remove(file + ".new");
         }
 
         private void appear(String file) throws IOException {
@@ -705,6 +709,7 @@ final class Webhooks {
                 force();
             } catch (IOException e) {
                 trouble("the call " + state.getString("call_id"), e);
+                discard(file);
             }
         }
 

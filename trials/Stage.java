@@ -43,6 +43,8 @@ abstract class Stage {
             "whsec_" + Base64.getEncoder().encodeToString(SIGNING_KEY);
     static final String ADA = "+15550100", NOTE = "Wants the \"blue\" one.\nCall back.";
     static final Duration SOON = Duration.ofSeconds(20);
+    /// `./run.sh test all`: the long form of what has one.
+    static final boolean ALL = "all".equals(System.getProperty("trials"));
 
     static Path output, serverLog;
     static Process server, program;
@@ -490,6 +492,16 @@ abstract class Stage {
                 var report = next(event);
                 if (which.test(report)) return report;
             }
+        }
+
+        /// The next one, or null when none comes in that time.
+        JsonObject poll(String event, Duration bound) throws InterruptedException {
+            long end = System.nanoTime() + bound.toNanos();
+            while (System.nanoTime() < end && peek("disconnected") == null) {
+                var report = reports(event).poll(50, TimeUnit.MILLISECONDS);
+                if (report != null) return report;
+            }
+            return reports(event).poll();
         }
 
         double at(String event) throws InterruptedException {

@@ -10,7 +10,12 @@ public final class Log {
     private static final DateTimeFormatter TIME =
             DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
 
-    private static final Pattern CONTROL = Pattern.compile("\\p{Cntrl}");
+    private static final int LONGEST = 1_000;               // characters
+
+    // Also what turns the direction of writing, and halves of characters.
+    private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
+    private static final Pattern NUMBER =
+            Pattern.compile("(?<!\\w)\\+?[0-9][0-9 ()/.-]{5,}[0-9](?!\\w)");
 
     private Log() {}
 
@@ -19,10 +24,11 @@ public final class Log {
         if (call.startsWith(Rehearsal.ID)) {
             return;
         }
-        String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what;
+        String cut = what.length() <= LONGEST ? what : what.substring(0, LONGEST) + " ..";
+        String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + cut;
         // What callers, CRMs and servers send may hold line breaks or terminal codes.
         System.out.println(CONTROL.matcher(line).replaceAll(
-                found -> "\\\\u%04x".formatted((int) found.group().charAt(0))));
+                found -> "\\\\u%04x".formatted(found.group().codePointAt(0))));
     }
 
     /// A phone number as it may be logged: its last four digits.
@@ -31,6 +37,16 @@ public final class Log {
             return "an unknown number";
         }
         return "a number ending in " + number.substring(Math.max(0, number.length() - 4));
+    }
+
+    /// Words of the caller's or the agent's as they may be logged: of each number that could be a
+    /// phone's, the last four digits.
+    public static String speech(String words) {
+        return NUMBER.matcher(words.strip()).replaceAll(found -> {
+            String digits = found.group().replaceAll("[^0-9]", "");
+            return digits.length() < 7 ? Matcher.quoteReplacement(found.group())
+                    : ".." + digits.substring(digits.length() - 4);
+        });
     }
 
     /// An exception in one line, with what caused it: many say little of themselves.

@@ -505,7 +505,7 @@ public final class Realtime implements AutoCloseable {
         private Thread thread;
         private volatile RealtimeConnection connection;
         volatile boolean alive;                                 // it has said something
-        private boolean useful;                                 // spoke, heard, or called a tool
+        private boolean useful;                                 // it spoke, or called a tool
         volatile boolean closed;
 
         Link(boolean again) {
@@ -670,7 +670,7 @@ public final class Realtime implements AutoCloseable {
             speaker.end(event.asResponseOutputAudioDone().itemId());
             speakingItem = null;
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            callerSpeaking = unanswered = keepTurn = from.useful = true;
+            callerSpeaking = unanswered = keepTurn = true;
             callerWaits = false;
             turnItem = event.asInputAudioBufferSpeechStarted().itemId();
             note(turnItem, new Said(Role.CALLER, ""));

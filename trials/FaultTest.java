@@ -1,0 +1,283 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import jakarta.json.JsonObject;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// The fault table: CRM, model and LiveKit, each of them broken in eight ways in four moments of a
+/// call, and how long the caller heard nothing meanwhile. Whatever happens, no silence is longer
+/// than four seconds, every event arrives, and the next call is answered.
+///
+/// A fault is made by a proxy between the program and one of the three; it lasts six seconds. So
+/// what is broken at LiveKit is its signalling and its API: sound travels by UDP, past the proxy
+/// (PhoneTest has more on that). `./run.sh test` tries some of the table, `./run.sh test all` all.
+///
+/// Three programs run at once, each with one of the three to break.
+public final class FaultTest extends Stage {
+    private static final Duration LASTS = Duration.ofSeconds(6);
+    private static final Duration CALL = Duration.ofSeconds(15);
+    private static final double MOST_SILENCE = 4_000;
+
+    private enum Fault { REFUSE, HANG, SLOW, CUT, HTTP_401, HTTP_429, HTTP_500, GARBAGE }
+
+    private enum Moment { GREETING, LISTENING, SPEAKING, TOOL }
+
+    private record Cell(Fault fault, Moment moment) {}
+
+    private static final List<DemoModel.Step> SCRIPT = List.of(
+            new DemoModel.Say("Hello, how can I help?", 1000),
+            new DemoModel.Say("I see.", 600),
+            new DemoModel.Say("That is a long story, which I am going to tell you now.", 4000),
+            new DemoModel.Tool("lookup_crm", "{\"phone\":\"+15550101\"}"),
+            new DemoModel.Say("Found.", 600),
+            new DemoModel.Tool("update_crm_note", "{\"note\":\"Has called.\"}"),
+            new DemoModel.Say("Written down.", 600));
+
+    @BeforeAll
+    static void start() throws Exception {
+        start(SCRIPT);
+        model.keepMs = 0;
+    }
+
+    @Test
+    void nothingThatBreaksLeavesACallerInSilence() throws Exception {
+        record Broken(String what, List<Cell> some, Map<String, String> settings,
+                Breaker breaker) {}
+        var crmBreaker = new Breaker(URI.create(crm.url()).getPort());
+        var modelBreaker = new Breaker(URI.create(model.baseUrl()).getPort());
+        var livekitBreaker = new Breaker(URI.create(url).getPort());
+        var all = List.of(
+                new Broken("CRM", List.of(new Cell(Fault.HANG, Moment.GREETING),
+                        new Cell(Fault.SLOW, Moment.TOOL), new Cell(Fault.HTTP_500, Moment.TOOL)),
+                        Map.of("CRM_URL", crmBreaker.url("http")), crmBreaker),
+                new Broken("model", List.of(new Cell(Fault.HTTP_401, Moment.GREETING),
+                        new Cell(Fault.HANG, Moment.LISTENING),
+                        new Cell(Fault.CUT, Moment.SPEAKING)),
+                        Map.of("OPENAI_BASE_URL", modelBreaker.url("http") + "/v1"), modelBreaker),
+                new Broken("LiveKit", List.of(new Cell(Fault.CUT, Moment.SPEAKING),
+                        new Cell(Fault.HTTP_500, Moment.LISTENING),
+                        new Cell(Fault.GARBAGE, Moment.TOOL)),
+                        Map.of("LIVEKIT_URL", livekitBreaker.url("ws")), livekitBreaker));
+        var table = Collections.synchronizedList(new ArrayList<String>());
+        var failures = Collections.synchronizedList(new ArrayList<String>());
+        var running = new ArrayList<Future<?>>();
+        try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
+            for (Broken each : all) {
+                String agent = "agent-" + each.what;
+                var settings = new HashMap<>(each.settings);
+                settings.put("LIVEKIT_AGENT_NAME", agent);
+                Path log = Files.createTempFile("fault-" + each.what, ".log");
+                folders.add(log);
+                worker(log, settings, "dev");
+                await("its rehearsal", log, () -> Files.readString(log).contains("OpenAI at"));
+                running.add(threads.submit(() -> {
+                    var cells = ALL ? Arrays.stream(Moment.values()).flatMap(moment ->
+                            Arrays.stream(Fault.values()).map(f -> new Cell(f, moment))).toList()
+                            : each.some;
+                    for (Cell cell : cells) {
+                        String name = each.what + " " + cell.fault + " " + cell.moment;
+                        try {
+                            table.add(tryOut(name, agent, cell, each.breaker));
+                        } catch (Exception | AssertionError e) {
+                            failures.add(name + ": " + e + "\n" + Files.readString(log).lines()
+                                    .skip(Math.max(0, Files.readString(log).lines().count() - 60))
+                                    .collect(Collectors.joining("\n")));
+                        }
+                        each.breaker.repair();
+                    }
+                    return null;
+                }));
+            }
+            for (Future<?> each : running) each.get();
+        }
+        System.out.printf("  %-34s %9s  %s%n", "what was broken, how and when", "silence", "ended");
+        table.stream().sorted().forEach(System.out::println);
+        assertEquals(List.of(), failures);
+    }
+
+    /// One call with the fault in it: a line of the table.
+    private static String tryOut(String name, String agent, Cell cell, Breaker breaker)
+            throws Exception {
+        String room = name.replace(' ', '-');
+        long broken = 0;
+        // LiveKit has to bring the call first; there the greeting is what has just begun.
+        boolean before = cell.moment == Moment.GREETING && !agent.endsWith("LiveKit");
+        if (before) {
+            breaker.breakDown(cell.fault);
+            broken = System.nanoTime();
+        }
+        var caller = new Caller(room, "sip_" + ADA, "--phone", ADA, "--agent", agent);
+        double turn = caller.at("active");          // since when it is the agent's turn
+        double longest = 0;
+        int answers = 0;
+        long end = System.nanoTime() + CALL.toNanos();
+        while (System.nanoTime() < end) {
+            JsonObject loud = caller.poll("loud", Duration.ofSeconds(8));
+            boolean over = caller.peek("disconnected") != null;
+            longest = Math.max(longest, (loud != null ? loud.getJsonNumber("at").doubleValue()
+                    : over ? caller.at("disconnected") : System.nanoTime() / 1e6) - turn);
+            if (over || loud == null) break;
+            Moment now = answers == 0 ? Moment.GREETING
+                    : answers == 2 ? Moment.SPEAKING : null;
+            if (broken == 0 && now == cell.moment) {
+                breaker.breakDown(cell.fault);
+                broken = System.nanoTime();
+            }
+            JsonObject silent = caller.poll("silent", Duration.ofSeconds(12));
+            if (silent == null) break;
+            answers++;
+            if (broken != 0 && System.nanoTime() - broken > LASTS.toNanos()) breaker.repair();
+            // Turns that are not the caller's to take: more comes of itself.
+            if (caller.peek("loud") != null) {
+                turn = silent.getJsonNumber("last_loud").doubleValue();
+                continue;
+            }
+            now = answers == 1 ? Moment.LISTENING : answers == 3 ? Moment.TOOL : null;
+            if (broken == 0 && now == cell.moment) {
+                breaker.breakDown(cell.fault);
+                broken = System.nanoTime();
+            }
+            caller.say(600, 500);
+            JsonObject said = caller.poll("said", Duration.ofSeconds(3));
+            if (said == null) break;
+            turn = said.getJsonNumber("at").doubleValue();
+        }
+        breaker.repair();
+        if (caller.peek("disconnected") == null) caller.hangUp();
+        assertTrue(broken != 0, "the moment never came");
+        JsonObject ended = webhook(room, "call.ended").json();
+        String reason = ended.getString("reason");
+        List<JsonObject> events = events(room);
+        for (int i = 0; i < events.size(); i++) {
+            assertEquals(i + 1, events.get(i).getInt("sequence"));
+        }
+        assertEquals("call.started", events.getFirst().getString("event"));
+        assertTrue(Set.of("caller_hung_up", "model_lost", "room_lost").contains(reason), reason);
+        String line = String.format(Locale.ROOT, "  %-34s %6.0f ms  %s", name, longest, reason);
+        assertTrue(longest <= MOST_SILENCE, line);
+        return line;
+    }
+
+    /// Stands between the program and a server, and breaks.
+    private static final class Breaker {
+        private static final int LATENCY_MS = 1_000;        // each way, when slow
+        private final ServerSocket front =
+                new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+        private final Set<Socket> open = ConcurrentHashMap.newKeySet();
+        private volatile Fault fault;
+
+        Breaker(int port) throws IOException {
+            Thread.ofVirtual().start(() -> {
+                while (true) {
+                    try {
+                        Socket client = front.accept();
+                        Thread.ofVirtual().start(() -> serve(client, port));
+                    } catch (IOException e) {
+                        return; // the end
+                    }
+                }
+            });
+        }
+
+        String url(String scheme) {
+            return scheme + "://127.0.0.1:" + front.getLocalPort();
+        }
+
+        void breakDown(Fault fault) throws IOException {
+            this.fault = fault;
+            switch (fault) {
+                case HANG, SLOW -> { }                      // `pump` does it
+                case GARBAGE -> {
+                    for (Socket each : open) send(each, garbage());
+                }
+                default -> {
+                    for (Socket each : open) each.close();
+                }
+            }
+        }
+
+        /// From here on all is well again; what was broken stays so.
+        void repair() throws IOException {
+            if (fault == Fault.HANG) {
+                for (Socket each : open) each.close();
+            }
+            fault = null;
+        }
+
+        private static byte[] garbage() {
+            byte[] garbage = new byte[1_000];
+            new Random(1).nextBytes(garbage);
+            return garbage;
+        }
+
+        private static void send(Socket to, byte[] bytes) {
+            try {
+                to.getOutputStream().write(bytes);
+            } catch (IOException e) {
+                // gone meanwhile
+            }
+        }
+
+        private void serve(Socket client, int port) {
+            open.add(client);
+            try (client) {
+                switch (fault) {
+                    case REFUSE -> client.setSoLinger(true, 0);
+                    case HTTP_401, HTTP_429, HTTP_500 -> {
+                        client.getInputStream().read(new byte[16_384]);
+                        send(client, Proxy.http(Integer.parseInt(fault.name().substring(5)), "{}")
+                                .getBytes());
+                    }
+                    case GARBAGE -> {
+                        client.getInputStream().read(new byte[16_384]);
+                        send(client, garbage());
+                    }
+                    case null, default -> {
+                        try (var server = new Socket(InetAddress.getLoopbackAddress(), port)) {
+                            Thread back = Thread.ofVirtual().start(() -> pump(server, client));
+                            pump(client, server);
+                            back.join();
+                        }
+                    }
+                }
+            } catch (IOException | InterruptedException e) {
+                // one of the two has gone
+            } finally {
+                open.remove(client);
+            }
+        }
+
+        /// What comes in goes out: at once, later, or never.
+        private void pump(Socket from, Socket to) {
+            record Chunk(long due, byte[] bytes) {}
+            var chunks = new LinkedBlockingQueue<Chunk>();
+            Thread.ofVirtual().start(() -> {
+                try (to) {
+                    for (Chunk next; (next = chunks.take()).bytes.length > 0; ) {
+                        TimeUnit.NANOSECONDS.sleep(next.due - System.nanoTime());
+                        while (fault == Fault.HANG) TimeUnit.MILLISECONDS.sleep(20);
+                        to.getOutputStream().write(next.bytes);
+                    }
+                } catch (IOException | InterruptedException e) {
+                    // gone
+                }
+            });
+            byte[] some = new byte[16_384];
+            try {
+                for (int n; (n = from.getInputStream().read(some)) >= 0; ) {
+                    long wait = fault == Fault.SLOW ? LATENCY_MS * 1_000_000L : 0;
+                    chunks.add(new Chunk(System.nanoTime() + wait, Arrays.copyOf(some, n)));
+                }
+            } catch (IOException e) {
+                // gone
+            } finally {
+                chunks.add(new Chunk(System.nanoTime(), new byte[0]));
+            }
+        }
+    }
+}
