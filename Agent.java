@@ -223,23 +223,24 @@ final class Agent {
     /// for the CRM.
     private void end(Webhooks.Call call, Worker worker) {
         Log.log(call.id(), "was up when the program died; it ends now");
-        Thread hangUp = Thread.ofVirtual().name("hang up " + call.id()).start(
-                () -> worker.deleteRoom(call.id(), call.room(), call.roomSid(), false));
+        CompletableFuture<Void> hungUp =
+                worker.deleteRoom(call.id(), call.room(), call.roomSid(), false);
         try {
-            hangUp.join(ROOM_OF_THE_DEAD);
+            hungUp.get(ROOM_OF_THE_DEAD.toMillis(), TimeUnit.MILLISECONDS);
+        } catch (ExecutionException | TimeoutException e) {
+            Log.log(call.id(), "LiveKit has not deleted its room yet");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt(); // the CRM is to know all the same
         }
-        if (!call.reported()) {
-            call.forget(); // the CRM never heard of it
-            return;
+        if (call.unfinished()) {
+            String intent = call.intent();
+            String summary = Tools.summary("agent_died", call.lasted(),
+                    intent == null ? List.of() : List.of(intent), List.of());
+            Tools.file(call, summary, call.lasted(), null);
+            call.send("call.ended", "reason", "agent_died",
+                    "duration_ms", call.lasted().toMillis(), "intent", intent, "summary", summary);
         }
-        String intent = call.intent();
-        String summary = Tools.summary("agent_died", call.lasted(),
-                intent == null ? List.of() : List.of(intent), List.of());
-        call.send("call.ended", "reason", "agent_died", "duration_ms", call.lasted().toMillis(),
-                "intent", intent, "summary", summary);
-        Tools.file(call, summary, call.lasted(), null);
+        hungUp.thenRun(call::over);
     }
 
     /// The end: no new calls, running ones are ended, and what they report is sent. What cannot
@@ -458,8 +459,11 @@ final class Agent {
                         say(Clips.MOMENT);
                     }
                 }
-                case "no answer" -> conversation.giveUpOn(
-                        "no answer within " + NO_ANSWER.toSeconds() + " s");
+                case "no answer" -> {
+                    if (conversation.thinking()) { // it may have ended in this instant
+                        conversation.giveUpOn("no answer within " + NO_ANSWER.toSeconds() + " s");
+                    }
+                }
                 case "silence" -> silence();
                 case "no caller" -> {
                     if (metadata.containsKey("phone_number")) {
@@ -765,7 +769,7 @@ final class Agent {
 
         private void end(String reason, String why) {
             this.reason = reason;
-            cause = modelLost == null ? why : modelLost;
+            cause = modelLost == null || reason.equals("room_lost") ? why : modelLost;
             Log.log(line.id(), "the call ends: " + reason + " (" + why + ")");
         }
 
@@ -774,9 +778,8 @@ final class Agent {
             if (reason == null) {
                 reason = "error"; // and the exception is on its way to the worker
             }
-            if (!left) {
-                line.hangUp();
-            }
+            CompletableFuture<Void> hungUp =
+                    left ? CompletableFuture.completedFuture(null) : line.hangUp();
             String summary = tools.summary(reason, length);
             var fields = new ArrayList<Object>(Arrays.asList("reason", reason,
                     "duration_ms", length.toMillis(), "intent", events.intent(),
@@ -789,8 +792,9 @@ final class Agent {
             if (called) {
                 fields.addAll(Arrays.asList("sip_code", sipCode == 0 ? null : sipCode));
             }
-            events.send("call.ended", fields.toArray());
             Tools.file(events, summary, length, reason.equals("transferred") ? destination : null);
+            events.send("call.ended", fields.toArray());
+            hungUp.thenRun(events::over);
             conversation.close();
             if (called && !reason.equals("room_lost") && !reason.equals("worker_stopped")) {
                 showOutcome();

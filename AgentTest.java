@@ -37,7 +37,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
 
-/// What the README promises, as tests: `./run.sh test`. No keys and nothing from the network: the
+/// What the README promises, as tests: `./run.sh test`, and with `all` the trials in their long
+/// form. No keys and nothing from the network: the
 /// CRM and the model are the stand-ins of demo/, over real sockets. The calls here come in on a
 /// line made for the purpose; trials/LiveTest has a real LiveKit server and an independent caller.
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
@@ -45,11 +46,14 @@ final class AgentTest {
 
     static void main(String[] args) {
         System.setProperty("slf4j.internal.verbosity", "ERROR");
+        System.setProperty("trials", args.length > 0 ? args[0] : "short");
         var counts = new HashMap<>(Map.of("passed", 0, "failed", 0, "skipped", 0));
         var started = new ConcurrentHashMap<TestIdentifier, Long>();
         var request = LauncherDiscoveryRequestBuilder.request()
                 .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class),
-                        selectClass(trials.PhoneTest.class)).build();
+                        selectClass(trials.PhoneTest.class), selectClass(trials.FaultTest.class),
+                        selectClass(trials.KillTest.class), selectClass(trials.SoakTest.class))
+                .build();
         LauncherFactory.create().execute(request, new TestExecutionListener() {
             @Override
             public void executionStarted(TestIdentifier test) {
@@ -348,6 +352,7 @@ final class AgentTest {
             call.send("intent.recorded", "intent", "a refund");
             call.add("c-1", "notes", json("{\"text\":\"n" + i + "\"}"));
             call.send("call.ended");
+            call.over();
         }
         before.close(Duration.ZERO);
         List<String> files = names(outbox);
@@ -390,8 +395,14 @@ final class AgentTest {
         call.send("call.started");
         call.contact("c-1");
         call.send("intent.recorded", "intent", "a refund");
-        webhooks.call("AJ_2", "room", "RM_1").send("call.ended");
-        eventually("delivered", () -> crm.events().size() == 3 && names(outbox).size() == 1);
+        var over = webhooks.call("AJ_2", "room", "RM_1");
+        over.send("call.started");
+        over.send("call.ended");
+        over.over();
+        var onTheLine = webhooks.call("AJ_3", "room", "RM_1");
+        onTheLine.send("call.started");
+        onTheLine.send("call.ended");
+        eventually("delivered", () -> crm.events().size() == 6 && names(outbox).size() == 2);
         TimeUnit.MILLISECONDS.sleep(2_200); // two signs of life: what is measured is this time
 
         // The lock of a dead process is nobody's; this one lives, so its files are copied.
@@ -404,14 +415,17 @@ final class AgentTest {
         Files.writeString(copy.resolve("000000000009-evt_odd.post"), "odd");
         Files.writeString(copy.resolve("000000000009.call"), "{}");
         var next = webhooks(copy, crm.url());
-        assertEquals(1, next.dead().size());
+        assertEquals(List.of(true, false),
+                next.dead().stream().map(Webhooks.Call::unfinished).toList());
+        next.dead().getLast().over();
         var dead = next.dead().getFirst();
         assertEquals(List.of("AJ_1", "room", "RM_1", "c-1", "a refund"), List.of(dead.id(),
                 dead.room(), dead.roomSid(), dead.contact(), dead.intent()));
         long lasted = dead.lasted().toMillis();
         assertTrue(lasted >= 1_000 && lasted < 4_000, lasted + " ms");
         dead.send("call.ended", "reason", "agent_died");
-        eventually("its end", () -> crm.events().size() == 4);
+        dead.over();
+        eventually("its end", () -> crm.events().size() == 7);
         JsonObject ended = crm.events().getLast();
         assertEquals(3, ended.getInt("sequence"));
         assertEquals("+15550001111", ended.getString("phone"));
@@ -931,7 +945,7 @@ final class AgentTest {
     static void startCommands() throws IOException {
         var lines = Stream.concat(readme("sh").stream().flatMap(String::lines),
                 Stream.of("./run.sh fly"))
-                .filter(line -> !line.equals("./run.sh test")) // which is this
+                .filter(line -> !line.startsWith("./run.sh test")) // which is this
                 .map(line -> line.replaceFirst("( demo/.*) [0-9]+$", "$1 0")).toList();
         Executor oneByOne = Executors.newSingleThreadExecutor(Thread.ofVirtual().factory());
         lines.forEach(line -> commands.put(line, CompletableFuture.supplyAsync(
@@ -1155,7 +1169,12 @@ final class AgentTest {
         @Override public void dial(String trunk) { dialled.complete(trunk); }
         @Override public void transfer(String to) { transfers.add(to); }
         @Override public void show(Map<String, String> attributes) { shown.add(attributes); }
-        @Override public void hangUp() { hungUp = true; }
+
+        @Override
+        public CompletableFuture<Void> hangUp() {
+            hungUp = true;
+            return CompletableFuture.completedFuture(null);
+        }
 
         @Override
         public void caption(boolean agents, String segment, String text, boolean last) {
@@ -1241,6 +1260,10 @@ final class AgentTest {
         all.putAll(more);
         var agent = new Agent(settings(all));
         open.add(() -> agent.webhooks.close(Duration.ZERO));
+        answer(agent, line);
+    }
+
+    private void answer(Agent agent, TestLine line) {
         Thread.ofVirtual().start(() -> {
             try {
                 agent.answer(line);
@@ -1490,7 +1513,8 @@ final class AgentTest {
         var next = session(model, 2);
         eventually("it is told all", () -> next.received().size() >= 7);
         assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
-                "call record_intent", "output {\"recorded\":true}", "assistant: Noted."), told(next));
+                "call record_intent", "output {\"recorded\":true}", "assistant: Noted."),
+                told(next));
         assertEquals(old.session().getString("instructions"),
                 next.session().getString("instructions"));
         assertEquals(4, next.session().getJsonArray("tools").size());
@@ -1556,6 +1580,23 @@ final class AgentTest {
         long silence = (System.nanoTime() - end) / 1_000_000;
         assertTrue(silence < 4_000, silence + " ms of silence");
         noMistakes(model);
+
+        // While the caller speaks.
+        var deaf = model(new Say("Hello.", 200));
+        deaf.scripts.add(List.of(new Say("Hello.", 200)));
+        deaf.scripts.add(List.of(new Say("I see.", 300)));
+        var third = new TestLine();
+        call(third, crm(), deaf);
+        eventually("the greeting", () -> third.heardMs.get() >= 200);
+        third.say(500, 0);
+        assertNotNull(session(deaf, 1).awaitSent(
+                "input_audio_buffer.speech_started", _ -> true, SOON));
+        session(deaf, 1).getStuck();
+        end = third.live(600);
+        eventually("it is answered", () -> third.heardMs.get() >= 500);
+        silence = (System.nanoTime() - end) / 1_000_000;
+        assertTrue(silence < 4_000, silence + " ms of silence");
+        noMistakes(deaf);
 
         // In mid-sentence; and the caller is told to wait meanwhile.
         var stalling = model(new Say("Hello.", 200));
@@ -1668,6 +1709,35 @@ final class AgentTest {
         eventually("the recording", () -> line.heardMs.get() >= 1_000);
         eventually("the answer", () -> line.heardMs.get() >= 200 + 1_200 + 300);
         assertEquals(1, model.sessions().size());
+    }
+
+    @Test
+    void oneCallsTroubleIsNotAnothers() throws Exception {
+        var crm = crm();
+        crm.contact("+15550001111", "{\"id\":\"c-1\",\"name\":\"" + "x".repeat(3_000_000) + "\"}");
+        var model = model(new Say("Hello.", 200));
+        var agent = new Agent(settings(Map.of("CRM_URL", crm.url(), "WEBHOOK_SECRET", SECRET,
+                "OPENAI_BASE_URL", model.baseUrl(), "OUTBOX_DIR", folder().toString())));
+        open.add(() -> agent.webhooks.close(Duration.ZERO));
+        var failing = new TestLine();
+        answer(agent, failing);
+        eventually("the greeting", () -> failing.heardMs.get() >= 200);
+        var other = new TestLine();
+        other.number = "+15550009999";
+        answer(agent, other);
+        eventually("the greeting", () -> other.heardMs.get() >= 200);
+        failing.mailbox.post(new Event.Own("nobody knows what this is"));
+        JsonObject ended = event(crm, "call.ended");
+        assertEquals("error", ended.getString("reason"));
+        assertTrue(ended.getString("cause").contains("nobody knows"), ended.toString());
+        assertNotNull(failing.over.get(5, TimeUnit.SECONDS));
+        assertTrue(failing.hungUp);
+        other.say(600);
+        eventually("an answer", () -> other.heardMs.get() >= 900);
+        other.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertNull(other.over.get(5, TimeUnit.SECONDS));
+        failing.speaker.close();
+        other.speaker.close();
     }
 
     @Test

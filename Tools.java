@@ -164,14 +164,14 @@ final class Tools {
 
     private JsonObject updateCrmNote(String note) {
         notes.add(note);
-        events.send("crm.updated", "note", note);
-        if (contact == null || contact.id() == null) {
-            return answer("noted", false,
-                    "This caller has no record: the note was reported, but filed under no name.");
+        boolean filed = contact != null && contact.id() != null;
+        if (filed) {
+            events.add(contact.id(), "notes", Json.createObjectBuilder()
+                    .add("text", note).add("source", "ai-agent").build());
         }
-        events.add(contact.id(), "notes", Json.createObjectBuilder()
-                .add("text", note).add("source", "ai-agent").build());
-        return answer("noted", true, null);
+        events.send("crm.updated", "note", note);
+        return answer("noted", filed, filed ? null
+                : "This caller has no record: the note was reported, but filed under no name.");
     }
 
     private JsonObject transferCall(String destination) {
@@ -248,7 +248,8 @@ final class Tools {
         return summary.toString();
     }
 
-    /// Files a call under its contact, when there is one. `transferTo` may be null.
+    /// Files a call under its contact, when there is one, together with its `call.ended`, which
+    /// comes next. `transferTo` may be null.
     static void file(Webhooks.Call call, String summary, Duration length, String transferTo) {
         if (call.contact() != null) {
             var activity = new LinkedHashMap<String, Object>();

@@ -87,7 +87,9 @@ final class Webhooks {
         private String sipCallId;
         private String intent;
         private Instant started;
+        private boolean ended;
         private Instant lastSeen;               // of a dead one
+        private final List<Delivery> withTheNext = new ArrayList<>();
 
         private Call(String file, String callId, String room, String roomSid) {
             this.file = file;
@@ -125,13 +127,9 @@ final class Webhooks {
             return intent;
         }
 
-        /// The CRM knows that a dead call had begun.
-        boolean reported() {
-            return sequence > 0;
-        }
-
-        void forget() {
-            outbox.remove(file);
+        /// The CRM knows that a dead call had begun, and not yet that it is over.
+        boolean unfinished() {
+            return sequence > 0 && !ended;
         }
 
         /// How long a dead call lasted, as far as anybody knows.
@@ -152,26 +150,32 @@ final class Webhooks {
             intent = intended < 0 ? intent : (String) fields[intended + 1];
             String id = "evt_" + UUID.randomUUID();
             byte[] body = body(id, event, Instant.now(), fields).getBytes(StandardCharsets.UTF_8);
+            ended = event.equals("call.ended");
             // The call's file with it, and before it is sent: once it is delivered, that file alone
             // knows the next number.
-            boolean last = event.equals("call.ended");
-            Delivery delivery = outbox.put(new Delivery(null, callId, id, "/webhooks/"
-                    + event.substring(0, event.indexOf('.')), event, sequence, body),
-                    file, last ? null : state());
-            if (last) {
+            var all = new ArrayList<>(List.of(new Delivery(null, callId, id, "/webhooks/"
+                    + event.substring(0, event.indexOf('.')), event, sequence, body)));
+            all.addAll(withTheNext);
+            withTheNext.clear();
+            List<Delivery> put = outbox.put(all, file, state());
+            if (ended) {
                 calls.remove(this);
-                outbox.remove(file);
             }
             Log.log(callId, "event " + event + " " + id);
-            accept(delivery);
+            put.forEach(Webhooks.this::accept);
         }
 
-        /// Adds to a contact of the CRM: `what` is `notes` or `activities`. Returns when it is on
-        /// disk.
+        /// Adds to a contact of the CRM: `what` is `notes` or `activities`. It comes to the disk
+        /// with the event that is sent next, so that there is not one without the other.
         synchronized void add(String contactId, String what, JsonObject body) {
-            accept(outbox.put(new Delivery(null, callId + " " + what, "req_" + UUID.randomUUID(),
+            withTheNext.add(new Delivery(null, callId + " " + what, "req_" + UUID.randomUUID(),
                     contactPath(contactId) + "/" + what, "", 0,
-                    body.toString().getBytes(StandardCharsets.UTF_8)), null, null));
+                    body.toString().getBytes(StandardCharsets.UTF_8)));
+        }
+
+        /// Its end is reported, and the caller is off the line: nothing is left to do for it.
+        void over() {
+            outbox.remove(file);
         }
 
         String body(String id, String event, Instant at, Object... fields) {
@@ -204,6 +208,7 @@ final class Webhooks {
             state.put("sip_call_id", sipCallId);
             state.put("contact_id", contactId);
             state.put("intent", intent);
+            state.put("ended", ended);
             return Json.createObjectBuilder(state).build();
         }
     }
@@ -213,7 +218,8 @@ final class Webhooks {
         return new Call(outbox.callFile(), callId, room, roomSid);
     }
 
-    /// Calls that were up when the process before this one died, each to be given its call.ended.
+    /// Calls that were up, or whose caller was still on the line, when the process before this one
+    /// died.
     List<Call> dead() {
         return dead;
     }
@@ -233,11 +239,9 @@ final class Webhooks {
             var events = left.stream().filter(event -> event.lane.equals(callId)).toList();
             call.sequence = events.stream().mapToInt(Delivery::sequence)
                     .reduce(state.getInt("sequence"), Math::max);
-            if (events.stream().anyMatch(event -> event.event.equals("call.ended"))) {
-                outbox.remove(file);
-            } else {
-                dead.add(call);
-            }
+            call.ended = state.getBoolean("ended")
+                    || events.stream().anyMatch(event -> event.event.equals("call.ended"));
+            dead.add(call);
         } catch (IOException | RuntimeException e) {
             outbox.putAside(file, file + " (" + Log.reason(e) + ")");
         }
@@ -559,30 +563,35 @@ final class Webhooks {
             }
         }
 
-        /// Writes it down, and with it a call's file unless that is null: the delivery that is in a
-        /// file or, if that cannot be, as it was.
-        Delivery put(Delivery it, String callFile, JsonObject state) {
-            String file = "%012d-%s%s".formatted(numbers.incrementAndGet(), it.id, DELIVERY);
+        /// Writes them down, and with them a call's file. Returns the deliveries that are in files
+        /// or, if that cannot be, as they were.
+        List<Delivery> put(List<Delivery> all, String callFile, JsonObject state) {
+            var files = new ArrayList<String>();
+            var put = new ArrayList<Delivery>();
             try {
-                String head = Json.createObjectBuilder().add("lane", it.lane).add("id", it.id)
-                        .add("path", it.path).add("event", it.event).add("sequence", it.sequence)
-                        .build() + "\n";
-                known.add(file); // before `deliveries` can see it
-                write(file, head.getBytes(StandardCharsets.UTF_8), it.body);
-                if (state != null) {
-                    write(callFile, state.toString().getBytes(StandardCharsets.UTF_8));
+                for (Delivery it : all) {
+                    String file = "%012d-%s%s".formatted(
+                            numbers.incrementAndGet(), it.id, DELIVERY);
+                    files.add(file);
+                    known.add(file); // before `deliveries` can see it
+                    String head = Json.createObjectBuilder().add("lane", it.lane).add("id", it.id)
+                            .add("path", it.path).add("event", it.event)
+                            .add("sequence", it.sequence).build() + "\n";
+                    write(file, head.getBytes(StandardCharsets.UTF_8), it.body);
+                    put.add(new Delivery(
+                            file, it.lane, it.id, it.path, it.event, it.sequence, null));
                 }
-                appear(file);
-                if (state != null) {
-                    appear(callFile);
+                files.add(callFile);
+                write(callFile, state.toString().getBytes(StandardCharsets.UTF_8));
+                for (String file : files) {
+                    appear(file);
                 }
                 force();
-                return new Delivery(file, it.lane, it.id, it.path, it.event, it.sequence, null);
+                return put;
             } catch (IOException e) {
-                trouble(it.event + " " + it.id, e);
-                discard(file);
-                discard(callFile);
-                return it;
+                trouble(all.getFirst().event + " " + all.getFirst().id, e);
+                files.forEach(this::discard);
+                return all;
             }
         }
 

@@ -210,4 +210,5 @@ async def main():
     os._exit(0)  # the SDK's own threads still deliver sound; an orderly exit they may not survive
 
 
-asyncio.run(main())
+if __name__ == "__main__":  # soak.py makes calls with the same telephone
+    asyncio.run(main())

@@ -66,5 +66,6 @@ public interface Line {
 
     /// Ends the call for the caller too: at once for somebody we have dialled, otherwise as soon
     /// as `answer` returns. Merely leaving is not enough: a phone would stay connected, to silence.
-    void hangUp();
+    /// Completes when it is done; exceptionally when that could not be achieved within a minute.
+    CompletableFuture<Void> hangUp();
 }

@@ -41,11 +41,12 @@ public final class Realtime implements AutoCloseable {
     private static final Duration STUCK = Duration.ofSeconds(10);
     private static final Duration PROVEN = Duration.ofSeconds(10);
 
-    // Does the model hear? Asked when the caller is loud and it does not say that they speak.
+    // Does the model hear? It is asked when it seems to hear something else than we do.
     private static final int LOUD = 500;                                    // RMS of 16 bit
     private static final int LOUD_MS = 200;
-    private static final Duration UNHEARD = Duration.ofSeconds(1);
-    private static final Duration PROBE = Duration.ofMillis(1_500);
+    private static final Duration ODD = Duration.ofSeconds(1);
+    private static final Duration NO_WORD = Duration.ofSeconds(8);
+    private static final Duration PROBE = Duration.ofMillis(1_300);
     private static final Duration PROBE_AGAIN = Duration.ofSeconds(5);
 
     /// Which model, and whose account: shared by all conversations of the process.
@@ -150,10 +151,12 @@ public final class Realtime implements AutoCloseable {
     private long dropped;
     private final Deque<byte[]> turn = new ArrayDeque<>();      // what a new link has to hear
     private volatile boolean keepTurn;
+    private volatile boolean hears;                     // the model does: callerSpeaking
     private int loudMs;
-    private long loudSince;                             // ns; 0 when the model knows, or nobody is
+    private long oddSince;                              // ns; 0 when it hears what we do
+    private long heardFrom = System.nanoTime();         // the model, ns
     private long probed;                                // ns; 0 when none is on its way
-    private long quietUntil;                            // ns; no other before
+    private long noProbeBefore = System.nanoTime();
 
     private Realtime(Service service, String call, Mailbox mailbox, Speaker speaker) {
         this.service = service;
@@ -242,7 +245,7 @@ public final class Realtime implements AutoCloseable {
                     pieceFilled = 0;
                     byte[] whole = piece.clone();
                     turn.add(whole);
-                    boolean keep = keepTurn || loudSince != 0;
+                    boolean keep = keepTurn || oddSince != 0;
                     while (turn.size() > (keep ? MOST_OF_A_TURN : BEFORE_A_TURN)) {
                         turn.remove();
                     }
@@ -256,13 +259,17 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// Is there anybody at the other end? A model that is stuck does not say so. The caller's
-    /// sound is also the clock here: it never pauses.
+    /// Is there anybody at the other end? A model that is stuck does not say so, but it does not
+    /// notice either that the caller has begun, or finished. The caller's sound is also the clock
+    /// here: it never pauses.
     private void doubt(byte[] pcm) {
         long now = System.nanoTime();
-        loudMs = rms(pcm) > LOUD ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
-        if (loudSince == 0 && loudMs >= LOUD_MS && !keepTurn && now - quietUntil > 0) {
-            loudSince = now;
+        boolean loud = rms(pcm) > LOUD;
+        loudMs = loud ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
+        if (hears && loud) {
+            oddSince = 0;
+        } else if (oddSince == 0 && (hears || loudMs >= LOUD_MS)) {
+            oddSince = now;
         }
         if (probed != 0) {
             if (now - probed > PROBE.toNanos()) {
@@ -270,7 +277,8 @@ public final class Realtime implements AutoCloseable {
                 Link silent = link;
                 Thread.ofVirtual().start(() -> fault(silent, "the model says nothing any more"));
             }
-        } else if (loudSince != 0 && now - loudSince > UNHEARD.toNanos()) {
+        } else if (now > noProbeBefore && (oddSince != 0 && now - oddSince > ODD.toNanos()
+                || hears && now - heardFrom > NO_WORD.toNanos())) {
             probed = now; // an update that changes nothing, to which there is always an answer
             link.send(update("probe", RealtimeSessionCreateRequest.builder().build()));
         }
@@ -285,12 +293,17 @@ public final class Realtime implements AutoCloseable {
         return Math.sqrt(energy / (pcm.length / 2.0));
     }
 
-    /// The model has said something: it is there. `hears` when that was that the caller speaks.
-    private void proved(boolean hears) {
+    /// The model has said something: it is there. `hearing`: also whether it hears the caller.
+    private void heardFrom(boolean hearing) {
         synchronized (ear) {
-            if (probed != 0 || hears) {
-                probed = loudSince = loudMs = 0;
-                quietUntil = System.nanoTime() + (hears ? 0 : PROBE_AGAIN.toNanos());
+            heardFrom = System.nanoTime();
+            if (probed != 0) {
+                probed = oddSince = 0;
+                noProbeBefore = heardFrom + PROBE_AGAIN.toNanos();
+            }
+            if (hearing != hears) {
+                hears = hearing;
+                oddSince = loudMs = 0;
             }
         }
     }
@@ -453,11 +466,12 @@ public final class Realtime implements AutoCloseable {
         }
         synchronized (ear) {
             // What nobody has answered is heard once more; the model then answers of itself.
-            boolean again = before != null && (unanswered || loudSince != 0);
+            boolean again = before != null && (unanswered || oddSince != 0);
             if (again) {
                 turn.forEach(next::hear);
             }
-            probed = loudSince = loudMs = 0;
+            hears = false;
+            probed = oddSince = loudMs = 0;
             link = next;
         }
         if (unanswered) {
@@ -653,7 +667,8 @@ public final class Realtime implements AutoCloseable {
                 mailbox.post(new Event.ModelBack());
             }
         }
-        proved(event.isInputAudioBufferSpeechStarted());
+        heardFrom(event.isInputAudioBufferSpeechStarted()
+                || callerSpeaking && !event.isInputAudioBufferSpeechStopped());
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
             byte[] sound = Base64.getDecoder().decode(delta.delta());

@@ -132,7 +132,9 @@ public final class Rehearsal implements Line, AutoCloseable {
     @Override public void transfer(String to) { }
     @Override public void show(Map<String, String> attributes) { }
     @Override public void caption(boolean agents, String id, String text, boolean last) { }
-    @Override public void hangUp() { }
+    @Override public CompletableFuture<Void> hangUp() {
+        return CompletableFuture.completedFuture(null);
+    }
 
     @Override
     public void close() throws IOException {

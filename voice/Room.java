@@ -31,6 +31,7 @@ public final class Room implements Line {
     private static final Duration COMING_BACK = Duration.ofSeconds(10);     // to signalling
     private static final Duration MEDIA_BACK = Duration.ofSeconds(5);       // to sound, after that
     private static final Duration TERMINATION = Duration.ofMillis(500);
+    private static final Duration DELETING = Duration.ofSeconds(4);
     private static final Duration CLOSING = Duration.ofSeconds(2);
     private static final int[] RESUME_AFTER = {0, 300, 1_000};              // ms
 
@@ -76,6 +77,7 @@ public final class Room implements Line {
     private volatile boolean ended;
 
     private volatile boolean hangUp;
+    private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
     private volatile boolean onPhone;
     private volatile String number;
     private volatile String sipCallId;
@@ -144,7 +146,24 @@ public final class Room implements Line {
     /// job's result has been read: a job whose agent leaves before that counts as failed.
     void close() {
         if (hangUp && assignment.isDone()) {
-            worker.deleteRoom(id(), room(), roomSid(), !ended); // a lost room's name may be another's by now
+            // A lost room's name may be another's by now.
+            var deleted = worker.deleteRoom(id(), room(), roomSid(), !ended);
+            deleted.whenComplete((_, trouble) -> {
+                if (trouble == null) {
+                    hungUp.complete(null);
+                } else {
+                    hungUp.completeExceptionally(trouble);
+                }
+            });
+            try {
+                await(deleted, DELETING, "the room is not deleted yet");
+            } catch (IOException e) {
+                Log.log(id(), Log.reason(e));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        } else {
+            hungUp.complete(null); // it never was ours
         }
         speaker.close();
         if (thread == null) {
@@ -662,13 +681,14 @@ public final class Room implements Line {
     }
 
     @Override
-    public void hangUp() {
+    public CompletableFuture<Void> hangUp() {
         hangUp = true;
         if (dialled != null) {
             // The room has to stay for a moment, for whoever wants to know how it ended.
             Thread.ofVirtual().name("hang up " + id())
                     .start(() -> worker.remove(job, dialledIdentity()));
         }
+        return hungUp;
     }
 
     /// The result, or what has kept it from coming as an IOException.

@@ -204,23 +204,28 @@ public final class Worker {
                 .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
     }
 
-    /// Everybody in the room is disconnected, which hangs up a phone. Blocks, 4 s at most; when it
-    /// does not work it is tried again for a minute, elsewhere: a phone would stay open. Unless it
-    /// is `sure` to be the call's room still, that is asked first: by now there may be another call
-    /// in a room of the same name. `call` is whose it is, for the log.
-    public void deleteRoom(String call, String room, String sid, boolean sure) {
-        if (!deleted(call, room, sid, sure)) {
-            Thread.ofVirtual().name("hang up " + call).start(() -> {
-                for (long ms = 500; ms <= 32_000; ms *= 2) {
-                    LockSupport.parkNanos(ms * 1_000_000);
-                    if (deleted(call, room, sid, false)) {
-                        return;
-                    }
-                }
-            });
-        }
+    /// Everybody in the room is disconnected, which hangs up a phone. It is tried for a minute;
+    /// when the future fails, the room is still there. Unless it is `sure` to be the call's room
+    /// still, that is asked first: by now there may be another call in a room of the same name.
+    /// `call` is whose it is, for the log. Returns at once.
+    public CompletableFuture<Void> deleteRoom(String call, String room, String sid, boolean sure) {
+        var result = new CompletableFuture<Void>();
+        Thread.ofVirtual().name("hang up " + call).start(() -> {
+            boolean deleted = deleted(call, room, sid, sure);
+            for (long ms = 500; !deleted && ms <= 32_000; ms *= 2) {
+                LockSupport.parkNanos(ms * 1_000_000);
+                deleted = deleted(call, room, sid, false);
+            }
+            if (deleted) {
+                result.complete(null);
+            } else {
+                result.completeExceptionally(new IOException("the room could not be deleted"));
+            }
+        });
+        return result;
     }
 
+    /// Blocks, 4 s at most.
     private boolean deleted(String call, String room, String sid, boolean sure) {
         try {
             if (!sure) {
