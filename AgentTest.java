@@ -52,8 +52,8 @@ final class AgentTest {
         var request = LauncherDiscoveryRequestBuilder.request()
                 .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class),
                         selectClass(trials.PhoneTest.class), selectClass(trials.FaultTest.class),
-                        selectClass(trials.KillTest.class), selectClass(trials.SoakTest.class))
-                .build();
+                        selectClass(trials.KillTest.class), selectClass(trials.SoakTest.class),
+                        selectClass(trials.FuzzTest.class)).build();
         LauncherFactory.create().execute(request, new TestExecutionListener() {
             @Override
             public void executionStarted(TestIdentifier test) {

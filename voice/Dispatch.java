@@ -92,7 +92,7 @@ public final class Dispatch {
     private void say(String what) {
         if (!what.equals(said)) {
             said = what;
-            System.out.println(what);
+            System.out.println(Log.clean(what)); // some of it is other people's
         }
     }
 
@@ -102,7 +102,12 @@ public final class Dispatch {
     }
 
     private static <T> T asked(Call<T> call) throws IOException {
-        Response<T> response = call.execute();
+        Response<T> response;
+        try {
+            response = call.execute();
+        } catch (RuntimeException e) { // the answer is no protobuf
+            throw new IOException(e);
+        }
         if (response.isSuccessful()) {
             return response.body();
         }

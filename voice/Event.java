@@ -47,7 +47,7 @@ public sealed interface Event {
         @Override
         public String toString() {
             return (code != 0 ? "SIP " + code + " " : http != 0 ? "HTTP " + http + " " : "")
-                    + status.replaceAll("[0-9]{3,}([0-9]{4})", "..$1"); // it may quote a number
+                    + Log.speech(status); // it may quote a number
         }
     }
 

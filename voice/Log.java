@@ -14,8 +14,7 @@ public final class Log {
 
     // Also what turns the direction of writing, and halves of characters.
     private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
-    private static final Pattern NUMBER =
-            Pattern.compile("(?<!\\w)\\+?[0-9][0-9 ()/.-]{5,}[0-9](?!\\w)");
+    private static final Pattern NUMBER = Pattern.compile("\\+?[0-9][0-9 ()/.-]{5,}[0-9]");
 
     private Log() {}
 
@@ -24,11 +23,20 @@ public final class Log {
         if (call.startsWith(Rehearsal.ID)) {
             return;
         }
-        String cut = what.length() <= LONGEST ? what : what.substring(0, LONGEST) + " ..";
-        String line = TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + cut;
-        // What callers, CRMs and servers send may hold line breaks or terminal codes.
-        System.out.println(CONTROL.matcher(line).replaceAll(
-                found -> "\\\\u%04x".formatted(found.group().codePointAt(0))));
+        System.out.println(clean(
+                TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what));
+    }
+
+    /// One line, whatever is in it: what callers, CRMs and servers send may hold line breaks or
+    /// terminal codes, or be without end.
+    static String clean(String text) {
+        String line = CONTROL.matcher(cut(text)).replaceAll(
+                found -> "\\\\u%04x".formatted(found.group().codePointAt(0)));
+        return cut(line); // it may have become longer
+    }
+
+    private static String cut(String text) {
+        return text.length() <= LONGEST ? text : text.substring(0, LONGEST) + " ..";
     }
 
     /// A phone number as it may be logged: its last four digits.

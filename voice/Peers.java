@@ -22,6 +22,9 @@ import livekit.LivekitRtc.*;
 final class Peers {
     private static final Duration SDP = Duration.ofSeconds(5);
     private static final int MOST_WAITING = 500;            // packets, before data can be sent
+    private static final int MOST_USERNAME = 509;           // bytes; WebRTC's bound (RFC 8489)
+    private static final Pattern ICE_URL = Pattern.compile("(stun|turn)s?:"
+            + "([\\w.-]+|\\[[0-9a-fA-F:.]+])(:([0-9]{1,5}))?(\\?transport=(udp|tcp))?");
 
     // Two factories for the whole process. One that both sends pushed sound and receives aborts
     // the JVM: the device module it listens with also "records" into what it sends, from a second
@@ -43,7 +46,7 @@ final class Peers {
     private final Deque<byte[]> waiting = new ArrayDeque<>();
     private int sequence;
     private boolean publishing;
-    private boolean closed;                                 // what is still to come, is too late
+    boolean closed;                                         // what is still to come, is too late
     private int offers;
     private boolean offering;
     private boolean offerAgain;
@@ -90,7 +93,7 @@ final class Peers {
     /// phone is picked up.
     Peers(Room room, List<ICEServer> iceServers, boolean relayOnly) {
         this.room = room;
-        config.iceServers = iceServers.stream().map(Peers::iceServer).toList();
+        config.iceServers = usable(iceServers);
         if (relayOnly) {
             config.iceTransportPolicy = RTCIceTransportPolicy.RELAY;
         }
@@ -105,12 +108,35 @@ final class Peers {
         channels.add(publisher.connection.createDataChannel("_lossy", lossy));
     }
 
-    private static RTCIceServer iceServer(ICEServer from) {
-        var server = new RTCIceServer();
-        server.urls = from.getUrlsList();
-        server.username = from.getUsername();
-        server.password = from.getCredential();
-        return server;
+    /// Those that WebRTC will take. One that it refuses would be the end of the process: in its
+    /// answer to that, webrtc-java 0.14 reads from address 12.
+    private List<RTCIceServer> usable(List<ICEServer> given) {
+        var usable = new ArrayList<RTCIceServer>();
+        for (ICEServer from : given) {
+            var server = new RTCIceServer();
+            server.urls = from.getUrlsList().stream().filter(url -> usable(url, from)).toList();
+            server.username = from.getUsername();
+            server.password = from.getCredential();
+            if (server.urls.size() < Math.max(1, from.getUrlsCount())) {
+                Log.log(room.id(), "an ICE server is left out, it is none: " + from.getUrlsList());
+            }
+            if (!server.urls.isEmpty()) {
+                usable.add(server);
+            }
+        }
+        return usable;
+    }
+
+    private static boolean usable(String url, ICEServer from) {
+        Matcher parts = ICE_URL.matcher(url);
+        if (!parts.matches()) {
+            return false;
+        }
+        int port = parts.group(4) == null ? 1 : Integer.parseInt(parts.group(4));
+        boolean named = !from.getUsername().isEmpty() && !from.getCredential().isEmpty()
+                && from.getUsernameBytes().size() <= MOST_USERNAME;
+        return port > 0 && port < 65_536
+                && (parts.group(1).equals("turn") ? named : parts.group(5) == null);
     }
 
     /// Gives everything back. The Speaker must have been stopped.
@@ -271,18 +297,27 @@ final class Peers {
         void remote(RTCSessionDescription description) throws IOException {
             set(o -> connection.setRemoteDescription(description, o));
             if (early != null) {
-                early.forEach(connection::addIceCandidate);
+                early.forEach(this::add);
                 early = null;
+            }
+        }
+
+        void add(RTCIceCandidate candidate) {
+            try {
+                connection.addIceCandidate(candidate);
+            } catch (RuntimeException | Error e) { // 0.14 throws Errors at what it cannot read
+                Log.log(room.id(), "an unreadable candidate in the room: " + Log.reason(e));
             }
         }
 
         @Override
         public void onIceCandidate(RTCIceCandidate candidate) {
-            String init = Json.createObjectBuilder().add("candidate", candidate.sdp)
-                    .add("sdpMid", candidate.sdpMid).add("sdpMLineIndex", candidate.sdpMLineIndex)
-                    .build().toString();
             room.work(() -> room.send(Peers.this, SignalRequest.newBuilder().setTrickle(
-                    TrickleRequest.newBuilder().setTarget(target).setCandidateInit(init))));
+                    TrickleRequest.newBuilder().setTarget(target).setCandidateInit(
+                            Json.createObjectBuilder().add("candidate", candidate.sdp)
+                                    .add("sdpMid", candidate.sdpMid)
+                                    .add("sdpMLineIndex", candidate.sdpMLineIndex)
+                                    .build().toString()))));
         }
 
         @Override
@@ -329,7 +364,7 @@ final class Peers {
         if (answer.getId() != 0 && answer.getId() < offers) {
             return false; // to an offer that has been replaced
         }
-        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, answer.getSdp()));
+        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, harmless(answer.getSdp())));
         offering = false;
         if (offerAgain) {
             offerAgain = false;
@@ -341,10 +376,16 @@ final class Peers {
 
     /// The server's offer.
     void answer(SessionDescription offer) throws IOException {
-        subscriber.remote(new RTCSessionDescription(RTCSdpType.OFFER, offer.getSdp()));
+        subscriber.remote(new RTCSessionDescription(RTCSdpType.OFFER, harmless(offer.getSdp())));
         var answer = created(o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
         set(o -> subscriber.connection.setLocalDescription(answer, o));
         room.send(this, SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
+    }
+
+    /// Of what it cannot read, webrtc-java 0.14 makes a message, and of the message a format for
+    /// `printf`: a %s in it ends the process. Nothing that we need has a per cent sign in it.
+    private static String harmless(String sdp) {
+        return sdp.replace('%', '_');
     }
 
     /// A way that the server knows of.
@@ -353,20 +394,20 @@ final class Peers {
         try (var reader = Json.createReader(new StringReader(trickle.getCandidateInit()))) {
             init = reader.readObject();
         }
-        var candidate = new RTCIceCandidate(init.getString("sdpMid", ""),
-                init.getInt("sdpMLineIndex", 0), init.getString("candidate", ""));
+        var candidate = new RTCIceCandidate(harmless(init.getString("sdpMid", "")),
+                init.getInt("sdpMLineIndex", 0), harmless(init.getString("candidate", "")));
         Peer peer = trickle.getTarget() == SignalTarget.PUBLISHER ? publisher : subscriber;
         if (peer.early != null) {
             peer.early.add(candidate);
         } else {
-            peer.connection.addIceCandidate(candidate);
+            peer.add(candidate);
         }
     }
 
     /// The signalling is back, on a new socket: what the server must know first (`sync_state`),
     /// and then a new way through.
     void resume(List<ICEServer> iceServers, SyncState.Builder state) throws IOException {
-        config.iceServers = iceServers.stream().map(Peers::iceServer).toList();
+        config.iceServers = usable(iceServers);
         for (Peer peer : new Peer[] {publisher, subscriber}) {
             peer.connection.setConfiguration(config);
             peer.early = new ArrayList<>(); // what comes now belongs to descriptions still to come

@@ -420,7 +420,7 @@ public final class Realtime implements AutoCloseable {
     /// Asking for a response while one is being given is an error, and while the caller speaks it
     /// is needless: the model answers of itself when they have finished.
     private void continueIfQuiet() {
-        if (answerOwed && asked == null && !responding && !callerSpeaking && !toolRunning()) {
+        if (begun != null && answerOwed && asked == null && !responding && !callerSpeaking && !toolRunning()) {
             answerOwed = false;
             ask();
         }
@@ -476,7 +476,7 @@ public final class Realtime implements AutoCloseable {
         }
         if (unanswered) {
             callerWaits = true;
-        } else if (owed && begun != null) {
+        } else if (owed) {
             answerOwed = true;
             continueIfQuiet();
         }
@@ -502,6 +502,11 @@ public final class Realtime implements AutoCloseable {
             next.send(create(new Said(Role.NOBODY, "The connection broke while you were speaking. "
                     + "Go on where you stopped; do not greet again or repeat yourself.")));
         }
+    }
+
+    /// Without what was "received": that may be anything, a phone number too.
+    private static String reason(Throwable thrown) {
+        return Log.reason(thrown).replaceAll("(?s), received .*", "");
     }
 
     private static String hint(String why) {
@@ -578,11 +583,11 @@ public final class Realtime implements AutoCloseable {
                     try {
                         take(this, event);
                     } catch (RuntimeException e) {
-                        Log.log(call, "the model sent something odd: " + Log.reason(e));
+                        Log.log(call, "the model sent something odd: " + reason(e));
                     }
                 }
             } catch (Exception e) {
-                fault(this, hint(Log.reason(e)));
+                fault(this, hint(reason(e)));
             } finally {
                 if (sending != null) {
                     sending.interrupt();
@@ -622,7 +627,7 @@ public final class Realtime implements AutoCloseable {
             } catch (InterruptedException e) {
                 // closed
             } catch (Exception e) {
-                fault(this, Log.reason(e));
+                fault(this, reason(e));
             }
         }
     }
@@ -720,7 +725,8 @@ public final class Realtime implements AutoCloseable {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
             // One that was broken off by the caller's words may end in mid-argument.
             if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
-                toolCalled(tool.callId().orElseThrow(), tool.name(), tool.arguments());
+                toolCalled(tool.callId().orElseThrow(() -> new IllegalArgumentException(
+                        "a tool call without a call_id")), tool.name(), tool.arguments());
             }
         } else if (event.isResponseOutputAudioTranscriptDelta()) {
             var delta = event.asResponseOutputAudioTranscriptDelta();

@@ -18,7 +18,7 @@ import okio.ByteString;
 /// The protocol is LiveKit's client protocol 15 with two peer connections (livekit/protocol,
 /// `livekit_rtc.proto`).
 ///
-/// Everything here is done in order by one virtual thread, the room's own. What comes on other
+/// Everything here is done in order by one thread, the room's own. What comes on other
 /// threads only leaves work for it.
 ///
 /// A lost connection is resumed: a new socket to the same session, nothing else changes. Where the
@@ -137,7 +137,10 @@ public final class Room implements Line {
         JobAssignment mine = await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
         token = mine.getToken();
         url = worker.socketUrl(mine.getUrl());
-        thread = Thread.ofVirtual().name("room " + id()).start(this::run);
+        // Not a virtual one, because it waits inside WebRTC and would keep its carrier. With every
+        // carrier in there nobody gets on, and WebRTC itself may wait for one who does not: its
+        // callbacks need locks (of a jar, of the output) that are then never given back.
+        thread = Thread.ofPlatform().name("room " + id()).daemon().start(this::run);
         work.add(() -> open(false));
         await(joined, JOINING, "the room does not answer");
     }
@@ -213,18 +216,21 @@ public final class Room implements Line {
 
     private void leave() {
         ended = true;
-        if (signals != null) {
-            signals.send(SignalRequest.newBuilder().setLeave(LeaveRequest.newBuilder()
-                    .setReason(DisconnectReason.CLIENT_INITIATED)
-                    .setAction(LeaveRequest.Action.DISCONNECT)));
+        try {
+            if (signals != null) {
+                signals.send(SignalRequest.newBuilder().setLeave(LeaveRequest.newBuilder()
+                        .setReason(DisconnectReason.CLIENT_INITIATED)
+                        .setAction(LeaveRequest.Action.DISCONNECT)));
+            }
+            if (peers != null) {
+                peers.close();
+            }
+            if (signals != null) {
+                signals.socket.close(1000, null);
+            }
+        } finally {
+            left.complete(null); // or our thread would stay for ever
         }
-        if (peers != null) {
-            peers.close();
-        }
-        if (signals != null) {
-            signals.socket.close(1000, null);
-        }
-        left.complete(null);
     }
 
     // Signalling.
@@ -233,9 +239,10 @@ public final class Room implements Line {
         String address = url + "/rtc?protocol=15&sdk=java&auto_subscribe=0"
                 + (resume ? "&reconnect=1&reconnect_reason=1&sid=" + sid : "");
         var opened = new Signals(resume);
-        signals = opened;
+        // Throws what is no address or no token; then there are no signals.
         opened.socket = worker.http.newWebSocket(new Request.Builder().url(address)
                 .header("Authorization", "Bearer " + token).build(), opened);
+        signals = opened;
         after(MEDIA_BACK, () -> {
             if (backBy != 0 && signals == opened) {
                 comeBack(up ? "no sound comes through" : "it does not answer", up);
@@ -312,9 +319,18 @@ public final class Room implements Line {
     }
 
     private void take(SignalResponse message) throws IOException {
+        boolean in = peers != null && !peers.closed;
+        if (!message.hasLeave() && in == message.hasJoin()) {
+            Log.log(id(), message.getMessageCase() + " from the room, out of turn");
+            return;
+        }
         switch (message.getMessageCase()) {
             case JOIN -> joined(message.getJoin());
-            case RECONNECT -> resumed(message.getReconnect());
+            case RECONNECT -> {
+                if (!up) {
+                    resumed(message.getReconnect());
+                }
+            }
             case OFFER -> peers.answer(message.getOffer());
             case ANSWER -> {
                 if (peers.answered(message.getAnswer())) {

@@ -15,6 +15,7 @@ public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
     static final int BYTES_PER_MS = RATE / 1000 * 2;
     static final int FRAME = 10 * BYTES_PER_MS;
+    private static final int LONGEST = 300_000 * BYTES_PER_MS;
     private static final int STARVED = 30;                  // frames: 300 ms of silence
 
     /// A sentence that was cut off after `ms` milliseconds.
@@ -70,11 +71,13 @@ public final class Speaker implements AutoCloseable {
         held = false;
     }
 
-    /// Queues sound of one of the model's items; dropped when that item has been cut.
+    /// Queues sound of one of the model's items; dropped when that item has been cut, or when more
+    /// is waiting than anybody will listen to.
     public synchronized void play(String itemId, byte[] pcm) {
-        if (pcm.length > 0 && !cut.contains(itemId)) {
-            queue.add(new Piece(itemId, ByteBuffer.wrap(pcm), false));
-            queued += pcm.length;
+        int whole = pcm.length & ~1; // half a sample would shift all that follow
+        if (whole > 0 && !cut.contains(itemId) && queued < LONGEST) {
+            queue.add(new Piece(itemId, ByteBuffer.wrap(pcm, 0, whole), false));
+            queued += whole;
         }
     }
 

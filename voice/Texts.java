@@ -14,7 +14,7 @@ import livekit.LivekitModels.DataStream;
 /// that we cannot read them), files.
 final class Texts {
     private static final int MOST_TEXT = 10_000;            // bytes of one message that comes in
-    private static final int MOST_STREAMS = 20;             // that are coming in at a time
+    private static final int MOST_STREAMS = 20;             // at a time, out and in
     private static final int CHUNK = 15_000;                // bytes; a packet must stay below 64 kB
 
     /// A caption on its way out: LiveKit's stream of it, and how many chunks that has.
@@ -24,7 +24,7 @@ final class Texts {
     }
 
     private final Consumer<DataPacket.Builder> out;
-    private final Map<String, Caption> captions = new HashMap<>();                  // by segment
+    private final Map<String, Caption> captions = new LinkedHashMap<>();            // by segment
     private final Map<String, ByteArrayOutputStream> typed = new LinkedHashMap<>(); // by stream
 
     Texts(Consumer<DataPacket.Builder> out) {
@@ -38,10 +38,16 @@ final class Texts {
         if (caption == null) {
             caption = new Caption();
             captions.put(segment, caption);
+            if (captions.size() > MOST_STREAMS) {
+                captions.remove(captions.keySet().iterator().next()); // never to be completed
+            }
             var header = DataStream.Header.newBuilder().setStreamId(caption.stream)
                     .setTimestamp(System.currentTimeMillis()).setTopic("lk.transcription")
                     .setMimeType("text/plain").setTextHeader(DataStream.TextHeader.newBuilder())
-                    .putAttributes("lk.segment_id", segment)
+                    // The model's own name for it, in JSON, which can hold half a letter. Protobuf
+                    // cannot, and says so with a stack trace.
+                    .putAttributes("lk.segment_id", new String(
+                            segment.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8))
                     .putAttributes("lk.transcribed_track_id", track)
                     .putAttributes("lk.transcription_final", Boolean.toString(last));
             out.accept(packet(identity).setStreamHeader(header));

@@ -239,7 +239,7 @@ public final class Worker {
                 return true;
             }
             Log.log(call, "the room could not be deleted: HTTP " + status);
-        } catch (IOException e) {
+        } catch (IOException | RuntimeException e) { // the latter: the answer is no protobuf
             Log.log(call, "the room could not be deleted: " + Log.reason(e));
         }
         return false;
@@ -251,7 +251,7 @@ public final class Worker {
             var there = rooms.listRooms(List.of(room)).execute().body();
             return there == null ? null
                     : there.stream().anyMatch(one -> one.getSid().equals(sid));
-        } catch (IOException e) {
+        } catch (IOException | RuntimeException e) {
             return null;
         }
     }
@@ -261,7 +261,7 @@ public final class Worker {
     void remove(Job job, String identity) {
         try {
             rooms.removeParticipant(job.getRoom().getName(), identity).execute();
-        } catch (IOException e) {
+        } catch (IOException | RuntimeException e) {
             Log.log(job.getId(), "the phone could not be hung up yet: " + Log.reason(e));
         }
     }
@@ -393,7 +393,9 @@ public final class Worker {
                 // The call begins here and not at the assignment, so that the model is reached
                 // meanwhile; Room.join waits for the assignment.
                 var room = new Room(Worker.this, job);
-                calls.put(job.getId(), room);
+                if (calls.putIfAbsent(job.getId(), room) != null) {
+                    return; // the same, once more
+                }
                 if (stopping) { // since we looked: `drain` or `stop` may not have seen this one
                     calls.remove(job.getId());
                     send(WorkerMessage.newBuilder().setAvailability(reply).build());
