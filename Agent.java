@@ -71,7 +71,8 @@ final class Agent {
     private static final Duration TAIL = Duration.ofMillis(300);
     private static final Duration SENTENCE = Duration.ofSeconds(8);
     // So long a caller hears nothing when it is our turn, and so long the model has to begin.
-    private static final Duration WAITING = Duration.ofMillis(2_500);
+    private static final Duration WAITING = Duration.ofSeconds(3);
+    private static final Duration WAITED = Duration.ofMillis(2_700);        // of it, at the most
     private static final Duration NO_ANSWER = Duration.ofSeconds(6);
     private static final Duration AWAY = Duration.ofSeconds(1);
     private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
@@ -307,6 +308,7 @@ final class Agent {
         private Runnable afterwards;    // when what is being said has been heard; or null
         private int clips;              // played
         private boolean clip;           // is what is being heard
+        private boolean heard;          // were they, when we last looked
         private boolean askedWhetherThere;
         private String modelLost;       // why, or null
         private String reason;          // why the call ended, once it has
@@ -575,7 +577,10 @@ final class Agent {
             }
             clip &= speaking;
             wait("heard", TAIL, afterwards != null && !speaking && !thinking && !hearing);
-            wait("waiting", WAITING, talking && thinking && !speaking && !hearing);
+            Duration quiet = heard && !hearing ? conversation.callerQuiet() : Duration.ZERO;
+            heard = hearing;
+            wait("waiting", WAITING.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
+                    talking && thinking && !speaking && !hearing);
             wait("no answer", NO_ANSWER, thinking && !hearing && (!speaking || clip)
                     && !conversation.toolRunning());
             wait("silence", Duration.ofSeconds(settings.number("SILENCE_SECONDS")),

@@ -153,6 +153,7 @@ public final class Realtime implements AutoCloseable {
     private volatile boolean keepTurn;
     private volatile boolean hears;                     // the model does: callerSpeaking
     private int loudMs;
+    private long lastLoud = System.nanoTime();
     private long oddSince;                              // ns; 0 when it hears what we do
     private long heardFrom = System.nanoTime();         // the model, ns
     private long probed;                                // ns; 0 when none is on its way
@@ -266,6 +267,7 @@ public final class Realtime implements AutoCloseable {
         long now = System.nanoTime();
         boolean loud = rms(pcm) > LOUD;
         loudMs = loud ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
+        lastLoud = loud ? now : lastLoud;
         if (hears && loud) {
             oddSince = 0;
         } else if (oddSince == 0 && (hears || loudMs >= LOUD_MS)) {
@@ -389,6 +391,14 @@ public final class Realtime implements AutoCloseable {
         return !closed && callerSpeaking;
     }
 
+    /// How long the caller has made no sound, as far as we hear: the model notices that later, on a
+    /// slow connection much later.
+    public Duration callerQuiet() {
+        synchronized (ear) {
+            return Duration.ofNanos(System.nanoTime() - lastLoud);
+        }
+    }
+
     /// What the caller did not hear, the model has not said. Sound that is not this model's own (of
     /// a connection before, a recording) does not matter to it.
     public synchronized void truncate(Speaker.Cut cut) {
@@ -420,7 +430,8 @@ public final class Realtime implements AutoCloseable {
     /// Asking for a response while one is being given is an error, and while the caller speaks it
     /// is needless: the model answers of itself when they have finished.
     private void continueIfQuiet() {
-        if (begun != null && answerOwed && asked == null && !responding && !callerSpeaking && !toolRunning()) {
+        if (begun != null && answerOwed && asked == null && !responding && !callerSpeaking
+                && !toolRunning()) {
             answerOwed = false;
             ask();
         }

@@ -121,7 +121,8 @@ public final class Worker {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
                         + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET");
             }
-            Duration delay = Duration.ofMillis(Math.min(2_000L * failures++, 10_000)
+            // Not longer: who calls meanwhile is answered by nobody.
+            Duration delay = Duration.ofMillis(Math.min(1_000L * failures++, 3_000)
                     + ThreadLocalRandom.current().nextLong(200));
             Log.log("", "no connection to LiveKit at " + url + ": " + attempt.why
                     + "; next try in " + delay.toMillis() + " ms");
