@@ -81,6 +81,7 @@ final class Agent {
     private static final Duration SENDING = Duration.ofSeconds(8);
     private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
+    private static final String SUPPORT = "support"; // as TRANSFER_SUPPORT is called
     private static final String E164 = "\\+[1-9][0-9]{6,14}";
 
     private final Settings settings;
@@ -535,6 +536,9 @@ final class Agent {
             conversation.begin(INSTRUCTIONS + "\n# The caller\n" + caller + "\n",
                     Tools.schemas(settings.destinations().keySet()),
                     outbound ? GREETING_CALLED : GREETING);
+            if (modelLost != null) {
+                pickUp(); // to say so
+            }
         }
 
         private void pickUp() {
@@ -644,7 +648,7 @@ final class Agent {
                 end("model_lost", why); // nobody is called to hear that
             } else if (talking) {
                 apologize();
-            } else {
+            } else if (begun) {
                 pickUp();
             }
         }
@@ -653,12 +657,12 @@ final class Agent {
             switch (transfer) {
                 case ANNOUNCED, REFERRED, DONE -> { } // they are on their way to somebody
                 case NONE, UNKNOWN -> {
-                    boolean colleague = destination == null && line.onPhone()
-                            && settings.destinations().containsKey("support");
+                    boolean colleague = line.onPhone() && !SUPPORT.equals(destination)
+                            && settings.destinations().containsKey(SUPPORT);
                     say(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
                     if (colleague) {
                         transfer = Transfer.ANNOUNCED;
-                        destination = "support";
+                        destination = SUPPORT;
                         whenHeard(this::refer);
                     } else {
                         whenHeard(() -> end("model_lost", modelLost));

@@ -168,7 +168,7 @@ final class Webhooks {
         /// Adds to a contact of the CRM: `what` is `notes` or `activities`. It comes to the disk
         /// with the event that is sent next, so that there is not one without the other.
         synchronized void add(String contactId, String what, JsonObject body) {
-            withTheNext.add(new Delivery(null, callId + " " + what, "req_" + UUID.randomUUID(),
+            withTheNext.add(new Delivery(null, callId + " contact", "req_" + UUID.randomUUID(),
                     contactPath(contactId) + "/" + what, "", 0,
                     body.toString().getBytes(StandardCharsets.UTF_8)));
         }

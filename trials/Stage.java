@@ -473,8 +473,14 @@ abstract class Stage {
             process = builder.start();
             commands = new PrintWriter(process.outputWriter(), true);
             callers.add(this);
-            Thread.ofVirtual().start(() -> process.inputReader().lines()
-                    .map(Stage::json).forEach(r -> reports(r.getString("event")).add(r)));
+            Thread.ofVirtual().start(() -> {
+                try {
+                    process.inputReader().lines()
+                            .map(Stage::json).forEach(r -> reports(r.getString("event")).add(r));
+                } catch (UncheckedIOException e) {
+                    // it was killed
+                }
+            });
         }
 
         private BlockingQueue<JsonObject> reports(String event) {
