@@ -309,7 +309,8 @@ final class Agent {
         private Runnable afterwards;    // when what is being said has been heard; or null
         private int clips;              // played
         private boolean clip;           // is what is being heard
-        private boolean heard;          // were they, when we last looked
+        private boolean greeting;       // its sound is there
+        private boolean callerSpoke;    // when we last looked
         private boolean askedWhetherThere;
         private String modelLost;       // why, or null
         private String reason;          // why the call ended, once it has
@@ -384,6 +385,7 @@ final class Agent {
                 case Event.Own(LookedUp(var contact, var otherwise)) -> begin(contact, otherwise);
                 case Event.AgentSpeaks() -> {
                     clip = false;
+                    greeting = true;
                     pickUp();                                   // the greeting is here
                 }
                 case Event.CallerHears() -> talk();
@@ -413,6 +415,7 @@ final class Agent {
                 }
                 case Event.ToolCalled(var id, var name, var arguments) -> {
                     Log.log(line.id(), "tool " + name);
+                    mailbox.cancel("no answer"); // this is one
                     tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
                 }
                 case Event.CallerSaid(var item, var text) -> {
@@ -581,15 +584,16 @@ final class Agent {
             }
             clip &= speaking;
             wait("heard", TAIL, afterwards != null && !speaking && !thinking && !hearing);
-            Duration quiet = heard && !hearing ? conversation.callerQuiet() : Duration.ZERO;
-            heard = hearing;
+            Duration quiet = callerSpoke && !hearing ? conversation.callerQuiet() : Duration.ZERO;
+            callerSpoke = hearing;
             wait("waiting", WAITING.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
                     talking && thinking && !speaking && !hearing);
-            wait("no answer", NO_ANSWER, thinking && !hearing && (!speaking || clip)
-                    && !conversation.toolRunning());
+            wait("no answer", NO_ANSWER, thinking && !hearing && !conversation.toolRunning()
+                    && (talking ? !speaking || clip : !greeting));
             wait("silence", Duration.ofSeconds(settings.number("SILENCE_SECONDS")),
                     talking && !thinking && !speaking && !hearing && modelLost == null
-                    && afterwards == null && transfer == Transfer.NONE);
+                    && afterwards == null
+                    && (transfer == Transfer.NONE || transfer == Transfer.UNKNOWN));
         }
 
         private void wait(String alarm, Duration after, boolean holds) {
@@ -657,8 +661,11 @@ final class Agent {
             switch (transfer) {
                 case ANNOUNCED, REFERRED, DONE -> { } // they are on their way to somebody
                 case NONE, UNKNOWN -> {
-                    boolean colleague = line.onPhone() && !SUPPORT.equals(destination)
+                    // Not after a transfer that may still work: there is one REFER for each.
+                    boolean colleague = transfer == Transfer.NONE && line.onPhone()
+                            && !SUPPORT.equals(destination)
                             && settings.destinations().containsKey(SUPPORT);
+                    line.speaker().clear(); // or it would have to wait for what is left of it
                     say(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
                     if (colleague) {
                         transfer = Transfer.ANNOUNCED;
@@ -673,8 +680,8 @@ final class Agent {
 
         /// The caller has said something without a voice: as with one, it is their turn now.
         private void told(String text) {
-            if (!talking) {
-                return; // nobody has been greeted yet
+            if (!talking || modelLost != null) {
+                return; // nobody has been greeted yet, or there is nobody to tell it to
             }
             handle(new Event.CallerSpeaks());
             conversation.interrupt();

@@ -1639,7 +1639,9 @@ final class AgentTest {
         var line = new TestLine();
         call(line, crm, refusing);
         line.pickedUp.get(3, TimeUnit.SECONDS);
-        eventually("the recording", 10, () -> crm.events().size() == 2);
+        eventually("the recording", () -> line.heardMs.get() > 500);
+        line.mailbox.post(new Event.CallerWrote("Hello?")); // changes nothing any more
+        eventually("its end", 10, () -> crm.events().size() == 2);
         assertTrue(line.heardMs.get() >= 4_000, line.heardMs + " ms");
         JsonObject ended = event(crm, "call.ended");
         assertEquals("model_lost", ended.getString("reason"));

@@ -113,7 +113,7 @@ final class Webhooks {
 
         synchronized void contact(String contactId) {
             this.contactId = contactId;
-            if (started != null) {
+            if (started != null && !ended) { // a look-up may take longer than the call
                 outbox.keep(file, state());
             }
         }
@@ -151,12 +151,12 @@ final class Webhooks {
             String id = "evt_" + UUID.randomUUID();
             byte[] body = body(id, event, Instant.now(), fields).getBytes(StandardCharsets.UTF_8);
             ended = event.equals("call.ended");
-            // The call's file with it, and before it is sent: once it is delivered, that file alone
-            // knows the next number.
-            var all = new ArrayList<>(List.of(new Delivery(null, callId, id, "/webhooks/"
-                    + event.substring(0, event.indexOf('.')), event, sequence, body)));
-            all.addAll(withTheNext);
+            // The call's file with it, and before it is sent: once it is delivered, that file
+            // alone knows the next number.
+            var all = new ArrayList<>(withTheNext);
             withTheNext.clear();
+            all.add(new Delivery(null, callId, id, "/webhooks/"
+                    + event.substring(0, event.indexOf('.')), event, sequence, body));
             List<Delivery> put = outbox.put(all, file, state());
             if (ended) {
                 calls.remove(this);
@@ -166,7 +166,7 @@ final class Webhooks {
         }
 
         /// Adds to a contact of the CRM: `what` is `notes` or `activities`. It comes to the disk
-        /// with the event that is sent next, so that there is not one without the other.
+        /// with the event that is sent next, and before it: there is no event without it.
         synchronized void add(String contactId, String what, JsonObject body) {
             withTheNext.add(new Delivery(null, callId + " contact", "req_" + UUID.randomUUID(),
                     contactPath(contactId) + "/" + what, "", 0,
@@ -589,8 +589,9 @@ final class Webhooks {
                 force();
                 return put;
             } catch (IOException e) {
-                trouble(all.getFirst().event + " " + all.getFirst().id, e);
+                trouble(all.getLast().event + " " + all.getLast().id, e);
                 files.forEach(this::discard);
+                files.stream().filter(file -> !file.equals(callFile)).forEach(this::remove);
                 return all;
             }
         }

@@ -31,8 +31,8 @@ import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
 public final class Realtime implements AutoCloseable {
     private static final int PIECE_MS = 20;
     private static final int PIECE = PIECE_MS * Speaker.BYTES_PER_MS;
-    private static final int MOST_WAITING = 10_000 / PIECE_MS;              // pieces
-    private static final int MOST_OF_A_TURN = 15_000 / PIECE_MS;
+    private static final int MOST_OF_A_TURN = 15_000 / PIECE_MS;            // pieces
+    private static final int MOST_WAITING = MOST_OF_A_TURN + 5_000 / PIECE_MS;
     private static final int BEFORE_A_TURN = 1_000 / PIECE_MS;              // VAD is late by less
     private static final int MOST_ITEMS = 200;
     private static final Duration CONNECTING = Duration.ofSeconds(3);
@@ -46,6 +46,7 @@ public final class Realtime implements AutoCloseable {
     private static final int LOUD_MS = 200;
     private static final Duration ODD = Duration.ofSeconds(1);
     private static final Duration NO_WORD = Duration.ofSeconds(8);
+    private static final Duration DEAF = Duration.ofSeconds(15);
     private static final Duration PROBE = Duration.ofMillis(1_300);
     private static final Duration PROBE_AGAIN = Duration.ofSeconds(5);
 
@@ -252,7 +253,7 @@ public final class Realtime implements AutoCloseable {
                     }
                     // Sound is all that may be dropped: late it is of no use to anybody.
                     if (!link.hear(whole) && dropped++ % 50 == 0) {
-                        Log.log(call, "the model does not take the caller's sound: 1 s dropped");
+                        Log.log(call, "the model does not take the caller's sound");
                     }
                     doubt(whole);
                 }
@@ -273,17 +274,25 @@ public final class Realtime implements AutoCloseable {
         } else if (oddSince == 0 && (hears || loudMs >= LOUD_MS)) {
             oddSince = now;
         }
-        if (probed != 0) {
-            if (now - probed > PROBE.toNanos()) {
-                probed = 0;
-                Link silent = link;
-                Thread.ofVirtual().start(() -> fault(silent, "the model says nothing any more"));
-            }
+        if (probed != 0 && now - probed > PROBE.toNanos()) {
+            probed = 0;
+            suspect("the model says nothing any more");
+        } else if (hears && now - lastLoud > DEAF.toNanos()) {
+            lastLoud = now;
+            suspect("the model does not notice that the caller has finished");
+        } else if (probed != 0) {
+            return;
         } else if (now > noProbeBefore && (oddSince != 0 && now - oddSince > ODD.toNanos()
                 || hears && now - heardFrom > NO_WORD.toNanos())) {
             probed = now; // an update that changes nothing, to which there is always an answer
             link.send(update("probe", RealtimeSessionCreateRequest.builder().build()));
         }
+    }
+
+    /// On a thread of its own: this one is WebRTC's.
+    private void suspect(String why) {
+        Link suspected = link;
+        Thread.ofVirtual().start(() -> fault(suspected, why));
     }
 
     private static double rms(byte[] pcm) {
@@ -422,7 +431,7 @@ public final class Realtime implements AutoCloseable {
     }
 
     @Override
-    public void close() {
+    public synchronized void close() {
         closed = true;
         link.close();
     }
@@ -535,7 +544,7 @@ public final class Realtime implements AutoCloseable {
         private Thread thread;
         private volatile RealtimeConnection connection;
         volatile boolean alive;                                 // it has said something
-        private boolean useful;                                 // it spoke, or called a tool
+        private boolean useful;                                 // it spoke
         volatile boolean closed;
 
         Link(boolean again) {
@@ -655,7 +664,6 @@ public final class Realtime implements AutoCloseable {
 
     /// There is an answer to what the caller has said, if they are not saying more already.
     private void answered() {
-        link.useful = true;
         if (!callerSpeaking) {
             unanswered = keepTurn = false;
         }
@@ -672,7 +680,7 @@ public final class Realtime implements AutoCloseable {
     }
 
     private synchronized void take(Link from, RealtimeServerEvent event) {
-        if (from != link || closed) {
+        if (from != link || from.closed || closed) {
             return;
         }
         if (!from.alive) {
@@ -690,7 +698,7 @@ public final class Realtime implements AutoCloseable {
             byte[] sound = Base64.getDecoder().decode(delta.delta());
             speaker.play(delta.itemId(), sound);
             from.spoken.merge(delta.itemId(), sound.length, Integer::sum);
-            greeted = true;
+            greeted = from.useful = true;
             answered();
             speakingItem = delta.itemId();
             if (!delta.itemId().equals(spokenItem)) {
@@ -725,6 +733,9 @@ public final class Realtime implements AutoCloseable {
                         .flatMap(RealtimeResponseStatus::error)
                         .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
                 return;
+            }
+            if (!status.equals("cancelled")) {
+                answered(); // be it with nothing
             }
             continueIfQuiet();
             mailbox.post(new Event.TurnChanged());

@@ -78,6 +78,7 @@ public final class Speaker implements AutoCloseable {
         if (whole > 0 && !cut.contains(itemId) && queued < LONGEST) {
             queue.add(new Piece(itemId, ByteBuffer.wrap(pcm, 0, whole), false));
             queued += whole;
+            starved = 0;
         }
     }
 
