@@ -30,6 +30,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 final class OddLiveKit implements AutoCloseable {
     final MockWebServer server = new MockWebServer();
     final AtomicInteger sent = new AtomicInteger();         // to rooms
+    final AtomicInteger registrations = new AtomicInteger();
     final Set<String> deleted = ConcurrentHashMap.newKeySet();
     final Map<String, Call> jobs = new ConcurrentHashMap<>();
     final Map<String, Integer> asked = new ConcurrentHashMap<>();
@@ -162,6 +163,7 @@ final class OddLiveKit implements AutoCloseable {
             switch (message.getMessageCase()) {
                 case REGISTER -> {
                     agent = socket;
+                    registrations.incrementAndGet();
                     send(socket, ServerMessage.newBuilder().setRegister(
                             RegisterWorkerResponse.newBuilder().setWorkerId("AW_1")));
                 }
