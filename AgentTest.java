@@ -691,7 +691,8 @@ final class AgentTest {
     @Test
     void aNoteWithoutAContactIsOnlyAnEventAndSaysSo() throws Exception {
         var crm = crm();
-        JsonObject answer = answer(tools(crm, null), "update_crm_note", "{\"note\": \"x\"}");
+        JsonObject answer = answer(tools(crm, null), "update_crm_note",
+                "{\"note\": \"intent\"}"); // which is also the name of a field
         assertFalse(answer.getBoolean("noted"));
         assertTrue(answer.getString("message").contains("no record"));
         eventually("the event", () -> crm.events().size() == 1);

@@ -146,8 +146,9 @@ final class Webhooks {
                 outbox.keep(file, state());     // first: there is no started call without a file
                 calls.add(this);
             }
-            int intended = Arrays.asList(fields).indexOf("intent");
-            intent = intended < 0 ? intent : (String) fields[intended + 1];
+            for (int i = 0; i < fields.length; i += 2) {
+                intent = fields[i].equals("intent") ? (String) fields[i + 1] : intent;
+            }
             String id = "evt_" + UUID.randomUUID();
             byte[] body = body(id, event, Instant.now(), fields).getBytes(StandardCharsets.UTF_8);
             ended = event.equals("call.ended");
