@@ -270,6 +270,9 @@ final class Webhooks {
         synchronized (lanes) {
             closing = true;
             lanes.notifyAll();
+            if (!lanes.isEmpty() && bound.isPositive()) {
+                Log.log("", "the CRM has " + bound.toSeconds() + " s for what is still to be sent");
+            }
             while (!lanes.isEmpty() && System.nanoTime() < end) {
                 TimeUnit.NANOSECONDS.timedWait(lanes, end - System.nanoTime());
             }
