@@ -116,10 +116,7 @@ final class AgentTest {
     private Path folder() throws IOException {
         Path folder = Files.createTempDirectory("agent-test-");
         open.add(() -> {
-            Files.createDirectories(folder); // a test may have removed it
-            try (var all = Files.walk(folder)) {
-                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-            }
+            Agent.delete(folder);
         });
         return folder;
     }
@@ -457,9 +454,7 @@ final class AgentTest {
         for (Path outbox : List.of(file.resolve("outbox"), gone)) {
             var call = webhooks(outbox, crm.url()).call("AJ_" + outbox.hashCode(), "r", "RM_1");
             if (outbox == gone) {
-                try (var all = Files.walk(gone)) {
-                    all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-                }
+                Agent.delete(gone);
             }
             int before = crm.events().size();
             call.send("call.started");
@@ -1021,9 +1016,7 @@ final class AgentTest {
             assertTrue(passed, said.toString());
             assertTrue(sources.size() >= 12, "only " + sources);
         } finally {
-            try (var made = Files.walk(out)) {
-                made.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-            }
+            Agent.delete(out);
         }
     }
 
@@ -1472,6 +1465,14 @@ final class AgentTest {
         }
     }
 
+    /// The first connection's only answer, and the second's.
+    private DemoModel replaced(DemoModel.Step first, DemoModel.Step second) throws IOException {
+        var model = model();
+        model.scripts.add(List.of(first));
+        model.scripts.add(List.of(second));
+        return model;
+    }
+
     private static DemoModel.Session session(DemoModel model, int number) throws Exception {
         eventually("connection " + number, 5, () -> model.sessions().size() >= number);
         return model.sessions().get(number - 1);
@@ -1528,9 +1529,8 @@ final class AgentTest {
 
     @Test
     void cutOffInMidSentenceItGoesOnFromThere() throws Exception {
-        var model = model(new Say("A long sentence that nobody hears the end of.", 5_000));
-        model.scripts.add(List.of(new Say("A long sentence that nobody hears the end of.", 5_000)));
-        model.scripts.add(List.of(new Say("As I was saying.", 400)));
+        var model = replaced(new Say("A long sentence that nobody hears the end of.", 5_000),
+                new Say("As I was saying.", 400));
         var line = new TestLine();
         call(line, crm(), model);
         eventually("it is being said", () -> line.heardMs.get() > 100);
@@ -1547,9 +1547,7 @@ final class AgentTest {
 
     @Test
     void whatTheCallerWasSayingIsHeardAgain() throws Exception {
-        var model = model(new Say("Hello.", 200));
-        model.scripts.add(List.of(new Say("Hello.", 200)));
-        model.scripts.add(List.of(new Say("I see.", 300)));
+        var model = replaced(new Say("Hello.", 200), new Say("I see.", 300));
         var line = new TestLine();
         call(line, crm(), model);
         eventually("the greeting", () -> line.heardMs.get() >= 200);
@@ -1569,9 +1567,7 @@ final class AgentTest {
 
     @Test
     void aModelThatIsStuckIsNoticed() throws Exception {
-        var model = model(new Say("Hello.", 200));
-        model.scripts.add(List.of(new Say("Hello.", 200)));
-        model.scripts.add(List.of(new Say("I see.", 300)));
+        var model = replaced(new Say("Hello.", 200), new Say("I see.", 300));
         var line = new TestLine();
         call(line, crm(), model);
         eventually("the greeting", () -> line.heardMs.get() >= 200);
@@ -1583,9 +1579,7 @@ final class AgentTest {
         noMistakes(model);
 
         // While the caller speaks.
-        var deaf = model(new Say("Hello.", 200));
-        deaf.scripts.add(List.of(new Say("Hello.", 200)));
-        deaf.scripts.add(List.of(new Say("I see.", 300)));
+        var deaf = replaced(new Say("Hello.", 200), new Say("I see.", 300));
         var third = new TestLine();
         call(third, crm(), deaf);
         eventually("the greeting", () -> third.heardMs.get() >= 200);
@@ -1600,9 +1594,7 @@ final class AgentTest {
         noMistakes(deaf);
 
         // In mid-sentence; and the caller is told to wait meanwhile.
-        var stalling = model(new Say("Hello.", 200));
-        stalling.scripts.add(List.of(new DemoModel.Stall(300)));
-        stalling.scripts.add(List.of(new Say("As I was saying.", 2_000)));
+        var stalling = replaced(new DemoModel.Stall(300), new Say("As I was saying.", 2_000));
         var other = new TestLine();
         call(other, crm(), stalling);
         eventually("the recording", 10, () -> other.heardMs.get() >= 300 + 1_000);

@@ -39,7 +39,12 @@ final class Webhooks {
     /// one lane is delivered in order; lanes do not wait for each other. `event` is its name, or
     /// "" for a note or an activity. The body is in `file`, or here when the disk did not take it.
     private record Delivery(String file, String lane, String id, String path, String event,
-                            int sequence, byte[] body) {}
+                            int sequence, byte[] body) {
+
+        Delivery in(String file) {
+            return new Delivery(file, lane, id, path, event, sequence, null);
+        }
+    }
 
     // HTTP/1.1: otherwise every plain request asks to be upgraded, which some servers refuse.
     // No redirects: they would take signed bodies to wherever somebody points.
@@ -494,6 +499,7 @@ final class Webhooks {
                 PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
         private static final FileAttribute<Set<PosixFilePermission>> OUR_FOLDER =
                 PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"));
+        private static final Pattern NUMBER = Pattern.compile("([0-9]{1,18})\\b.*");
         private static final String CALL = ".call";
         private static final String DELIVERY = ".post";
 
@@ -515,7 +521,7 @@ final class Webhooks {
                     if (each.endsWith(".new")) {
                         Files.delete(folder.resolve(each)); // was not there yet
                     }
-                    Matcher number = Pattern.compile("([0-9]{1,18})\\b.*").matcher(each);
+                    Matcher number = NUMBER.matcher(each);
                     if (number.matches()) {
                         numbers.accumulateAndGet(Long.parseLong(number.group(1)), Math::max);
                     }
@@ -582,8 +588,7 @@ final class Webhooks {
                             .add("path", it.path).add("event", it.event)
                             .add("sequence", it.sequence).build() + "\n";
                     write(file, head.getBytes(StandardCharsets.UTF_8), it.body);
-                    put.add(new Delivery(
-                            file, it.lane, it.id, it.path, it.event, it.sequence, null));
+                    put.add(it.in(file));
                 }
                 files.add(callFile);
                 write(callFile, state.toString().getBytes(StandardCharsets.UTF_8));

@@ -35,6 +35,8 @@ public final class Realtime implements AutoCloseable {
     private static final int MOST_WAITING = MOST_OF_A_TURN + 5_000 / PIECE_MS;
     private static final int BEFORE_A_TURN = 1_000 / PIECE_MS;              // VAD is late by less
     private static final int MOST_ITEMS = 200;
+    private static final String SESSION = "session";                        // an event's id
+    private static final String INTERRUPTED = " (interrupted)";
     private static final Duration CONNECTING = Duration.ofSeconds(3);
     private static final Duration CONNECTING_AGAIN = Duration.ofSeconds(2);
     private static final Duration AFTER_REFUSAL = Duration.ofMillis(300);
@@ -135,7 +137,7 @@ public final class Realtime implements AutoCloseable {
     private boolean responding;
     private boolean callerSpeaking;
     private boolean callerWaits;                        // has finished, and no answer has begun
-    private boolean unanswered;                         // the same, until it is heard
+    private volatile boolean unanswered;                // the same, until it is heard
     private boolean answerOwed;                         // something it was told is to be answered
     private String asked;                               // for an answer, by an event of this id
     private int questions;
@@ -151,7 +153,6 @@ public final class Realtime implements AutoCloseable {
     private int pieceFilled;
     private long dropped;
     private final Deque<byte[]> turn = new ArrayDeque<>();      // what a new link has to hear
-    private volatile boolean keepTurn;
     private volatile boolean hears;                     // the model does: callerSpeaking
     private int loudMs;
     private long lastLoud = System.nanoTime();
@@ -201,8 +202,6 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    private static final String SESSION = "session";
-
     private static RealtimeClientEvent update(String id, RealtimeSessionCreateRequest session) {
         return RealtimeClientEvent.ofSessionUpdate(
                 SessionUpdateEvent.builder().eventId(id).session(session).build());
@@ -247,7 +246,7 @@ public final class Realtime implements AutoCloseable {
                     pieceFilled = 0;
                     byte[] whole = piece.clone();
                     turn.add(whole);
-                    boolean keep = keepTurn || oddSince != 0;
+                    boolean keep = unanswered || oddSince != 0;
                     while (turn.size() > (keep ? MOST_OF_A_TURN : BEFORE_A_TURN)) {
                         turn.remove();
                     }
@@ -280,9 +279,8 @@ public final class Realtime implements AutoCloseable {
         } else if (hears && now - lastLoud > DEAF.toNanos()) {
             lastLoud = now;
             suspect("the model does not notice that the caller has finished");
-        } else if (probed != 0) {
-            return;
-        } else if (now > noProbeBefore && (oddSince != 0 && now - oddSince > ODD.toNanos()
+        } else if (probed == 0 && now > noProbeBefore
+                && (oddSince != 0 && now - oddSince > ODD.toNanos()
                 || hears && now - heardFrom > NO_WORD.toNanos())) {
             probed = now; // an update that changes nothing, to which there is always an answer
             link.send(update("probe", RealtimeSessionCreateRequest.builder().build()));
@@ -418,7 +416,7 @@ public final class Realtime implements AutoCloseable {
         if (soFar.get(cut.itemId()) instanceof Said(Role by, String text)) {
             double heard = Math.min(1, (double) cut.ms() * Speaker.BYTES_PER_MS / bytes);
             soFar.put(cut.itemId(), new Said(by, text.substring(0, (int) (text.length() * heard))
-                    + " (interrupted)"));
+                    + INTERRUPTED));
         }
         link.send(RealtimeClientEvent.ofConversationItemTruncate(
                 ConversationItemTruncateEvent.builder().itemId(cut.itemId()).contentIndex(0)
@@ -665,15 +663,13 @@ public final class Realtime implements AutoCloseable {
     /// There is an answer to what the caller has said, if they are not saying more already.
     private void answered() {
         if (!callerSpeaking) {
-            unanswered = keepTurn = false;
+            unanswered = false;
         }
     }
 
     private void says(String itemId, String text) {
-        boolean cut = soFar.get(itemId) instanceof Said(_, String said)
-                && said.endsWith("(interrupted)");
-        if (!cut) {
-            String before = soFar.get(itemId) instanceof Said(_, String said) ? said : "";
+        String before = soFar.get(itemId) instanceof Said(_, String said) ? said : "";
+        if (!before.endsWith(INTERRUPTED)) {
             note(itemId, new Said(Role.AGENT, before + text));
         }
         mailbox.post(new Event.AgentSays(itemId, text));
@@ -709,7 +705,7 @@ public final class Realtime implements AutoCloseable {
             speaker.end(event.asResponseOutputAudioDone().itemId());
             speakingItem = null;
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            callerSpeaking = unanswered = keepTurn = true;
+            callerSpeaking = unanswered = true;
             callerWaits = false;
             turnItem = event.asInputAudioBufferSpeechStarted().itemId();
             note(turnItem, new Said(Role.CALLER, ""));
@@ -781,12 +777,11 @@ public final class Realtime implements AutoCloseable {
             // We asked for a response as it began one of its own: then after that.
             asked = null;
             responding = answerOwed = true;
-            Log.log(call, "the model reports " + said);
         } else if (cause.equals(SESSION) || cause.equals(asked) || code.equals("session_expired")
                 || !error.type().equals("invalid_request_error")) {
             fault(from, "it reports " + said);
-        } else {
-            Log.log(call, "the model reports " + said);
+            return;
         }
+        Log.log(call, "the model reports " + said);
     }
 }

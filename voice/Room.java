@@ -158,13 +158,7 @@ public final class Room implements Line {
                     hungUp.completeExceptionally(trouble);
                 }
             });
-            try {
-                await(deleted, DELETING, "the room is not deleted yet");
-            } catch (IOException e) {
-                Log.log(id(), Log.reason(e));
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
+            pause(deleted, DELETING, "the room is not deleted yet");
         } else {
             hungUp.complete(null); // it never was ours
         }
@@ -173,8 +167,12 @@ public final class Room implements Line {
             return; // it never came to a join
         }
         work.add(this::leave);
+        pause(left, CLOSING, "leaving the room takes too long");
+    }
+
+    private void pause(Future<?> until, Duration bound, String otherwise) {
         try {
-            await(left, CLOSING, "leaving the room takes too long");
+            await(until, bound, otherwise);
         } catch (IOException e) {
             Log.log(id(), Log.reason(e));
         } catch (InterruptedException e) {
