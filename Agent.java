@@ -254,6 +254,8 @@ final class Agent {
             Log.log("", "stopped");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
+        } finally {
+            System.out.close(); // webrtc-java always complains when the JVM ends, and needs not
         }
     }
 

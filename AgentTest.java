@@ -92,6 +92,7 @@ final class AgentTest {
         });
         System.out.println("%d passed, %d failed, %d skipped".formatted(
                 counts.get("passed"), counts.get("failed"), counts.get("skipped")));
+        System.out.close(); // the last line: webrtc-java has one of its own when a JVM ends
         // A search that finds nothing is no success.
         System.exit(counts.get("failed") == 0 && counts.get("passed") > 0 ? 0 : 1);
     }

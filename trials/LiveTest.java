@@ -292,6 +292,8 @@ public final class LiveTest extends Stage {
         figure("Ctrl-C to the end of the process", (System.nanoTime() - stopped) / 1e6);
         caller.next("disconnected");
         ended(caller, "worker_stopped");
+        String last = Files.readString(output).lines().toList().getLast();
+        assertTrue(last.endsWith(" stopped"), last);
 
         // Looked at last of all, when nothing more can come.
         var ends = crm.events().stream()
