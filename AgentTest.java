@@ -1548,7 +1548,8 @@ final class AgentTest {
         assertTrue(told.get(3).contains("Go on where you stopped"), told.toString());
         int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
         // Two pieces may have been on their way when it was cut.
-        eventually("it goes on", () -> line.heardMs.get() >= had - 2 * 97 + 400);
+        eventually("it goes on",
+                () -> line.heardMs.get() >= had - 2 * DemoModel.DELTA_MS + 400);
         noMistakes(model);
     }
 

@@ -39,13 +39,17 @@ public final class DemoModel implements AutoCloseable {
 
     public static final int TONE_HZ = 440;
 
+    /// The sound comes in pieces of this length. Not whole 10 ms frames: the service does not
+    /// promise them.
+    public static final int DELTA_MS = 97;
+
     /// Every further response, once the script is used up.
     private static final Step END = new Say("That is all I know.", 800);
 
     private static final int RATE = 24_000;
     private static final int BYTES_PER_MS = RATE / 1000 * 2;
-    // four times as fast as speech; not whole 10 ms frames: the service does not promise them
-    private static final int DELTA_MS = 97, DELTA_EVERY_MS = 24;
+    // four times as fast as speech
+    private static final int DELTA_EVERY_MS = 24;
     private static final int AMPLITUDE = 8000, FADE = RATE / 200; // samples; 5 ms against clicks
     private static final int WINDOW_MS = 20, ONSET_MS = 60, LOUD = 500;
 
