@@ -20,20 +20,10 @@ import livekit.LivekitRtc.*;
 ///
 /// Not handled: video, and sending data again that was on its way when a connection broke.
 final class Peers {
-    private static final Duration SDP = Duration.ofSeconds(5);
     private static final int MOST_WAITING = 500;            // packets, before data can be sent
     private static final int MOST_USERNAME = 509;           // bytes; WebRTC's bound (RFC 8489)
     private static final Pattern ICE_URL = Pattern.compile("(stun|turn)s?:"
             + "([\\w.-]+|\\[[0-9a-fA-F:.]+])(:([0-9]{1,5}))?(\\?transport=(udp|tcp))?");
-
-    // Two factories for the whole process. One that both sends pushed sound and receives aborts
-    // the JVM: the device module it listens with also "records" into what it sends, from a second
-    // thread. So one sends and has no device, the other plays what it receives into our sinks.
-    // Neither is ever disposed: doing that with a call up is a segmentation fault.
-    private static final PeerConnectionFactory SEND =
-            new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
-    private static final PeerConnectionFactory RECEIVE =
-            new PeerConnectionFactory(new HeadlessAudioDeviceModule());
 
     private final Room room;
     private final RTCConfiguration config = new RTCConfiguration();
@@ -51,54 +41,25 @@ final class Peers {
     private boolean offering;
     private boolean offerAgain;
 
-    // In. The caller's sound comes on WebRTC's playout thread.
-    private final Map<String, AudioTrack> heard = new HashMap<>();      // by mid
+    // In.
+    private final WebRtc.Ear ear;
     private final List<RTCDataChannel> channels = new ArrayList<>();
-    private final AudioTrackSink sink = this::sound;
-    private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
-    private final byte[] resampled = new byte[Speaker.FRAME];
-    private boolean deaf;                                   // guarded by resampler
-
-    /// Loads the native library and makes the factories. Blocks, some 0.2 s; an Error when a
-    /// library of the system's is missing.
-    static void load() {
-        SEND.hashCode(); // whatever touches this class
-    }
-
-    /// Runs through an offer and an answer once, so that the first call does not pay for it (130
-    /// ms and more). Blocks, some 0.3 s.
-    static void warmUp() {
-        var config = new RTCConfiguration();
-        RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
-        RTCPeerConnection to = RECEIVE.createPeerConnection(config, _ -> {});
-        try {
-            from.addTransceiver(SEND.createAudioTrack("warm", new CustomAudioSource()),
-                    new RTCRtpTransceiverInit());
-            var offer = created(o -> from.createOffer(new RTCOfferOptions(), o));
-            set(o -> from.setLocalDescription(offer, o));
-            set(o -> to.setRemoteDescription(offer, o));
-            var answer = created(o -> to.createAnswer(new RTCAnswerOptions(), o));
-            set(o -> to.setLocalDescription(answer, o));
-            set(o -> from.setRemoteDescription(answer, o));
-        } catch (IOException e) {
-            Log.log("", "WebRTC did not warm up: " + Log.reason(e));
-        } finally {
-            from.close();
-            to.close();
-        }
-    }
 
     /// With data channels from the beginning: without those in the first offer no data could ever
     /// be sent. They also give us something to offer, so that the connection stands before the
     /// phone is picked up.
     Peers(Room room, List<ICEServer> iceServers, boolean relayOnly) {
         this.room = room;
+        ear = new WebRtc.Ear(room.id(), room::ear, trouble -> {
+            room.listen(null);
+            room.work(() -> room.lost(trouble));
+        });
         config.iceServers = usable(iceServers);
         if (relayOnly) {
             config.iceTransportPolicy = RTCIceTransportPolicy.RELAY;
         }
-        publisher = new Peer(SEND, SignalTarget.PUBLISHER);
-        subscriber = new Peer(RECEIVE, SignalTarget.SUBSCRIBER);
+        publisher = new Peer(WebRtc.SEND, SignalTarget.PUBLISHER);
+        subscriber = new Peer(WebRtc.RECEIVE, SignalTarget.SUBSCRIBER);
         var lossy = new RTCDataChannelInit();
         lossy.ordered = false;
         lossy.maxRetransmits = 0;
@@ -142,24 +103,11 @@ final class Peers {
     /// Gives everything back. The Speaker must have been stopped.
     void close() {
         closed = true;
-        synchronized (resampler) {
-            deaf = true;
-            quietly(resampler::dispose);
-        }
-        heard.values().forEach(track -> quietly(() -> track.removeSink(sink)));
-        channels.forEach(channel -> quietly(channel::unregisterObserver));
-        quietly(publisher.connection::close);
-        quietly(subscriber.connection::close);
-        quietly(microphone::dispose);
-    }
-
-    /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
-    private void quietly(Runnable close) {
-        try {
-            close.run();
-        } catch (RuntimeException | Error e) {
-            Log.log(room.id(), "WebRTC did not close cleanly: " + Log.reason(e));
-        }
+        ear.close();
+        channels.forEach(channel -> WebRtc.quietly(room.id(), channel::unregisterObserver));
+        WebRtc.quietly(room.id(), publisher.connection::close);
+        WebRtc.quietly(room.id(), subscriber.connection::close);
+        WebRtc.quietly(room.id(), microphone::dispose);
     }
 
     /// Both ways are open.
@@ -186,7 +134,7 @@ final class Peers {
         direction.direction = RTCRtpTransceiverDirection.SEND_ONLY;
         direction.streamIds = List.of("agent");
         publisher.connection.addTransceiver(
-                SEND.createAudioTrack("microphone", microphone), direction);
+                WebRtc.SEND.createAudioTrack("microphone", microphone), direction);
         // Clients look for an agent's voice by its source. No DTX: sound that comes back after a
         // pause in the packets is late at some phones.
         room.send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
@@ -194,36 +142,6 @@ final class Peers {
                 .setSource(TrackSource.MICROPHONE).setStream("agent").setDisableRed(true)
                 .addAudioFeatures(AudioTrackFeature.TF_NO_DTX)));
         offer(false);
-    }
-
-    private void hear(RTCRtpTransceiver transceiver) {
-        // After an unpublish and a publish the same line is used again and this is called again,
-        // with another wrapper of the same track: a second sink would hear everything twice.
-        if (!closed && transceiver.getReceiver().getTrack() instanceof AudioTrack track
-                && heard.putIfAbsent(transceiver.getMid(), track) == null) {
-            track.addSink(sink);
-        }
-    }
-
-    private void sound(byte[] pcm, int bits, int rate, int channels, int frames) {
-        Consumer<byte[]> ear = room.ear();
-        if (ear == null) {
-            return;
-        }
-        if (rate != 48_000 || channels != 1) { // webrtc-java 0.14 hands out nothing else
-            room.listen(null);
-            room.work(() -> room.lost("sound of " + rate + " Hz on " + channels + " channels"));
-            return;
-        }
-        byte[] piece;
-        synchronized (resampler) {
-            if (deaf) {
-                return;
-            }
-            resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
-            piece = resampled.clone();
-        }
-        ear.accept(piece);
     }
 
     // Data.
@@ -295,7 +213,7 @@ final class Peers {
         }
 
         void remote(RTCSessionDescription description) throws IOException {
-            set(o -> connection.setRemoteDescription(description, o));
+            WebRtc.set(o -> connection.setRemoteDescription(description, o));
             if (early != null) {
                 early.forEach(this::add);
                 early = null;
@@ -329,7 +247,11 @@ final class Peers {
 
         @Override
         public void onTrack(RTCRtpTransceiver transceiver) {
-            room.work(() -> hear(transceiver));
+            room.work(() -> {
+                if (!closed) {
+                    ear.hear(transceiver);
+                }
+            });
         }
 
         @Override
@@ -354,8 +276,8 @@ final class Peers {
         offering = true;
         var options = new RTCOfferOptions();
         options.iceRestart = iceRestart;
-        var offer = created(o -> publisher.connection.createOffer(options, o));
-        set(o -> publisher.connection.setLocalDescription(offer, o));
+        var offer = WebRtc.created(o -> publisher.connection.createOffer(options, o));
+        WebRtc.set(o -> publisher.connection.setLocalDescription(offer, o));
         room.send(this, SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
     }
 
@@ -364,7 +286,8 @@ final class Peers {
         if (answer.getId() != 0 && answer.getId() < offers) {
             return false; // to an offer that has been replaced
         }
-        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, harmless(answer.getSdp())));
+        publisher.remote(new RTCSessionDescription(
+                RTCSdpType.ANSWER, WebRtc.harmless(answer.getSdp())));
         offering = false;
         if (offerAgain) {
             offerAgain = false;
@@ -376,16 +299,12 @@ final class Peers {
 
     /// The server's offer.
     void answer(SessionDescription offer) throws IOException {
-        subscriber.remote(new RTCSessionDescription(RTCSdpType.OFFER, harmless(offer.getSdp())));
-        var answer = created(o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
-        set(o -> subscriber.connection.setLocalDescription(answer, o));
+        subscriber.remote(new RTCSessionDescription(
+                RTCSdpType.OFFER, WebRtc.harmless(offer.getSdp())));
+        var answer = WebRtc.created(
+                o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
+        WebRtc.set(o -> subscriber.connection.setLocalDescription(answer, o));
         room.send(this, SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
-    }
-
-    /// Of what it cannot read, webrtc-java 0.14 makes a message, and of the message a format for
-    /// `printf`: a %s in it ends the process. Nothing that we need has a per cent sign in it.
-    private static String harmless(String sdp) {
-        return sdp.replace('%', '_');
     }
 
     /// A way that the server knows of.
@@ -394,8 +313,9 @@ final class Peers {
         try (var reader = Json.createReader(new StringReader(trickle.getCandidateInit()))) {
             init = reader.readObject();
         }
-        var candidate = new RTCIceCandidate(harmless(init.getString("sdpMid", "")),
-                init.getInt("sdpMLineIndex", 0), harmless(init.getString("candidate", "")));
+        var candidate = new RTCIceCandidate(WebRtc.harmless(init.getString("sdpMid", "")),
+                init.getInt("sdpMLineIndex", 0),
+                WebRtc.harmless(init.getString("candidate", "")));
         Peer peer = trickle.getTarget() == SignalTarget.PUBLISHER ? publisher : subscriber;
         if (peer.early != null) {
             peer.early.add(candidate);
@@ -424,34 +344,5 @@ final class Peers {
     private static SessionDescription describe(RTCSessionDescription description, int id) {
         return SessionDescription.newBuilder().setId(id).setSdp(description.sdp)
                 .setType(description.sdpType.name().toLowerCase(Locale.ROOT)).build();
-    }
-
-    private static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
-            throws IOException {
-        var result = new SdpResult();
-        create.accept(result);
-        return result.await();
-    }
-
-    private static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
-        var result = new SdpResult();
-        set.accept(result);
-        result.await();
-    }
-
-    /// What WebRTC says to either, as a future.
-    private static final class SdpResult extends CompletableFuture<RTCSessionDescription>
-            implements CreateSessionDescriptionObserver, SetSessionDescriptionObserver {
-        @Override public void onSuccess() { complete(null); }
-        @Override public void onSuccess(RTCSessionDescription it) { complete(it); }
-        @Override public void onFailure(String why) { completeExceptionally(new IOException(why)); }
-
-        RTCSessionDescription await() throws IOException {
-            try {
-                return Room.await(this, SDP, "WebRTC does not answer");
-            } catch (InterruptedException e) {
-                throw new InterruptedIOException();
-            }
-        }
     }
 }

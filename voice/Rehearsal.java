@@ -7,7 +7,7 @@ import module java.base;
 ///
 /// It is a Line, and also whoever is at the other end: a server on this machine that is the model
 /// to a WebSocket, and gives everything else the same answer. Nothing of it leaves the machine or
-/// reaches the log. WebRTC is not part of it; see `Room.warmUp`.
+/// reaches the log. WebRTC is not part of it; see `WebRtc.warmUp`.
 public final class Rehearsal implements Line, AutoCloseable {
     static final String ID = "rehearsal";
 

@@ -85,7 +85,7 @@ public final class Worker {
     /// is run once, on a thread of its own, while the worker waits for its first call.
     public void run(Runnable warmUp) throws Refused, InterruptedException {
         // A worker that is registered gets calls, so it registers only when it can take them.
-        var webrtc = CompletableFuture.runAsync(Peers::load);
+        var webrtc = CompletableFuture.runAsync(WebRtc::load);
         boolean everRegistered = false;
         for (int failures = 0; stopped.getCount() > 0; ) { // also while calls come to their end
             var attempt = new Connection(webrtc);
@@ -96,7 +96,7 @@ public final class Worker {
             if (attempt.workerId != null) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
-                        Peers.warmUp();
+                        WebRtc.warmUp();
                         warmUp.run();
                     });
                 }
