@@ -20,6 +20,7 @@ import voice.Log;
 final class Webhooks {
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
     private static final Duration SIGN_OF_LIFE = Duration.ofSeconds(1);
+    private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
     private static final int MOST_AT_A_TIME = 32;           // requests; they are sockets
     private static final int REFUSALS = 4;                  // then it is put aside
     private static final Duration LONGEST_WAIT = Duration.ofSeconds(60);    // that the CRM may ask
@@ -167,7 +168,7 @@ final class Webhooks {
             if (ended) {
                 calls.remove(this);
             }
-            Log.log(callId, "event " + event + " " + id);
+            Log.step(callId, "event", "%-19s  %s".formatted(event, id));
             put.forEach(Webhooks.this::accept);
         }
 
@@ -275,12 +276,11 @@ final class Webhooks {
         synchronized (lanes) {
             closing = true;
             lanes.notifyAll();
+            awaitEmpty(Math.min(end, System.nanoTime() + NOT_WORTH_A_LINE.toNanos()));
             if (!lanes.isEmpty() && bound.isPositive()) {
                 Log.log("", "the CRM has " + bound.toSeconds() + " s for what is still to be sent");
             }
-            while (!lanes.isEmpty() && System.nanoTime() < end) {
-                TimeUnit.NANOSECONDS.timedWait(lanes, end - System.nanoTime());
-            }
+            awaitEmpty(end);
             closed = true;
             lanes.notifyAll();
             var waiting = lanes.values().stream().flatMap(Deque::stream).toList();
@@ -293,6 +293,12 @@ final class Webhooks {
                     Log.log(each.lane, "NOT DELIVERED, and not on disk: " + each.id));
         }
         outbox.close();
+    }
+
+    private void awaitEmpty(long until) throws InterruptedException {
+        while (!lanes.isEmpty() && System.nanoTime() < until) {
+            TimeUnit.NANOSECONDS.timedWait(lanes, until - System.nanoTime());
+        }
     }
 
     /// Every second, as long as it is open: a sign of life of each call; and files that somebody

@@ -136,22 +136,22 @@ public final class KillTest extends Stage {
         switch (moment) {
             case OFFER -> pass(random.nextInt(1_500));
             case FLOOD -> {
-                said("event call.started|the call failed"); // on a machine that is too busy
+                said("event +call.started|the call failed"); // on a machine that is too busy
                 pass(random.nextInt(2_500));
             }
             case END -> {
-                said("the call is up|the call failed");
+                said("call +is up|the call failed");
                 if (kill % 2 == 0) {
                     here.forEach(caller -> caller.command("hangup"));
                 } else { // then the agent hangs up, when it has said that it is sorry
                     model.refuseWith = 503;
                     model.sessions().forEach(DemoModel.Session::drop);
                 }
-                said("the call ends|the call failed");
+                said("call +ends|the call failed");
                 pass(random.nextInt(50));
             }
             case QUIET -> {
-                said("the call is up|the call failed");
+                said("call +is up|the call failed");
                 pass(3_500 + random.nextInt(500));
             }
             case START -> throw new IllegalArgumentException();

@@ -326,13 +326,13 @@ public final class PhoneTest extends Stage {
             Process second = worker(log, Map.of("MAX_CALLS", "2", "DRAIN_SECONDS", "60",
                     "HEALTH_PORT", "" + healthPort), "start");
             assertTrue(Files.readString(log).contains("no health check on port"));
-            int before = said("event call.started");
+            int before = said("event +call.started");
             var four = new ArrayList<Caller>();
             for (int i = 0; i < 4; i++) { // each worker is full with two
                 four.add(Caller.onThePhone("shared-" + i, ADA));
                 four.getLast().next("silent");
             }
-            assertEquals(2, said("event call.started") - before);
+            assertEquals(2, said("event +call.started") - before);
             String first = Files.readString(output);
             var its = four.stream().filter(caller -> first.contains(
                     webhook(caller.room, "call.started").json().getString("call_id"))).toList();

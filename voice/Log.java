@@ -2,7 +2,8 @@ package voice;
 
 import module java.base;
 
-/// One line per thing that happens, on standard output: time, call, what.
+/// One line per thing that happens, on standard output: time, call, which kind of step, what.
+/// Colours on a terminal only, and not where NO_COLOR is set.
 ///
 /// Not java.util.logging: its own shutdown hook may silence it before our last calls have ended.
 /// Not handled: levels, files. Never hand it a secret, a token or a body.
@@ -11,6 +12,15 @@ public final class Log {
             DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
 
     private static final int LONGEST = 1_000;               // characters
+    private static final int SHORT = 6;                     // of a call's id
+
+    private static final boolean COLOURS = System.console() != null
+            && System.console().isTerminal() && System.getenv("NO_COLOR") == null
+            && !"dumb".equals(System.getenv("TERM"));
+    private static final String DIM = "2";
+    private static final String TROUBLE = "1;31";           // bold red, as others are numbers too
+    private static final Map<String, String> BY_STEP = Map.of("agent", "36", "caller", "33",
+            "event", "32", "tool", "35", "crm", "34", "call", "1");
 
     // Also what turns the direction of writing, and halves of characters.
     private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
@@ -18,13 +28,32 @@ public final class Log {
 
     private Log() {}
 
-    /// `call` is a call's id, or "" for the worker itself. Any thread.
+    /// `call` is a call's id, of which the log has the first letters, or "" for the worker itself.
+    /// Any thread.
     public static void log(String call, String what) {
+        step(call, "", what);
+    }
+
+    /// The same, for a step that a call consists of: `kind` is a word for it, 8 letters at most.
+    public static void step(String call, String kind, String what) {
         if (call.startsWith(Rehearsal.ID)) {
             return;
         }
-        System.out.println(clean(
-                TIME.format(Instant.now()) + "  " + "%-16s".formatted(call) + "  " + what));
+        String before = TIME.format(Instant.now()) + "  " + "%-6s".formatted(shortened(call));
+        String line = clean("%-8s  %s".formatted(kind, what));
+        System.out.println(!COLOURS ? before + "  " + line
+                : coloured(DIM, before) + "  " + coloured(what.startsWith("NOT ") ? TROUBLE
+                        : BY_STEP.getOrDefault(kind, "0"), line));
+    }
+
+    private static String coloured(String how, String text) {
+        return "\033[" + how + "m" + text + "\033[0m";
+    }
+
+    /// AJ_x7Yk2mQp9 is x7Yk2m: what its kind is called tells nobody anything.
+    private static String shortened(String call) {
+        String name = clean(call.substring(call.indexOf('_') + 1)).split(" ")[0];
+        return name.substring(0, Math.min(SHORT, name.length()));
     }
 
     /// One line, whatever is in it: what callers, CRMs and servers send may hold line breaks or
