@@ -27,6 +27,9 @@ public final class DemoModel implements AutoCloseable {
     /// Speaks: a tone of that length, with `text` as its transcript.
     public record Say(String text, int ms) implements Step {}
 
+    /// Speaks: a recording, 24 kHz, 16 bit little endian, mono, with `text` as its transcript.
+    public record Play(String text, byte[] pcm) implements Step {}
+
     /// Calls a function, without thinking time. `arguments` goes out as it is and may be invalid
     /// JSON on purpose.
     public record Tool(String name, String arguments) implements Step {}
@@ -42,9 +45,6 @@ public final class DemoModel implements AutoCloseable {
     /// The sound comes in pieces of this length. Not whole 10 ms frames: the service does not
     /// promise them.
     public static final int DELTA_MS = 97;
-
-    /// Every further response, once the script is used up.
-    private static final Step END = new Say("That is all I know.", 800);
 
     private static final int RATE = 24_000;
     private static final int BYTES_PER_MS = RATE / 1000 * 2;
@@ -62,6 +62,13 @@ public final class DemoModel implements AutoCloseable {
     public volatile int firstSoundMs = 300; // thinking time before the first audio of a response
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // of each caller's audio for heard(), from the start
+
+    /// Every further response, once the script is used up.
+    public volatile Step end = new Say("That is all I know.", 800);
+
+    /// What is answered to something written, by its words, in place of the script's next steps;
+    /// with an empty list the script goes on. Instructions that come between are written too.
+    public volatile Function<String, List<Step>> written = _ -> List.of();
 
     /// Scripts for the next connections, one each; after that it is `script` again.
     public final Queue<List<Step>> scripts = new ConcurrentLinkedQueue<>();
@@ -143,6 +150,7 @@ public final class DemoModel implements AutoCloseable {
         private final Set<String> items = new HashSet<>();
         private final Set<String> openCalls = new HashSet<>();
         private String lastItem;
+        private Deque<Step> toSay = new ArrayDeque<>(); // before the script goes on
         private Reply active; // the response being given, if any
 
         // the ear; only `clock` touches it
@@ -339,6 +347,10 @@ public final class DemoModel implements AutoCloseable {
                         + item.getString("call_id"));
             } else {
                 if (type.equals("function_call")) openCalls.add(item.getString("call_id"));
+                if (type.equals("message")) {
+                    toSay = new ArrayDeque<>(written.apply(item.getJsonArray("content")
+                            .getJsonObject(0).getString("text")));
+                }
                 JsonObject whole = Json.createObjectBuilder(item).add("object", "realtime.item")
                         .add("id", item.getString("id", newId("item"))).add("status", "completed")
                         .build();
@@ -434,7 +446,8 @@ public final class DemoModel implements AutoCloseable {
         }
 
         private void respond() {
-            active = new Reply(steps.hasNext() ? steps.next() : END);
+            active = new Reply(!toSay.isEmpty() ? toSay.remove()
+                    : steps.hasNext() ? steps.next() : end);
             active.begin();
         }
 
@@ -477,7 +490,7 @@ public final class DemoModel implements AutoCloseable {
                 part("response.output_item.added", "item", item("in_progress"));
                 added(item("in_progress"));
                 switch (step) {
-                    case Say _ -> {
+                    case Say _, Play _ -> {
                         part("response.content_part.added", "content_index", 0, "part", content());
                         clock.schedule(this::speak, firstSoundMs, TimeUnit.MILLISECONDS);
                     }
@@ -501,29 +514,52 @@ public final class DemoModel implements AutoCloseable {
 
             void speak() {
                 if (active != this) return; // cancelled
-                var say = step instanceof Stall(int ms) ? new Say("", ms) : (Say) step;
-                int all = say.ms() * RATE / 1000;
+                String text = text();
+                int all = samples();
                 int count = Math.min(DELTA_MS * RATE / 1000, all - samplesSent);
                 var pcm = ByteBuffer.allocate(count * 2).order(ByteOrder.LITTLE_ENDIAN);
                 for (int i = samplesSent; i < samplesSent + count; i++) {
-                    double fade = Math.min(1, Math.min(i, all - i) / (double) FADE);
-                    pcm.putShort((short) (AMPLITUDE * fade
-                            * Math.sin(2 * Math.PI * TONE_HZ * i / RATE)));
+                    pcm.putShort(sample(i, all));
                 }
                 samplesSent += count;
                 spokenBytes.put(item, samplesSent * 2); // before it is sent: it may be cut at once
                 part("response.output_audio.delta", "content_index", 0,
                         "delta", Base64.getEncoder().encodeToString(pcm.array()));
-                int letters = samplesSent == all ? say.text().length()
-                        : (int) ((long) say.text().length() * samplesSent / all);
+                int letters = samplesSent == all ? text.length()
+                        : (int) ((long) text.length() * samplesSent / all);
                 if (letters > lettersSent) {
                     part("response.output_audio_transcript.delta", "content_index", 0,
-                            "delta", say.text().substring(lettersSent, letters));
+                            "delta", text.substring(lettersSent, letters));
                     lettersSent = letters;
                 }
                 if (samplesSent == all && step instanceof Stall) return;
                 if (samplesSent == all) end(null);
                 else clock.schedule(this::speak, DELTA_EVERY_MS, TimeUnit.MILLISECONDS);
+            }
+
+            private String text() {
+                return switch (step) {
+                    case Say say -> say.text();
+                    case Play play -> play.text();
+                    case Stall _, Tool _, Fail _ -> "";
+                };
+            }
+
+            private int samples() {
+                return switch (step) {
+                    case Say(_, int ms) -> ms * RATE / 1000;
+                    case Stall(int ms) -> ms * RATE / 1000;
+                    case Play(_, byte[] pcm) -> pcm.length / 2;
+                    case Tool _, Fail _ -> 0;
+                };
+            }
+
+            private short sample(int i, int all) {
+                if (step instanceof Play(_, byte[] pcm)) {
+                    return (short) (pcm[2 * i] & 0xff | pcm[2 * i + 1] << 8);
+                }
+                double fade = Math.min(1, Math.min(i, all - i) / (double) FADE);
+                return (short) (AMPLITUDE * fade * Math.sin(2 * Math.PI * TONE_HZ * i / RATE));
             }
 
             /// Ends the response, cut short for `reason` or, with none, complete. The closing
@@ -532,7 +568,7 @@ public final class DemoModel implements AutoCloseable {
                 active = null;
                 JsonObject done = item(reason == null ? "completed" : "incomplete");
                 switch (step) {
-                    case Say _ -> {
+                    case Say _, Play _ -> {
                         part("response.output_audio.done", "content_index", 0);
                         part("response.output_audio_transcript.done", "content_index", 0,
                                 "transcript", transcript());
@@ -568,10 +604,10 @@ public final class DemoModel implements AutoCloseable {
             JsonObject item(String status) {
                 boolean begun = status.equals("in_progress");
                 return switch (step) {
-                    case Say _, Stall _, Fail _ -> json("id", item, "object", "realtime.item",
-                            "type", "message", "status", status, "role", "assistant", "content",
-                            begun ? List.of() : List.of(json("type", "output_audio",
-                                    "transcript", transcript())));
+                    case Say _, Play _, Stall _, Fail _ -> json("id", item,
+                            "object", "realtime.item", "type", "message", "status", status,
+                            "role", "assistant", "content", begun ? List.of() : List.of(json(
+                                    "type", "output_audio", "transcript", transcript())));
                     case Tool(String name, String arguments) -> json("id", item,
                             "object", "realtime.item", "type", "function_call",
                             "status", status, "call_id", call, "name", name,
@@ -584,7 +620,7 @@ public final class DemoModel implements AutoCloseable {
             }
 
             String transcript() {
-                return step instanceof Say say ? say.text().substring(0, lettersSent) : "";
+                return text().substring(0, lettersSent);
             }
         }
     }

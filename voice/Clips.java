@@ -22,12 +22,24 @@ public enum Clips {
 
     Clips() {
         Path file = Path.of("voice", "clips", name().toLowerCase(Locale.ROOT) + ".wav");
-        var ours = new AudioFormat(Speaker.RATE, 16, 1, true, false);
-        try (var in = AudioSystem.getAudioInputStream(file.toFile());
-                var converted = AudioSystem.getAudioInputStream(ours, in)) {
-            pcm = converted.readNBytes(20_000 * Speaker.BYTES_PER_MS); // the longest that we play
-        } catch (IOException | UnsupportedAudioFileException | RuntimeException e) {
+        try {
+            pcm = read(file);
+        } catch (IOException e) {
             wrong = file + " cannot be used: " + Log.reason(e);
+        }
+    }
+
+    /// A recording as `Speaker.play` takes it: 24 kHz, 16 bit little endian, mono; 20 s at most.
+    public static byte[] read(Path wav) throws IOException {
+        try (var in = AudioSystem.getAudioInputStream(wav.toFile())) {
+            var its = in.getFormat();
+            var plain = AudioSystem.getAudioInputStream(new AudioFormat(
+                    its.getSampleRate(), 16, its.getChannels(), true, false), in);
+            return AudioSystem.getAudioInputStream(
+                    new AudioFormat(Speaker.RATE, 16, 1, true, false), plain)
+                    .readNBytes(20_000 * Speaker.BYTES_PER_MS);
+        } catch (UnsupportedAudioFileException | RuntimeException e) {
+            throw new IOException(e);
         }
     }
 
