@@ -101,10 +101,13 @@ final class Agent {
         // Before a library is loaded: slf4j is not to tell that nobody takes its lines.
         System.setProperty("slf4j.internal.verbosity", "ERROR");
         String verb = args.length > 0 ? args[0] : "";
-        switch (verb + "/" + (args.length - 1)) { // the verb and how many words follow it
+        boolean option = args.length == 2 && args[1].startsWith("--");
+        // The verb and its option, or how many words follow it.
+        switch (option ? verb + " " + args[1] : verb + "/" + (args.length - 1)) {
             case "dev/0", "start/0" -> work(settings(), verb.equals("start"));
             case "call/1" -> System.exit(call(settings(), args[1], "{}"));
             case "call/2" -> System.exit(call(settings(), args[1], args[2]));
+            case "demo/0", "demo --once", "demo --page", "console/0" -> System.exit(demo(args));
             default -> {
                 System.err.println("""
                         usage: ./run.sh VERB         or: java @lib/java.options Agent.java VERB
@@ -113,15 +116,23 @@ final class Agent {
                                   HEALTH_PORT tells whether it can take any
                           call +15551234567 ['{"contact": {"name": "Ada"}}']
                                   have a running worker call that number
-                        (and ./run.sh test runs the tests)""");
+                          demo [--once | --page]
+                                  try it without LiveKit, CRM and keys, on a page with a phone;
+                                  --once, and where there is no terminal: one scripted call
+                          console the same, typed
+                        (./run.sh alone is demo, and ./run.sh test runs the tests)""");
                 System.exit(1);
             }
         }
     }
 
     private static Settings settings() {
+        return settings(System.getenv(), Map.of());
+    }
+
+    private static Settings settings(Map<String, String> environment, Map<String, String> usual) {
         try {
-            return Settings.load(System.getenv(), Path.of(".env"));
+            return Settings.load(environment, Path.of(".env"), usual);
         } catch (IllegalArgumentException e) {
             System.err.println(e.getMessage());
             System.exit(2);
@@ -149,13 +160,62 @@ final class Agent {
             }
         }
         agent.webhooks.dead().forEach(call -> Thread.ofVirtual().name("end " + call.id())
-                .start(() -> agent.end(call, worker)));
+                .start(() -> agent.end(call, worker.deleteRoom(
+                        call.id(), call.room(), call.roomSid(), false))));
         agent.check();
         try {
             worker.run(agent::rehearse);
         } catch (Worker.Refused e) {
             System.err.println(e.getMessage());
             System.exit(2);
+        }
+    }
+
+    /// `demo` and `console`: calls that come from a page or the terminal instead of LiveKit, to a
+    /// CRM for the occasion. demo/ cannot see this floor: it is handed what it needs of it. The
+    /// exit status.
+    private static int demo(String... words) throws Exception {
+        var environment = new HashMap<>(System.getenv());
+        environment.putAll(Map.of("LIVEKIT_URL", "ws://localhost", "LIVEKIT_API_KEY", "none",
+                "LIVEKIT_API_SECRET", "none", "CRM_URL", "http://localhost",
+                "WEBHOOK_SECRET", UUID.randomUUID().toString()));
+        Settings settings = settings(environment, Map.of("OPENAI_API_KEY", ""));
+        var hmac = new Hmac(settings.get("WEBHOOK_SECRET"));
+        boolean key = !settings.get("OPENAI_API_KEY").matches("|none");
+        var stand = new demo.Demo(hmac::verify, hmac::verify,
+                key ? settings.get("OPENAI_REALTIME_MODEL") : null);
+        Agent agent = demoAgent(settings.with(stand.settings()));
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            try {
+                stand.stop(ENDING);
+                agent.webhooks.close(SENDING);
+                stand.close();
+                Path outbox = Path.of(agent.settings.get("OUTBOX_DIR"));
+                if (!outbox.endsWith("demo")) {
+                    delete(outbox);
+                }
+            } catch (IOException | InterruptedException e) {
+                Log.log("", "the demo did not end cleanly: " + Log.reason(e));
+            } finally {
+                System.out.close();
+            }
+        }, "shutdown"));
+        var hungUp = CompletableFuture.<Void>completedFuture(null);
+        agent.webhooks.dead().forEach(call -> agent.end(call, hungUp));
+        if (key) {
+            agent.checkModel();
+        }
+        return stand.run(List.of(words), agent::answer, agent::rehearse);
+    }
+
+    /// There may be another demo at the same time; its folder is for that time only.
+    private static Agent demoAgent(Settings settings) throws Webhooks.InUse {
+        String folder = settings.get("OUTBOX_DIR") + "/demo";
+        try {
+            return new Agent(settings.with(Map.of("OUTBOX_DIR", folder)));
+        } catch (Webhooks.InUse e) {
+            String another = folder + "-" + ProcessHandle.current().pid();
+            return new Agent(settings.with(Map.of("OUTBOX_DIR", another)));
         }
     }
 
@@ -207,6 +267,10 @@ final class Agent {
         }
         Thread.ofVirtual().name("check of the CRM").start(() -> said(
                 "the CRM at " + settings.get("CRM_URL"), "answers", webhooks::check));
+        checkModel();
+    }
+
+    private void checkModel() {
         Thread.ofVirtual().name("check of OpenAI").start(() -> said(
                 "OpenAI at " + settings.get("OPENAI_BASE_URL"), "takes the key and the model "
                         + settings.get("OPENAI_REALTIME_MODEL"), model::check));
@@ -223,10 +287,8 @@ final class Agent {
 
     /// Ends a call that a process before this one died in: for the caller, who hears nothing, and
     /// for the CRM.
-    private void end(Webhooks.Call call, Worker worker) {
+    private void end(Webhooks.Call call, CompletableFuture<Void> hungUp) {
         Log.log(call.id(), "was up when the program died; it ends now");
-        CompletableFuture<Void> hungUp =
-                worker.deleteRoom(call.id(), call.room(), call.roomSid(), false);
         try {
             hungUp.get(ROOM_OF_THE_DEAD.toMillis(), TimeUnit.MILLISECONDS);
         } catch (ExecutionException | TimeoutException e) {
@@ -367,6 +429,7 @@ final class Agent {
 
         private void joined() {
             turn();
+            Log.step(line.id(), "call", line.id()); // whole, for whoever looks for it
             events.phone(number(), line.sipCallId());
             events.send("call.started", "direction", outbound ? "outbound" : "inbound");
             mailbox.alarm("too long", Duration.ofMinutes(settings.number("MAX_CALL_MINUTES")));
@@ -412,21 +475,21 @@ final class Agent {
                     }
                 }
                 case Event.CallerWrote(var text) -> {
-                    Log.log(line.id(), "caller writes: " + Log.speech(text));
+                    Log.step(line.id(), "caller", "writes: " + Log.speech(text));
                     told(text);
                 }
                 case Event.ToolCalled(var id, var name, var arguments) -> {
-                    Log.log(line.id(), "tool " + name);
+                    Log.step(line.id(), "tool", name);
                     mailbox.cancel("no answer"); // this is one
                     tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
                 }
                 case Event.CallerSaid(var item, var text) -> {
-                    Log.log(line.id(), "caller: " + Log.speech(text));
+                    Log.step(line.id(), "caller", Log.speech(text));
                     line.caption(false, item, text, true);
                 }
                 case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
                 case Event.AgentSaid(var item, var text) -> {
-                    Log.log(line.id(), "agent:  " + Log.speech(text));
+                    Log.step(line.id(), "agent", Log.speech(text));
                     line.caption(true, item, "", true);
                 }
 
@@ -451,7 +514,7 @@ final class Agent {
                 case "hears" -> talk();         // a phone may send no sound before it hears some
                 case "keys" -> {
                     // Not which: it may be a PIN.
-                    Log.log(line.id(), "the caller pressed " + keys.length() / 2 + " keys");
+                    Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
                     told("The caller pressed " + keys.toString().strip());
                     keys.setLength(0);
                 }
@@ -502,7 +565,7 @@ final class Agent {
             mailbox.alarm("pick up", PICK_UP_AT_THE_LATEST);
             String phone = number();
             events.phone(phone, line.sipCallId());
-            Log.log(line.id(), (outbound ? "a call to " : "a call from ") + Log.tail(phone));
+            Log.step(line.id(), "call", (outbound ? "to " : "from ") + Log.tail(phone));
             if (phone == null) {
                 begin(null, "The caller's number is not known.");
                 return;
@@ -523,7 +586,7 @@ final class Agent {
             if (contact != null) {
                 tools.know(contact);
             }
-            Log.log(line.id(), contact != null ? "The CRM knows the caller." : otherwise);
+            Log.step(line.id(), "crm", contact != null ? "The CRM knows the caller." : otherwise);
             if (begun) {
                 return;
             }
@@ -565,7 +628,7 @@ final class Agent {
                 mailbox.cancel("rings");
                 line.speaker().release();
                 line.listen(conversation::hear);
-                Log.log(line.id(), "the call is up");
+                Log.step(line.id(), "call", "is up");
                 if (modelLost != null) {
                     apologize();
                 }
@@ -613,7 +676,7 @@ final class Agent {
         }
 
         private void say(Clips which) {
-            Log.log(line.id(), "recording: " + which);
+            Log.step(line.id(), "agent", "recording: " + which);
             clip = true;
             String item = "clip " + ++clips;
             line.speaker().play(item, which.pcm());
@@ -622,7 +685,7 @@ final class Agent {
 
         /// The caller has been silent for long, once or twice.
         private void silence() {
-            Log.log(line.id(), "the caller is silent");
+            Log.step(line.id(), "caller", "is silent");
             if (!askedWhetherThere) {
                 askedWhetherThere = true;
                 conversation.tell(false, "The caller has said nothing for a while. Ask in a few "
@@ -648,7 +711,7 @@ final class Agent {
         /// recording better than silence.
         private void modelLost(String why) {
             modelLost = why;
-            Log.log(line.id(), "the model is lost: " + why);
+            Log.step(line.id(), "model", "NOT to be had any more: " + why);
             mailbox.cancel("away");
             if (outbound && !answered && !talking) {
                 end("model_lost", why); // nobody is called to hear that
@@ -706,7 +769,7 @@ final class Agent {
 
         private void refer() {
             transfer = Transfer.REFERRED;
-            Log.log(line.id(), "transferring the caller to " + destination);
+            Log.step(line.id(), "transfer", "to " + destination);
             line.transfer(settings.destinations().get(destination));
         }
 
@@ -723,7 +786,7 @@ final class Agent {
         private void notTransferred(Event.Refusal why) {
             if (why.unknown()) {
                 // It may have worked, and may still: whether the caller leaves decides.
-                Log.log(line.id(), "nobody knows whether the transfer works (" + why + ")");
+                Log.step(line.id(), "transfer", "nobody knows whether it works (" + why + ")");
                 if (left) {
                     transferred();
                     return;
@@ -738,7 +801,7 @@ final class Agent {
                 return;
             }
             transfer = Transfer.NONE;
-            Log.log(line.id(), "the caller cannot be transferred: " + why);
+            Log.step(line.id(), "transfer", "NOT possible: " + why);
             events.send("call.transfer_failed", "destination", destination,
                     "sip_code", why.code() == 0 ? null : why.code(), "sip_status", why.status());
             if (left) {
@@ -788,7 +851,7 @@ final class Agent {
         private void end(String reason, String why) {
             this.reason = reason;
             cause = modelLost == null || reason.equals("room_lost") ? why : modelLost;
-            Log.log(line.id(), "the call ends: " + reason + " (" + why + ")");
+            Log.step(line.id(), "call", "ends: " + reason + " (" + why + ")");
         }
 
         /// However it ended: the caller is not left on an open line, and the CRM is told, once.
@@ -932,17 +995,28 @@ final class Agent {
         /// The same, with the CRM and the model at that address, and a place of their own in the
         /// outbox.
         Settings at(String url) {
-            var others = new HashMap<>(values);
-            others.put("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal");
-            others.put("CRM_URL", url);
-            others.put("OPENAI_BASE_URL", url + "/v1");
-            return new Settings(others);
+            return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal",
+                    "CRM_URL", url, "OPENAI_BASE_URL", url + "/v1"));
         }
 
-        /// Throws IllegalArgumentException that names everything that is missing or wrong.
+        /// The same but for these, which are taken as they are.
+        Settings with(Map<String, String> others) {
+            var all = new HashMap<>(values);
+            all.putAll(others);
+            return new Settings(all);
+        }
+
         static Settings load(Map<String, String> environment, Path file) {
+            return load(environment, file, Map.of());
+        }
+
+        /// `usual` is what some have that would be missing. Throws IllegalArgumentException that
+        /// names everything that is missing or wrong.
+        static Settings load(Map<String, String> environment, Path file,
+                Map<String, String> usual) {
             var problems = new ArrayList<String>();
             var values = new HashMap<>(DEFAULTS);
+            values.putAll(usual);
             TRANSFERS.forEach(name -> values.put(name, ""));
             MAY_BE_BLANK.forEach(name -> values.put(name, ""));
             NUMBERS.forEach((name, range) -> values.put(name, Integer.toString(range.usual)));

@@ -50,8 +50,9 @@ final class AgentTest {
         var counts = new HashMap<>(Map.of("passed", 0, "failed", 0, "skipped", 0));
         var started = new ConcurrentHashMap<TestIdentifier, Long>();
         var request = LauncherDiscoveryRequestBuilder.request()
-                .selectors(selectClass(AgentTest.class), selectClass(trials.LiveTest.class),
-                        selectClass(trials.PhoneTest.class), selectClass(trials.FaultTest.class),
+                .selectors(selectClass(AgentTest.class), selectClass(trials.PageTest.class),
+                        selectClass(trials.LiveTest.class), selectClass(trials.PhoneTest.class),
+                        selectClass(trials.FaultTest.class),
                         selectClass(trials.KillTest.class), selectClass(trials.SoakTest.class),
                         selectClass(trials.FuzzTest.class)).build();
         LauncherFactory.create().execute(request, new TestExecutionListener() {
@@ -914,7 +915,9 @@ final class AgentTest {
             builder.environment().merge("PATH", System.getProperty("java.home") + "/bin",
                     (path, java) -> java + ":" + path);
             builder.environment().put("CRM_URL", "http://crm.example"); // whatever .env says
+            builder.environment().put("OPENAI_API_KEY", "none");
             Process process = builder.start();
+            process.getOutputStream().close(); // nobody types
             CompletableFuture.delayedExecutor(60, TimeUnit.SECONDS)
                     .execute(process::destroyForcibly);
             var output = new StringBuilder();
@@ -946,7 +949,8 @@ final class AgentTest {
     @BeforeAll
     static void startCommands() throws IOException {
         var lines = Stream.concat(readme("sh").stream().flatMap(String::lines),
-                Stream.of("./run.sh fly"))
+                Stream.of("./run.sh fly", "./run.sh demo --fly",
+                        "java @lib/java.options Agent.java"))
                 .filter(line -> !line.startsWith("./run.sh test")) // which is this
                 .map(line -> line.replaceFirst("( demo/.*) [0-9]+$", "$1 0")).toList();
         Executor oneByOne = Executors.newSingleThreadExecutor(Thread.ofVirtual().factory());
@@ -957,14 +961,53 @@ final class AgentTest {
     @Test
     @Order(Integer.MAX_VALUE)
     void theReadmesCommandsSayWhatIsWrong() throws Exception {
-        assertEquals(8, commands.size(), commands.keySet().toString());
+        assertEquals(13, commands.size(), commands.keySet().toString());
+        assertEquals("./run.sh", commands.keySet().iterator().next());
         for (var command : commands.entrySet()) {
-            Ran ran = command.getValue().get(60, TimeUnit.SECONDS);
+            Ran ran = command.getValue().get(180, TimeUnit.SECONDS);
             String line = command.getKey();
-            boolean fly = line.endsWith("fly"), demo = line.contains("demo/");
-            assertEquals(demo ? -1 : fly ? 1 : 2, ran.status, line + ": " + ran.output);
-            assertTrue(ran.output.contains(demo ? "=http://127.0.0.1:" : fly ? "usage: "
-                    : "CRM_URL: what callers say travels to it"), line + ": " + ran.output);
+            switch (line.replaceFirst(".*(Agent|DemoCrm|DemoModel).java", "$1")) {
+                case "./run.sh", "./run.sh demo --once" -> {
+                    assertEquals(0, ran.status, line + ": " + ran.output);
+                    assertTrue(ran.output.endsWith("The CRM has all 5 events of the call, verified "
+                            + "and in order: call.started, intent.recorded, crm.updated, "
+                            + "call.transferred, call.ended\n"), line + ": " + ran.output);
+                    assertTrue(ran.output.contains("Hello. I am a recording."), ran.output);
+                    assertFalse(ran.output.contains("\u001b"), "colours are for a terminal");
+                }
+                case "./run.sh console" -> {
+                    assertEquals(0, ran.status, line + ": " + ran.output);
+                    assertTrue(ran.output.endsWith("call.started, call.ended\n"), ran.output);
+                }
+                case "./run.sh fly", "./run.sh demo --fly", "Agent" ->
+                        says(1, "usage: ", ran, line);
+                case "DemoCrm 0", "DemoModel 0" -> says(-1, "=http://127.0.0.1:", ran, line);
+                default -> says(2, "CRM_URL: what callers say travels to it", ran, line);
+            }
+        }
+    }
+
+    private static void says(int status, String what, Ran ran, String line) {
+        assertEquals(status, ran.status, line + ": " + ran.output);
+        assertTrue(ran.output.contains(what), line + ": " + ran.output);
+    }
+
+    @Test
+    void theExercisesStartWhereTheReadmeSays() throws Exception {
+        String readme = Files.readString(Path.of("README.md"));
+        String exercises = readme.substring(readme.indexOf("## Exercises"),
+                readme.indexOf("## Tests"));
+        assertEquals(5, Pattern.compile("(?m)^[1-5]\\. \\*\\*")
+                .matcher(exercises).results().count());
+        var places = Pattern.compile("`([A-Z]\\w+)\\.(\\w+)`").matcher(exercises).results()
+                .filter(place -> !place.group(2).equals("java")).toList();
+        assertTrue(places.size() >= 8, places.toString());
+        for (var place : places) {
+            String file = place.group(1).equals("Call") ? "Agent" : place.group(1);
+            Path source = Stream.of("", "voice/", "demo/").map(folder -> Path.of(
+                    folder + file + ".java")).filter(Files::exists).findFirst().orElseThrow();
+            assertTrue(Pattern.compile("\\b" + place.group(2) + "( =|\\()")
+                    .matcher(Files.readString(source)).find(), place.group());
         }
     }
 
@@ -1122,6 +1165,132 @@ final class AgentTest {
         String line = out.toString(StandardCharsets.UTF_8);
         assertTrue(line.contains("a\\u000a\\u001b[31mb\\u202e\\ud800xx"), line);
         assertTrue(line.length() < 1_100 && line.indexOf('\n') == line.length() - 1);
+    }
+
+    @Test
+    void theLogHasOneAlignedLineForEachStep() {
+        var out = new ByteArrayOutputStream();
+        PrintStream before = System.out;
+        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+        try {
+            voice.Log.step("AJ_x7Yk2mQp9 contact", "agent", "Hello.");
+            voice.Log.log("", "registered");
+            voice.Log.log("web_1", "odd");
+        } finally {
+            System.setOut(before);
+        }
+        assertEquals("""
+                TIME  x7Yk2m  agent     Hello.
+                TIME                    registered
+                TIME  1                 odd
+                """, out.toString(StandardCharsets.UTF_8)
+                        .replaceAll("(?m)^[0-9:.]{12}", "TIME"));
+    }
+
+    // The demo's CRM and its page; trials/PageTest has the page in a browser.
+
+    private DemoCrm demoCrm() throws IOException {
+        var hmac = new Hmac(SECRET);
+        var crm = opened(new DemoCrm(0, hmac::verify, hmac::verify, _ -> {}));
+        crm.people();
+        crm.page("recorded");
+        return crm;
+    }
+
+    private static int post(String url, byte[] body, String... headers) throws Exception {
+        var request = HttpRequest.newBuilder(URI.create(url)).timeout(SOON)
+                .POST(HttpRequest.BodyPublishers.ofByteArray(body));
+        if (headers.length > 0) {
+            request.headers(headers);
+        }
+        try (var http = HttpClient.newHttpClient()) {
+            return http.send(request.build(), HttpResponse.BodyHandlers.discarding()).statusCode();
+        }
+    }
+
+    @Test
+    void theDemoCrmRefusesWhatIsForgedOldOrReplayed() throws Exception {
+        var crm = demoCrm();
+        assertEquals(409, post(crm.url() + "/page/replay", new byte[0])); // there is none yet
+        var call = webhooks(crm.url()).call("AJ_1", "room", "RM_1");
+        call.send("call.started", "direction", "inbound");
+        eventually("it arrives", () -> crm.events().size() == 1);
+
+        assertEquals(204, post(crm.url() + "/page/forge", new byte[0]));
+        assertEquals(204, post(crm.url() + "/page/replay", new byte[0]));
+        assertEquals(List.of(204, 401, 409), statuses(crm));
+        var requests = crm.requests();
+        assertEquals(List.of(true, false, false),
+                requests.stream().map(DemoCrm.Request::verified).toList());
+        assertArrayEquals(requests.getFirst().body(), requests.getLast().body());
+        assertTrue(requests.get(1).why().contains("forged"), requests.get(1).why());
+        assertTrue(requests.get(2).why().contains("replay"), requests.get(2).why());
+
+        // What was delivered, and comes again because nobody has told the agent, is no replay.
+        var hmac = new Hmac(SECRET);
+        byte[] body = requests.getFirst().body();
+        String id = requests.getFirst().json().getString("id");
+        for (int[] each : new int[][] {{0 - 3, 204}, {-299, 204}, {-400, 401}, {400, 401}}) {
+            long at = Instant.now().getEpochSecond() + each[0];
+            assertEquals(each[1], post(crm.url() + "/webhooks/call", body, "X-Signature",
+                    hmac.sign(body), "webhook-id", id, "webhook-timestamp", "" + at,
+                    "webhook-signature", hmac.sign(id, at, body)), each[0] + " s");
+        }
+        assertEquals(401, post(crm.url() + "/webhooks/call", body, "X-Signature", hmac.sign(body),
+                "webhook-timestamp", "soon", "webhook-signature", "v1,"));
+        assertEquals(1, crm.events().size());
+    }
+
+    @Test
+    void thePageIsForThisMachineOnly() throws Exception {
+        var crm = demoCrm();
+        String host = crm.url().substring("http://".length());
+        for (String origin : List.of("https://evil.example", "null", "http://" + host)) {
+            assertEquals(origin.endsWith(host) ? 204 : 403,
+                    post(crm.url() + "/page/fail", new byte[0], "Origin", origin));
+        }
+        for (String name : List.of("evil.example", "127.0.0.1", "")) {
+            try (var socket = new Socket("127.0.0.1", URI.create(crm.url()).getPort())) {
+                socket.getOutputStream().write(utf8("GET / HTTP/1.1\r\nHost: " + name
+                        + "\r\nConnection: close\r\n\r\n"));
+                socket.setSoTimeout((int) SOON.toMillis());
+                String answer = new String(socket.getInputStream().readAllBytes());
+                assertTrue(answer.startsWith("HTTP/1.1 403"), answer);
+            }
+        }
+    }
+
+    @Test
+    void thePageIsToldWhatComes() throws Exception {
+        var crm = demoCrm();
+        var http = HttpClient.newHttpClient();
+        open.add(http::shutdownNow); // its close would wait for the stream to end
+        var stream = http.send(HttpRequest.newBuilder(URI.create(crm.url() + "/page/stream"))
+                .timeout(SOON).build(), HttpResponse.BodyHandlers.ofLines());
+        assertEquals("text/event-stream", stream.headers().firstValue("content-type").get());
+        var lines = stream.body().filter(line -> line.startsWith("data: "))
+                .map(line -> json(line.substring("data: ".length()))).iterator();
+        JsonObject hello = lines.next();
+        assertEquals("recorded", hello.getString("model"));
+        assertEquals("+15550100",
+                hello.getJsonArray("contacts").getJsonObject(0).getString("phone"));
+
+        var call = webhooks(crm.url()).call("AJ_1", "room", "RM_1");
+        call.send("call.started", "direction", "inbound");
+        JsonObject event = lines.next();
+        assertEquals("call.started", event.getJsonObject("body").getString("event"));
+        assertTrue(event.getBoolean("verified") && event.isNull("why"), event.toString());
+        assertEquals(1, event.getInt("attempt"));
+        assertTrue(event.getInt("ms") >= 0 && event.getInt("ms") < 5_000, event.toString());
+        assertEquals(64, event.getString("x_signature").length());
+
+        post(crm.url() + "/page/fail", new byte[0]);
+        assertEquals("failing", lines.next().getString("kind"));
+        call.send("intent.recorded", "intent", "x");
+        JsonObject failed = lines.next();
+        assertEquals(503, failed.getInt("status"));
+        assertTrue(failed.getString("why").contains("told to fail"), failed.toString());
+        assertEquals(2, lines.next().getInt("attempt"));
     }
 
     // Whole calls.

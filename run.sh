@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the sample: ./run.sh dev | test. Looks for a JDK 25, fetches the jars into lib/ the first
-# time, and hands over to java. It does not build anything: java compiles the sources as it starts.
+# Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test. Looks
+# for a JDK 25, fetches the jars into lib/ the first time, and hands over to java. It does not build
+# anything: java compiles the sources as it starts.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
@@ -72,4 +73,4 @@ fi
 if [ "${1:-}" = test ]; then
   exec "$JAVA_HOME/bin/java" @lib/java.options -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}"
 fi
-exec "$JAVA_HOME/bin/java" @lib/java.options Agent.java "$@"
+exec "$JAVA_HOME/bin/java" @lib/java.options Agent.java "${@:-demo}"
