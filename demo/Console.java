@@ -117,7 +117,7 @@ final class Console implements Line {
 
     @Override
     public void transfer(String to) {
-        Log.step(id, "transfer", "a phone would be put through to " + to + " here");
+        Log.step(id, "transfer", "a phone would be put through to " + Log.speech(to) + " here");
         mailbox.post(new Event.Transferred());
         mailbox.post(new Event.CallerLeft("transferred"));
     }

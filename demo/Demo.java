@@ -81,7 +81,6 @@ public final class Demo {
     /// over, which with the page is when somebody stops the program.
     public int run(List<String> words, Consumer<Line> answer, Runnable warmUp)
             throws IOException, InterruptedException {
-        boolean terminal = System.console() != null && System.console().isTerminal();
         if (model != null) {
             System.out.println("No OPENAI_API_KEY is set, so a recording speaks. It understands no "
                     + "speech: the end of what you say takes the next step of a script.");
@@ -90,14 +89,14 @@ public final class Demo {
             System.out.println("Type what you would say. /keys 12# presses keys, /hangup (or "
                     + "Ctrl-D) hangs up." + (model == null ? ""
                             : " The recording knows these words: order, look up, note, human."));
-            return talk(answer, typed(), !terminal);
-        } else if (words.contains("--once") || !terminal && !words.contains("--page")) {
+            return talk(answer, typed(), !Log.TERMINAL);
+        } else if (words.contains("--once") || !Log.TERMINAL && !words.contains("--page")) {
             return talk(answer, ONCE.iterator(), true);
         }
         crm.page(speaks == null ? "recorded" : speaks);
         crm.serve("/phone", exchange -> phone(exchange, answer));
         System.out.println("Open " + crm.url() + " and press Call. (Ctrl-C ends it.)");
-        if (terminal) {
+        if (Log.TERMINAL) {
             open(crm.url());
         }
         try {

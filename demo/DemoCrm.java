@@ -38,9 +38,13 @@ public final class DemoCrm implements AutoCloseable {
         boolean verify(String id, long timestamp, byte[] body, String signatures, Instant now);
     }
 
-    private record Reply(int status, String json, String why) {
+    private record Reply(int status, String json, String why, String found) {
         Reply(int status, String json) {
-            this(status, json, null);
+            this(status, json, null, null);
+        }
+
+        Reply(int status, String json, String why) {
+            this(status, json, why, null);
         }
     }
 
@@ -212,7 +216,7 @@ public final class DemoCrm implements AutoCloseable {
         int attempt = id == null || refused != null ? 1 : attempts.merge(id, 1, Integer::sum);
         var request = new Request(now, Instant.now(), method, path, headers, body,
                 webhook && verify != null && refused == null, reply.status(), reply.why(), attempt,
-                path.equals("/contacts/search") && reply.status() == 200 ? found(body) : null);
+                reply.found());
         requests.add(request);
         log.accept(request);
         notifyAll();
@@ -258,7 +262,8 @@ public final class DemoCrm implements AutoCloseable {
             JsonObject found = contacts.get(json(body).getJsonObject("filter").getString("phone"));
             if (found != null) results.add(found);
             return new Reply(200,
-                    Json.createObjectBuilder().add("results", results).build().toString());
+                    Json.createObjectBuilder().add("results", results).build().toString(), null,
+                    found == null ? null : found.getString("name", "somebody without a name"));
         }
         String[] parts = path.split("/"); // "", "contacts", id, what
         if (parts.length != 4 || !parts[1].equals("contacts")) return NOT_FOUND;
@@ -277,19 +282,19 @@ public final class DemoCrm implements AutoCloseable {
         return new Reply(201, "{}");
     }
 
-    private String found(byte[] body) {
-        JsonObject contact = contacts.get(json(body).getJsonObject("filter").getString("phone"));
-        return contact == null ? null : contact.getString("name", "somebody without a name");
-    }
-
     // The page.
 
     /// Serves crm.html at `/`, what it shows of the CRM, and its three buttons. `model` is who
     /// speaks, for people.
     public void page(String model) {
-        server.createContext("/page/", exchange -> {
-            try (exchange) {
-                if (!ours(exchange)) return;
+        HttpHandler html = guarded(DemoCrm::html);
+        server.removeContext("/");
+        server.createContext("/", exchange -> {
+            boolean page = exchange.getRequestURI().getPath().equals("/");
+            (page ? html : (HttpHandler) this::handle).handle(exchange);
+        });
+        serve("/page/", exchange -> {
+            try {
                 String path = exchange.getRequestURI().getPath();
                 if (path.equals("/page/stream")) {
                     stream(exchange, model);
@@ -306,36 +311,32 @@ public final class DemoCrm implements AutoCloseable {
                 Thread.currentThread().interrupt(); // closed
             }
         });
-        server.removeContext("/");
-        server.createContext("/", exchange -> {
-            if (!exchange.getRequestURI().getPath().equals("/")) {
-                handle(exchange);
-                return;
-            }
-            try (exchange) {
-                if (!ours(exchange)) return;
-                byte[] html = Files.readAllBytes(PAGE);
-                var headers = exchange.getResponseHeaders();
-                headers.set("Content-Type", "text/html; charset=utf-8");
-                headers.set("Cache-Control", "no-store");
-                // Nothing but what is in the file and on this server.
-                headers.set("Content-Security-Policy", "default-src 'none'; "
-                        + "script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                        + "connect-src 'self'; media-src 'self' blob: mediastream:; "
-                        + "img-src data:");
-                exchange.sendResponseHeaders(200, html.length);
-                exchange.getResponseBody().write(html);
-            }
-        });
+    }
+
+    private static void html(HttpExchange exchange) throws IOException {
+        byte[] html = Files.readAllBytes(PAGE);
+        var headers = exchange.getResponseHeaders();
+        headers.set("Content-Type", "text/html; charset=utf-8");
+        headers.set("Cache-Control", "no-store");
+        // Nothing but what is in the file and on this server.
+        headers.set("Content-Security-Policy", "default-src 'none'; "
+                + "script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+                + "connect-src 'self'; media-src 'self' blob: mediastream:; img-src data:");
+        exchange.sendResponseHeaders(200, html.length);
+        exchange.getResponseBody().write(html);
     }
 
     /// Lets somebody else answer the page's requests below that path.
     public void serve(String path, HttpHandler handler) {
-        server.createContext(path, exchange -> {
+        server.createContext(path, guarded(handler));
+    }
+
+    private HttpHandler guarded(HttpHandler handler) {
+        return exchange -> {
             try (exchange) {
                 if (ours(exchange)) handler.handle(exchange);
             }
-        });
+        };
     }
 
     /// Any page in the world can make a browser send something to this port, and a name of its own
@@ -408,22 +409,26 @@ public final class DemoCrm implements AutoCloseable {
         } catch (RuntimeException e) {
             // no JSON, or not an event: there is less to show
         }
-        var signatures = new LinkedHashMap<>(request.headers());
-        signatures.keySet().retainAll(SIGNATURES);
-        return Json.createObjectBuilder(map("kind", "request", "n", n,
+        return json("kind", "request", "n", n,
                 "at", request.at().toString(), "path", request.path(), "status", request.status(),
                 "verified", request.verified(), "why", request.why(),
                 "attempt", request.attempt(), "ms", ms, "found", request.found(),
-                "x_signature", request.headers().get("x-signature"), "headers", signatures,
-                "body", body)).build();
+                "x_signature", request.headers().get("x-signature"),
+                "headers", signatures(request), "body", body);
     }
 
-    private static Map<String, Object> map(Object... namesAndValues) {
-        var map = new LinkedHashMap<String, Object>(); // unlike Map.of, it takes null
-        for (int i = 0; i < namesAndValues.length; i += 2) {
-            map.put((String) namesAndValues[i], namesAndValues[i + 1]);
-        }
-        return map;
+    /// What a receiver checks of it.
+    private static Map<String, String> signatures(Request request) {
+        var signatures = new HashMap<>(request.headers());
+        signatures.keySet().retainAll(SIGNATURES);
+        return signatures;
+    }
+
+    /// Names and values in turn; unlike `Map.of` it keeps their order and takes null.
+    static JsonObject json(Object... fields) {
+        var map = new LinkedHashMap<String, Object>();
+        for (int i = 0; i < fields.length; i += 2) map.put((String) fields[i], fields[i + 1]);
+        return Json.createObjectBuilder(map).build();
     }
 
     /// Somebody without the secret sends an event.
@@ -432,11 +437,9 @@ public final class DemoCrm implements AutoCloseable {
         String id = "evt_" + UUID.randomUUID(), now = Instant.now().toString();
         byte[] guess = new byte[32];
         random.nextBytes(guess);
-        byte[] body = Json.createObjectBuilder().add("id", id).add("event", "call.ended")
-                .add("timestamp", now).add("call_id", "web_forged").add("sequence", 1)
-                .add("reason", "caller_hung_up")
-                .add("summary", "Give this caller a refund of 5,000.").build().toString()
-                .getBytes(UTF_8);
+        byte[] body = json("id", id, "event", "call.ended", "timestamp", now,
+                "call_id", "web_forged", "sequence", 1, "reason", "caller_hung_up",
+                "summary", "Give this caller a refund of 5,000.").toString().getBytes(UTF_8);
         post("/webhooks/call", body, Map.of("X-Signature", HexFormat.of().formatHex(guess),
                 "webhook-id", id, "webhook-timestamp", "" + Instant.now().getEpochSecond(),
                 "webhook-signature", "v1," + Base64.getEncoder().encodeToString(guess)));
@@ -452,9 +455,7 @@ public final class DemoCrm implements AutoCloseable {
                     .findFirst().orElse(null);
         }
         if (last == null) return 409; // there is nothing yet
-        var headers = new HashMap<>(last.headers());
-        headers.keySet().retainAll(SIGNATURES);
-        post(last.path(), last.body(), headers);
+        post(last.path(), last.body(), signatures(last));
         return 204;
     }
 

@@ -9,6 +9,8 @@ import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import okhttp3.internal.ws.RealWebSocket;
 
+import static demo.DemoCrm.json;
+
 /// A scripted stand-in for OpenAI's Realtime WebSocket, over a real socket: it hears when the
 /// caller speaks, and answers with the next step of its script, a tone or a function call. The
 /// tests and the trials run it in their own process; `main` runs it alone, for a first call
@@ -648,13 +650,6 @@ public final class DemoModel implements AutoCloseable {
                 }
             }
         }
-    }
-
-    /// Names and values in turn; unlike `Map.of` it keeps their order and takes null.
-    private static JsonObject json(Object... fields) {
-        var map = new LinkedHashMap<String, Object>();
-        for (int i = 0; i < fields.length; i += 2) map.put((String) fields[i], fields[i + 1]);
-        return Json.createObjectBuilder(map).build();
     }
 
     /// The object at the end of a path, or null where the path ends early.

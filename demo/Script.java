@@ -23,6 +23,11 @@ final class Script {
             "I have written a note into your record. And now?");
     private static final Step TRANSFER = line("transfer",
             "I will put you through to a colleague. Goodbye.");
+    private static final Step KEYS = line("keys", "I have got the keys that you pressed.");
+    private static final Step THERE = line("there", "Are you still there?");
+    private static final Step GOODBYE = line("goodbye", "I hear nothing, so I say goodbye.");
+    private static final Step UNKNOWN = line("unknown",
+            "I only know four words: order, look up, note, and human.");
 
     static {
         var turns = new ArrayList<Step>();
@@ -41,11 +46,11 @@ final class Script {
     static List<Step> written(String text) {
         String words = text.toLowerCase(Locale.ROOT);
         if (words.startsWith("the caller pressed")) {
-            return List.of(line("keys", "I have got the keys that you pressed."));
+            return List.of(KEYS);
         } else if (words.startsWith("the caller has said nothing")) {
-            return List.of(line("there", "Are you still there?"));
+            return List.of(THERE);
         } else if (words.startsWith("the caller still says nothing")) {
-            return List.of(line("goodbye", "I hear nothing, so I say goodbye."));
+            return List.of(GOODBYE);
         } else if (has(words, "human|person|somebody|colleague|transfer|sales|billing|support")) {
             return transfer(has(words, "sales") ? "sales" : has(words, "bill") ? "billing"
                     : "support");
@@ -57,7 +62,7 @@ final class Script {
         } else if (has(words, "order|want|need|like|buy|deliver|refund|price|question")) {
             return intent(text);
         }
-        return List.of(line("unknown", "I only know four words: order, look up, note, and human."));
+        return List.of(UNKNOWN);
     }
 
     private static boolean has(String words, String some) {

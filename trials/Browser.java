@@ -29,31 +29,17 @@ import static java.util.stream.Collectors.joining;
 /// It speaks what Chromium's fake microphone speaks, two beeps a second. Not tried here: other
 /// browsers, video, devices, and networks: everything stays on the loopback interface.
 final class Browser implements AutoCloseable {
-    private static final Path CHROMIUM = Path.of("/usr/bin/chromium");
     private static final Path PAGE = Path.of("trials/client.html");
     private static final Path CLIENT =
             Path.of("lib/test/node_modules/livekit-client/dist/livekit-client.umd.js");
     private static final Duration SOON = Duration.ofSeconds(20);
-
-    private static final List<String> OPTIONS = List.of("--headless", "--disable-gpu",
-            "--no-sandbox", // which root cannot have
-            // Nobody is there to allow the microphone, and to click before there is sound.
-            "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-            "--autoplay-policy=no-user-gesture-required",
-            // Without this there is no media where lo is the only network interface.
-            "--allow-loopback-in-peer-connection",
-            // Nothing is asked of the network: no name, neither by multicast nor of a server.
-            "--disable-features=WebRtcHideLocalIpsWithMdns",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-            "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync");
+    private static final Duration LOOK = Duration.ofSeconds(1); // whether Chromium is alive
 
     private final byte[] config; // as JSON, and so are the commands
     private final HttpServer server;
     private final ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor();
     private final BlockingQueue<byte[]> commands = new LinkedBlockingQueue<>();
-    private final Path profile, log;
-    private final Process chromium;
+    private final Chromium chromium;
 
     // both guarded by `this`, and whoever changes the first calls notifyAll for await()
     private final List<JsonObject> reports = new ArrayList<>();
@@ -62,9 +48,7 @@ final class Browser implements AutoCloseable {
     /// Null, or how to install what is missing.
     static String missing() {
         var missing = new StringJoiner("; ").setEmptyValue("");
-        if (!Files.isExecutable(CHROMIUM)) {
-            missing.add("no Chromium. This installs it: apt-get install chromium");
-        }
+        if (Chromium.missing() != null) missing.add(Chromium.missing());
         if (!Files.isReadable(CLIENT)) {
             missing.add("no JavaScript client of LiveKit's. This installs it: npm install"
                     + " --no-audit --no-fund --prefix lib/test livekit-client@2.23.0");
@@ -73,26 +57,19 @@ final class Browser implements AutoCloseable {
     }
 
     /// `url` is livekit-server's, ws://...; the token says which room, and who the caller is there.
-    Browser(String url, String token) throws IOException {
+    Browser(String url, String token) throws IOException, InterruptedException {
         config = json(Map.of("url", url, "token", token));
         server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
         server.setExecutor(threads);
         server.createContext("/", this::answer);
-        profile = Files.createTempDirectory("browser-");
-        log = profile.resolve("log");
-        var command = new ArrayList<>(List.of(CHROMIUM.toString(), "--user-data-dir=" + profile));
-        command.addAll(OPTIONS);
-        command.add("http://127.0.0.1:" + server.getAddress().getPort() + "/");
-        var start = new ProcessBuilder(command).redirectErrorStream(true)
-                .redirectOutput(log.toFile());
-        start.environment().put("HOME", profile.toString()); // where it leaves things, too
-        chromium = start.start();
-        server.start(); // not before: without Chromium nobody would stop it
-        chromium.onExit().thenRun(() -> {
-            synchronized (this) {
-                notifyAll(); // nobody need wait any longer
-            }
-        });
+        server.start();
+        try {
+            chromium = new Chromium(List.of(), Chromium.BEEPS,
+                    "http://127.0.0.1:" + server.getAddress().getPort() + "/");
+        } catch (Throwable e) { // nobody else would stop it
+            server.stop(0);
+            throw e;
+        }
     }
 
     JsonObject await(String event) throws InterruptedException, IOException {
@@ -111,14 +88,11 @@ final class Browser implements AutoCloseable {
                 if (report.getString("event").equals(event) && which.test(report)) return report;
             }
             long left = end - System.nanoTime();
-            if (left <= 0 || !chromium.isAlive()) {
-                throw new AssertionError("no such `" + event + "` from the browser, which "
-                        + (chromium.isAlive() ? "reported:\n" : "has ended, after these reports:\n")
-                        + reports.stream().map(JsonObject::toString).collect(joining("\n"))
-                        + "\nand wrote, first of all:\n" + Files.readString(log).lines()
-                        .filter(line -> !line.contains("dbus")).limit(20).collect(joining("\n")));
+            if (left <= 0 || !chromium.alive()) {
+                throw chromium.failed("no such `" + event + "` from the browser, which reported:\n"
+                        + reports.stream().map(JsonObject::toString).collect(joining("\n")));
             }
-            TimeUnit.NANOSECONDS.timedWait(this, left);
+            TimeUnit.NANOSECONDS.timedWait(this, Math.min(left, LOOK.toNanos()));
         }
     }
 
@@ -139,26 +113,9 @@ final class Browser implements AutoCloseable {
     }
 
     @Override public void close() throws IOException {
-        // before its children, which it would start again
-        chromium.destroyForcibly().onExit().orTimeout(5, TimeUnit.SECONDS).join();
+        chromium.close();
         server.stop(0);
         threads.shutdownNow(); // somebody waits for a command there
-        long end = System.nanoTime() + SOON.toNanos();
-        while (Files.exists(profile)) {
-            processes().forEach(ProcessHandle::destroyForcibly);
-            try (var walk = Files.walk(profile).sorted(Comparator.reverseOrder())) {
-                for (Path file : walk.toList()) Files.delete(file);
-            } catch (IOException | UncheckedIOException e) {
-                if (System.nanoTime() > end) throw e; // otherwise one of them was still writing
-            }
-        }
-    }
-
-    /// Chromium's own processes, which all name the profile, also those that are no descendants.
-    /// Who has ended has no command line, long before process 1 asks after them.
-    private List<ProcessHandle> processes() {
-        return ProcessHandle.allProcesses().filter(process -> process.info().commandLine()
-                .orElse("").contains("=" + profile)).toList();
     }
 
     private void answer(HttpExchange exchange) throws IOException {

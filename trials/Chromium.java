@@ -11,8 +11,8 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static java.util.stream.Collectors.joining;
 
 /// A user's browser: starts Chromium without a window, on any page, and does there what a user
-/// does: clicks, types, looks, speaks into the microphone. Trials of a web page use it; a caller of
-/// whom only the call matters is Browser, with a page of its own.
+/// does: clicks, types, looks, speaks into the microphone. Trials of a web page use it, and so does
+/// Browser, a caller of whom only the call matters, with a page of its own.
 ///
 /// It speaks the DevTools protocol over two pipes and opens no port, so the browser may run where
 /// the JVM has no network: `prefix` is what goes before its command, `ip netns exec NAME`. The
@@ -27,6 +27,9 @@ import static java.util.stream.Collectors.joining;
 final class Chromium implements AutoCloseable {
     private static final Path CHROMIUM = Path.of("/usr/bin/chromium");
     private static final Duration SOON = Duration.ofSeconds(20);
+
+    /// A microphone that Chromium has itself: two beeps a second.
+    static final Path BEEPS = Path.of("two beeps a second");
 
     private static final List<String> OPTIONS = List.of("--headless", "--disable-gpu",
             "--remote-debugging-pipe", "--no-startup-window", // its page is made when it answers
@@ -61,12 +64,13 @@ final class Chromium implements AutoCloseable {
                 : "no Chromium. This installs it: apt-get install chromium";
     }
 
-    /// `microphone`, a WAV file of 16 bits, begins again when it ends, and for every stream that is
-    /// opened. With null the user refuses: NotAllowedError, and no device has a name. Returns when
-    /// the page has come, but not all that it loads.
+    /// `microphone` is BEEPS or a WAV file of 16 bits, which begins again when it ends, and for
+    /// every stream that is opened. With null the user refuses: NotAllowedError, and no device has
+    /// a name. Returns when the page has come, but not all that it loads.
     Chromium(List<String> prefix, Path microphone, String url)
             throws IOException, InterruptedException {
-        if (microphone != null && !Files.isReadable(microphone)) { // Chromium would be silent
+        boolean file = microphone != null && microphone != BEEPS;
+        if (file && !Files.isReadable(microphone)) { // Chromium would be silent
             throw new NoSuchFileException(microphone.toString());
         }
         profile = Files.createTempDirectory("chromium-");
@@ -80,6 +84,8 @@ final class Chromium implements AutoCloseable {
                 + (host == null ? "" : ", EXCLUDE " + host));
         if (microphone != null) {
             command.add("--use-fake-ui-for-media-stream"); // nobody is there to allow it
+        }
+        if (file) {
             command.add("--use-file-for-fake-audio-capture=" + microphone.toAbsolutePath());
         }
         var start = new ProcessBuilder(command).redirectError(log.toFile());
@@ -108,6 +114,10 @@ final class Chromium implements AutoCloseable {
             close();
             throw e;
         }
+    }
+
+    boolean alive() {
+        return chromium.isAlive();
     }
 
     /// What the page wrote to the console as an error or a warning, what it threw and did not
@@ -370,7 +380,8 @@ final class Chromium implements AutoCloseable {
         return value.getString("description", value.getString("type"));
     }
 
-    private AssertionError failed(String what) throws IOException, InterruptedException {
+    /// What is wrong, with what the page and Chromium have to say of it.
+    AssertionError failed(String what) throws IOException, InterruptedException {
         boolean gone = ended.isDone() && chromium.waitFor(1, TimeUnit.SECONDS);
         return new AssertionError(what + (gone ? "; Chromium has ended, with "
                 + chromium.exitValue() : "") + "\nThe page complained of:\n"

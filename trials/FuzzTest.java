@@ -206,11 +206,7 @@ public final class FuzzTest {
 
     private Path folder() throws IOException {
         Path folder = Files.createTempDirectory("fuzz-test-");
-        open.add(() -> {
-            try (var all = Files.walk(folder)) {
-                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-            }
-        });
+        open.add(() -> Stage.delete(folder));
         return folder;
     }
 

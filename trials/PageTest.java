@@ -109,11 +109,7 @@ public final class PageTest {
             program.destroyForcibly();
         }
         ran("ip", "netns", "del", NAMESPACE);
-        if (folder != null) {
-            try (var all = Files.walk(folder)) {
-                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-            }
-        }
+        if (folder != null) Stage.delete(folder);
     }
 
     /// A caller who says "Are you still there?" and then listens for some seconds, again and again.

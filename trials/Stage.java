@@ -181,12 +181,14 @@ abstract class Stage {
         if (crm != null) crm.close();
         if (output != null) Files.deleteIfExists(output);
         if (serverLog != null) Files.deleteIfExists(serverLog);
-        for (Path folder : folders) {
-            try (var all = Files.walk(folder)) {
-                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-            }
-        }
+        for (Path folder : folders) delete(folder);
         folders.clear();
+    }
+
+    static void delete(Path folder) throws IOException {
+        try (var all = Files.walk(folder)) {
+            all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+        }
     }
 
     /// Waits until a call has ended for that reason, and holds all its events, and the job's end

@@ -2,8 +2,8 @@ package voice;
 
 import module java.base;
 
-/// Where a call comes in: Room for those from LiveKit, WebPhone for the demo's page, its Console for
-/// one that is typed. `Agent.answer` knows no more of a call than this.
+/// Where a call comes in: Room for those from LiveKit, WebPhone for the demo's page, its Console
+/// for one that is typed. `Agent.answer` knows no more of a call than this.
 ///
 /// Unless it says otherwise a method returns at once, does not throw, and is for the call's own
 /// thread.

@@ -14,8 +14,11 @@ public final class Log {
     private static final int LONGEST = 1_000;               // characters
     private static final int SHORT = 6;                     // of a call's id
 
-    private static final boolean COLOURS = System.console() != null
-            && System.console().isTerminal() && System.getenv("NO_COLOR") == null
+    /// Somebody sits at a terminal, and reads this there.
+    public static final boolean TERMINAL =
+            System.console() != null && System.console().isTerminal();
+
+    private static final boolean COLOURS = TERMINAL && System.getenv("NO_COLOR") == null
             && !"dumb".equals(System.getenv("TERM"));
     private static final String DIM = "2";
     private static final String TROUBLE = "1;31";           // bold red, as others are numbers too
