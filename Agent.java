@@ -107,7 +107,8 @@ final class Agent {
             case "dev/0", "start/0" -> work(settings(), verb.equals("start"));
             case "call/1" -> System.exit(call(settings(), args[1], "{}"));
             case "call/2" -> System.exit(call(settings(), args[1], args[2]));
-            case "demo/0", "demo --once", "demo --page", "console/0" -> System.exit(demo(args));
+            case "demo/0", "demo --once", "demo --page", "demo --train", "console/0" ->
+                    System.exit(demo(args));
             default -> {
                 System.err.println("""
                         usage: ./run.sh VERB         or: java @lib/java.options Agent.java VERB
@@ -185,21 +186,26 @@ final class Agent {
         var stand = new demo.Demo(hmac::verify, hmac::verify,
                 key ? settings.get("OPENAI_REALTIME_MODEL") : null);
         Agent agent = demoAgent(settings.with(stand.settings()));
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                stand.stop(ENDING);
-                agent.webhooks.close(SENDING);
-                stand.close();
-                Path outbox = Path.of(agent.settings.get("OUTBOX_DIR"));
-                if (!outbox.endsWith("demo")) {
-                    delete(outbox);
+        // No lambda: Java looks up the types of every method of Agent before it runs main, and from
+        // source it would have to compile the demo for that, each time `dev` starts (0.25 s).
+        Runtime.getRuntime().addShutdownHook(new Thread("shutdown") {
+            @Override
+            public void run() {
+                try {
+                    stand.stop(ENDING);
+                    agent.webhooks.close(SENDING);
+                    stand.close();
+                    Path outbox = Path.of(agent.settings.get("OUTBOX_DIR"));
+                    if (!outbox.endsWith("demo")) {
+                        delete(outbox);
+                    }
+                } catch (IOException | InterruptedException e) {
+                    Log.log("", "the demo did not end cleanly: " + Log.reason(e));
+                } finally {
+                    System.out.close();
                 }
-            } catch (IOException | InterruptedException e) {
-                Log.log("", "the demo did not end cleanly: " + Log.reason(e));
-            } finally {
-                System.out.close();
             }
-        }, "shutdown"));
+        });
         var hungUp = CompletableFuture.<Void>completedFuture(null);
         agent.webhooks.dead().forEach(call -> agent.end(call, hungUp));
         if (key) {

@@ -134,7 +134,8 @@ public final class Room implements Line {
     @Override
     public void join(String number) throws IOException, InterruptedException {
         dialled = number;
-        JobAssignment mine = await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
+        JobAssignment mine =
+                WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
         token = mine.getToken();
         url = worker.socketUrl(mine.getUrl());
         // Not a virtual one, because it waits inside WebRTC and would keep its carrier. With every
@@ -142,7 +143,7 @@ public final class Room implements Line {
         // callbacks need locks (of a jar, of the output) that are then never given back.
         thread = Thread.ofPlatform().name("room " + id()).daemon().start(this::run);
         work.add(() -> open(false));
-        await(joined, JOINING, "the room does not answer");
+        WebRtc.await(joined, JOINING, "the room does not answer");
     }
 
     /// Leaves the room and gives everything back. Blocks, 6 s at most. Worker calls it, when the
@@ -172,7 +173,7 @@ public final class Room implements Line {
 
     private void pause(Future<?> until, Duration bound, String otherwise) {
         try {
-            await(until, bound, otherwise);
+            WebRtc.await(until, bound, otherwise);
         } catch (IOException e) {
             Log.log(id(), Log.reason(e));
         } catch (InterruptedException e) {
@@ -703,17 +704,5 @@ public final class Room implements Line {
                     .start(() -> worker.remove(job, dialledIdentity()));
         }
         return hungUp;
-    }
-
-    /// The result, or what has kept it from coming as an IOException.
-    static <T> T await(Future<T> result, Duration bound, String otherwise)
-            throws IOException, InterruptedException {
-        try {
-            return result.get(bound.toMillis(), TimeUnit.MILLISECONDS);
-        } catch (TimeoutException e) {
-            throw new IOException(otherwise + " (" + bound.toMillis() + " ms)");
-        } catch (ExecutionException e) {
-            throw e.getCause() instanceof IOException io ? io : new IOException(e.getCause());
-        }
     }
 }

@@ -65,7 +65,7 @@ public final class WebPhone implements Line, AutoCloseable {
     /// Takes the browser's offers; its answers. Blocks, 10 s at most; an IOException says what
     /// WebRTC does not like of them.
     public Sdp connect(Sdp offers) throws IOException, InterruptedException {
-        return Room.await(thread.submit(() -> {
+        return WebRtc.await(thread.submit(() -> {
             up = new Peer(WebRtc.RECEIVE);
             down = new Peer(WebRtc.SEND);
             down.connection.addTrack(
@@ -106,7 +106,7 @@ public final class WebPhone implements Line, AutoCloseable {
     public void close() {
         speaker.close();
         try {
-            Room.await(thread.submit(this::closePeers), CLOSING, "closing takes too long");
+            WebRtc.await(thread.submit(this::closePeers), CLOSING, "closing takes too long");
         } catch (IOException e) {
             Log.log(id, Log.reason(e));
         } catch (InterruptedException e) {
@@ -149,7 +149,7 @@ public final class WebPhone implements Line, AutoCloseable {
 
     @Override
     public void join(String number) throws IOException, InterruptedException {
-        Room.await(connected, CONNECTING, "no sound gets through from the browser");
+        WebRtc.await(connected, CONNECTING, "no sound gets through from the browser");
         mailbox.post(new Event.CallerJoined());
     }
 
@@ -197,7 +197,7 @@ public final class WebPhone implements Line, AutoCloseable {
                     new RTCSessionDescription(RTCSdpType.OFFER, WebRtc.harmless(offer)), o));
             var answer = WebRtc.created(o -> connection.createAnswer(new RTCAnswerOptions(), o));
             WebRtc.set(o -> connection.setLocalDescription(answer, o));
-            Room.await(gathered, GATHERING, "WebRTC finds no address of this machine");
+            WebRtc.await(gathered, GATHERING, "WebRTC finds no address of this machine");
             return connection.getLocalDescription().sdp;
         }
 

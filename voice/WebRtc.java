@@ -79,10 +79,22 @@ final class WebRtc {
 
         RTCSessionDescription await() throws IOException {
             try {
-                return Room.await(this, SDP, "WebRTC does not answer");
+                return WebRtc.await(this, SDP, "WebRTC does not answer");
             } catch (InterruptedException e) {
                 throw new InterruptedIOException();
             }
+        }
+    }
+
+    /// The result, or what has kept it from coming as an IOException.
+    static <T> T await(Future<T> result, Duration bound, String otherwise)
+            throws IOException, InterruptedException {
+        try {
+            return result.get(bound.toMillis(), TimeUnit.MILLISECONDS);
+        } catch (TimeoutException e) {
+            throw new IOException(otherwise + " (" + bound.toMillis() + " ms)");
+        } catch (ExecutionException e) {
+            throw e.getCause() instanceof IOException io ? io : new IOException(e.getCause());
         }
     }
 
