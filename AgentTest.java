@@ -992,6 +992,37 @@ final class AgentTest {
         assertTrue(ran.output.contains(what), line + ": " + ran.output);
     }
 
+    /// In a copy of the folder; the jars and the AOT caches are those of this one.
+    @Test
+    void runShRunsWhatTheSourcesSayNow() throws Exception {
+        Path copy = Files.createTempDirectory("agent-test-");
+        Ran built = run(List.of("./run.sh", "build"));
+        assertEquals(0, built.status, built.output);
+        run(List.of("bash", "-c", "cp -a run.sh *.java voice demo \"$0\" && mkdir \"$0/lib\" && "
+                + "cp -a lib/*.* lib/.fetched lib/.trained \"$0/lib\"", copy.toString()));
+        var fly = List.of("bash", "-c", "JDK_JAVA_OPTIONS=-XX:AOTMode=on \"$0/run.sh\" fly",
+                copy.toString()); // "on": it must find the cache, and take it
+        Path agent = copy.resolve("Agent.java");
+        String source = Files.readString(agent);
+
+        Files.writeString(agent, source.replace("usage: ./run.sh", "changed: ./run.sh"));
+        Ran first = run(fly), second = run(fly);
+        says(1, "compiling", first, "after a change");
+        says(1, "changed: ./run.sh VERB", first, "after a change");
+        says(1, "changed: ./run.sh VERB", second, "after no change");
+        assertFalse(second.output.contains("compiling"), second.output);
+
+        Files.writeString(agent, source.replace("String verb =", "Strung verb ="));
+        says(1, "Agent.java:", run(fly), "with a mistake");
+        says(1, "class Strung", run(fly), "with the same mistake");
+        Files.writeString(agent, source);
+        says(1, "usage: ./run.sh VERB", run(fly), "without it");
+        try (var left = Files.list(copy.resolve("lib/app"))) {
+            assertEquals(1, left.count(), "in lib/app");
+        }
+        Agent.delete(copy);
+    }
+
     @Test
     void theExercisesStartWhereTheReadmeSays() throws Exception {
         String readme = Files.readString(Path.of("README.md"));

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test. Looks
-# for a JDK 25, fetches the jars into lib/ the first time, and hands over to java. It does not build
-# anything: java compiles the sources as it starts.
+# Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test | bench.
+# Looks for a JDK 25, fetches the jars into lib/ the first time, compiles the sources when they have
+# changed, and hands over to java. With `build` it does all but the last, for a container's image.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
@@ -12,7 +12,7 @@ jdk() {
   for home in "${JAVA_HOME:-}" "${on_path%/bin/java}" /usr/lib/jvm/* \
       "$(/usr/libexec/java_home -v 25+ 2>/dev/null || true)"; do
     [ -x "$home/bin/javac" ] || continue
-    version=$("$home/bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+    version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release" 2>/dev/null || true)
     if [ "${version:-0}" -ge 25 ]; then echo "$home"; return; fi
   done
   echo "A JDK 25 or newer is needed. One of these installs it:
@@ -27,7 +27,8 @@ export JAVA_HOME
 # What Debian and Ubuntu may lack: Maven for the download, and the libraries webrtc-java links to.
 missing=()
 fetched=no
-if [ lib/.fetched -nt lib/pom.xml ] && ls lib/livekit-server-*.jar >/dev/null 2>&1; then
+if [ lib/.fetched -nt lib/pom.xml ] && ls lib/livekit-server-*.jar lib/libraries.jar \
+    >/dev/null 2>&1; then
   fetched=yes
 fi
 [ $fetched = yes ] || command -v mvn >/dev/null || missing+=(maven)
@@ -61,16 +62,67 @@ fi
 if [ $fetched = no ]; then
   [ -w lib ] || { echo "$PWD/lib is not writable: the jars go there" >&2; exit 3; }
   echo "fetching the jars of lib/pom.xml into lib/, 100 MB, once"
-  rm -rf lib/*.jar lib/test/*.jar
+  rm -rf lib/*.jar lib/test/*.jar lib/*.aot lib/.trained
   quiet="--sun-misc-unsafe-memory-access=allow --enable-native-access=ALL-UNNAMED"
   MAVEN_OPTS="${MAVEN_OPTS:-} $quiet" \
     mvn -q -B -f lib/pom.xml generate-resources >lib/.fetching 2>&1 \
     || { cat lib/.fetching; echo "the jars could not be fetched: see above" >&2; exit 3; }
+  "$JAVA_HOME/bin/javac" -d lib/.made lib/Libraries.java
+  "$JAVA_HOME/bin/jar" --create --file lib/libraries.jar -C lib/.made .
+  rm -rf lib/.made
   mv lib/.fetching lib/.fetched
 fi
 
 # exec: so that signals reach the program.
-if [ "${1:-}" = test ]; then
-  exec "$JAVA_HOME/bin/java" @lib/java.options -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}"
+java=("$JAVA_HOME/bin/java" @lib/java.options)
+case ${1:-} in
+  test) exec "${java[@]}" -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}" ;;
+  bench) exec "${java[@]}" bench/Bench.java "${@:2}" ;;
+esac
+
+# The jar is named by the sum of all that it is made of, so there never is a stale one.
+sum=$(cksum ./*.java voice/*.java demo/*.java lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ')
+jar=lib/app/$sum.jar
+if [ ! -e "$jar" ]; then
+  if ! mkdir -p lib/app 2>/dev/null || [ ! -w lib/app ]; then
+    echo "$PWD/lib is not writable, so java compiles the sources itself: it starts 2 s later" >&2
+    exec "${java[@]}" Agent.java "${@:-demo}"
+  fi
+  echo "compiling, once after each change"
+  new=lib/app/.$$
+  trap 'rm -rf "$new"' EXIT
+  "$JAVA_HOME/bin/javac" -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC -proc:none -d "$new/classes" \
+    -cp 'lib/*' --source-path . Agent.java
+  "$JAVA_HOME/bin/jar" --create --no-compress --file "$new/jar" -C "$new/classes" .
+  mv "$new/jar" "$jar"
+  rm -rf "$new"
+  for old in lib/app/*.jar; do [ "$old" = "$jar" ] || rm -f "$old"; done
 fi
-exec "$JAVA_HOME/bin/java" @lib/java.options Agent.java "${@:-demo}"
+
+# An AOT cache is what Java knows of the classes at the end of a training run, which needs no key.
+# These two, for starts from the jar and from source, hold the libraries and nothing of ours: they
+# outlive a change to the sources, and cannot run what was there before it.
+of=$(cksum lib/pom.xml lib/*.options lib/Libraries.java demo/Training.java "$JAVA_HOME/release")
+case ${1:-} in
+  dev | start | build)
+    if [ "$of" != "$(cat lib/.trained 2>/dev/null)" ] && [ -w lib ]; then
+      echo "preparing quick starts, once (15 s)"
+      new=lib/app/.$$
+      trap 'rm -rf "$new"' EXIT
+      mkdir -p "$new"
+      grep -v AOTCache lib/java.options >"$new/java.options"
+      grep -v AOTCache lib/jar.options >"$new/jar.options"
+      train() { # the cache's name, and what is run
+        OUTBOX_DIR=$new/$1 OPENAI_API_KEY=none "$JAVA_HOME/bin/java" "@$new/java.options" \
+          -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
+          && mv "$new/$1.aot" lib/ || { tail -n 5 "$new/$1.log"; echo "no lib/$1.aot: starts take longer"; }
+      }
+      train jar "@$new/jar.options" Libraries "$jar" &
+      train source Agent.java &
+      wait
+      rm -rf "$new"
+      echo "$of" >lib/.trained
+    fi ;;
+esac
+[ "${1:-}" != build ] || exit 0
+exec "${java[@]}" @lib/jar.options -cp "lib/*:$jar" Agent "${@:-demo}"

@@ -79,8 +79,10 @@ public final class Demo {
     /// `words` are a verb and its option. `answer` takes a call from its first ring to its end;
     /// `warmUp` spares the first caller from waiting for it. Returns the exit status when it is
     /// over, which with the page is when somebody stops the program.
-    public int run(List<String> words, Consumer<Line> answer, Runnable warmUp)
-            throws IOException, InterruptedException {
+    public int run(List<String> words, Consumer<Line> answer, Runnable warmUp) throws Exception {
+        if (words.contains("--train")) {
+            return Training.run(answer, warmUp) ? 0 : 1;
+        }
         if (model != null) {
             System.out.println("No OPENAI_API_KEY is set, so a recording speaks. It understands no "
                     + "speech: the end of what you say takes the next step of a script.");

@@ -1,0 +1,162 @@
+package demo;
+
+import module java.base;
+import livekit.LivekitAgent.*;
+import livekit.LivekitModels.DisconnectReason;
+import livekit.LivekitModels.ParticipantInfo;
+import livekit.LivekitModels.TrackInfo;
+import livekit.LivekitModels.TrackSource;
+import livekit.LivekitModels.TrackType;
+import livekit.LivekitRtc.*;
+import mockwebserver3.*;
+import okhttp3.Response;
+import okhttp3.WebSocket;
+import okhttp3.WebSocketListener;
+import okio.ByteString;
+import voice.Line;
+import voice.Worker;
+
+/// What Java watches when it makes the AOT cache (JEP 514): the program starts, rehearses, takes
+/// one call and stops. Whatever it has loaded by then, later starts find ready. run.sh runs this
+/// (`demo --train`) after it has built the jar; it needs no key and no server.
+///
+/// LiveKit is a stand-in on this machine, which says just enough for a call to begin and to end.
+/// There is no sound in it: that is native code, which no cache holds.
+final class Training extends Dispatcher {
+    private static final String JOB = "AJ_training", CALLER = "sip_+15550100";
+    private static final Duration CALL = Duration.ofSeconds(10), ENDING = Duration.ofSeconds(2);
+
+    private final CountDownLatch over = new CountDownLatch(1);
+    private volatile WebSocket agent;
+
+    private Training() {}
+
+    /// Returns whether the call came to its end.
+    static boolean run(Consumer<Line> answer, Runnable warmUp) throws Exception {
+        var training = new Training();
+        try (var livekit = new MockWebServer()) {
+            livekit.setDispatcher(training);
+            livekit.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
+            var worker = new Worker("ws://127.0.0.1:" + livekit.getPort(), "key",
+                    "a secret of thirty-two characters", "training", 1, answer);
+            worker.run(() -> {
+                warmUp.run();
+                training.send(ServerMessage.newBuilder().setAvailability(
+                        AvailabilityRequest.newBuilder().setJob(job())));
+                try {
+                    training.over.await(CALL.toMillis(), TimeUnit.MILLISECONDS);
+                    worker.stop(ENDING);
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                }
+            });
+        }
+        return training.over.getCount() == 0;
+    }
+
+    private static Job job() {
+        return Job.newBuilder().setId(JOB).setRoom(livekit.LivekitModels.Room.newBuilder()
+                .setName("training").setSid("RM_training")).build();
+    }
+
+    @Override
+    public MockResponse dispatch(RecordedRequest request) {
+        return switch (request.getUrl().encodedPath()) {
+            case "/agent" -> new MockResponse.Builder().webSocketUpgrade(new Jobs()).build();
+            case "/rtc" -> new MockResponse.Builder().webSocketUpgrade(new Room()).build();
+            default -> new MockResponse.Builder().build(); // of the API: DeleteRoom and the like
+        };
+    }
+
+    private void send(ServerMessage.Builder message) {
+        agent.send(ByteString.of(message.build().toByteArray()));
+    }
+
+    /// LiveKit's end of the worker's socket.
+    private final class Jobs extends WebSocketListener {
+        @Override
+        public void onMessage(WebSocket socket, ByteString bytes) {
+            WorkerMessage message;
+            try {
+                message = WorkerMessage.parseFrom(bytes.toByteArray());
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+            switch (message.getMessageCase()) {
+                case REGISTER -> {
+                    agent = socket;
+                    send(ServerMessage.newBuilder().setRegister(
+                            RegisterWorkerResponse.newBuilder().setWorkerId("AW_training")));
+                }
+                case AVAILABILITY -> send(ServerMessage.newBuilder().setAssignment(
+                        JobAssignment.newBuilder().setJob(job()).setToken("token")));
+                case PING -> {
+                    send(ServerMessage.newBuilder().setPong(WorkerPong.newBuilder()
+                            .setLastTimestamp(message.getPing().getTimestamp())));
+                    over.countDown(); // it asks after it has reported the job's result
+                }
+                default -> { }
+            }
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            socket.close(1000, null);
+        }
+    }
+
+    /// LiveKit's end of the room: a phone is there, and rings until the agent offers its sound;
+    /// then the caller hangs up.
+    private static final class Room extends WebSocketListener {
+        private final ParticipantInfo phone = ParticipantInfo.newBuilder()
+                .setSid("PA_phone").setIdentity(CALLER).setKind(ParticipantInfo.Kind.SIP)
+                .setState(ParticipantInfo.State.ACTIVE)
+                .putAttributes("sip.phoneNumber", CALLER.substring(4))
+                .putAttributes("sip.callStatus", "ringing")
+                .addTracks(TrackInfo.newBuilder().setSid("TR_phone").setType(TrackType.AUDIO)
+                        .setSource(TrackSource.MICROPHONE)).build();
+
+        @Override
+        public void onOpen(WebSocket socket, Response response) {
+            send(socket, SignalResponse.newBuilder().setJoin(JoinResponse.newBuilder()
+                    .setParticipant(ParticipantInfo.newBuilder().setSid("PA_agent"))
+                    .addOtherParticipants(phone).setPingInterval(5)));
+        }
+
+        @Override
+        public void onMessage(WebSocket socket, ByteString bytes) {
+            SignalRequest request;
+            try {
+                request = SignalRequest.parseFrom(bytes.toByteArray());
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+            if (request.hasAddTrack()) {
+                send(socket, SignalResponse.newBuilder().setTrackPublished(
+                        TrackPublishedResponse.newBuilder().setCid(request.getAddTrack().getCid())
+                                .setTrack(TrackInfo.newBuilder().setSid("TR_agent"))));
+                send(socket, SignalResponse.newBuilder().setTrackSubscribed(
+                        TrackSubscribed.newBuilder().setTrackSid("TR_agent")));
+                update(socket, phone.toBuilder().setVersion(1)
+                        .putAttributes("sip.callStatus", "active"));
+                update(socket, phone.toBuilder().setVersion(2)
+                        .setState(ParticipantInfo.State.DISCONNECTED)
+                        .setDisconnectReason(DisconnectReason.CLIENT_INITIATED));
+            }
+        }
+
+        private static void update(WebSocket socket, ParticipantInfo.Builder who) {
+            send(socket, SignalResponse.newBuilder().setUpdate(
+                    ParticipantUpdate.newBuilder().addParticipants(who)));
+        }
+
+        private static void send(WebSocket socket, SignalResponse.Builder message) {
+            socket.send(ByteString.of(message.build().toByteArray()));
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            socket.close(1000, null);
+        }
+    }
+}
