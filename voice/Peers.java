@@ -286,8 +286,10 @@ final class Peers {
         if (answer.getId() != 0 && answer.getId() < offers) {
             return false; // to an offer that has been replaced
         }
-        publisher.remote(new RTCSessionDescription(
-                RTCSdpType.ANSWER, WebRtc.harmless(answer.getSdp())));
+        // Our sound in packets of 10 ms instead of 20 ms: it is heard 10 ms sooner.
+        String sdp = WebRtc.harmless(answer.getSdp())
+                .replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=ptime:10\r\n");
+        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, sdp));
         offering = false;
         if (offerAgain) {
             offerAgain = false;
