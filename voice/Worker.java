@@ -96,6 +96,7 @@ public final class Worker {
             if (attempt.workerId != null) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
+                        Room.warmUp();
                         WebRtc.warmUp();
                         warmUp.run();
                     });
