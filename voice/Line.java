@@ -50,6 +50,7 @@ public interface Line {
 
     /// Hands the caller's sound to `ear` from now on: 24 kHz, 16 bit little endian, mono, in
     /// pieces of 10 ms. `ear` runs on a thread of WebRTC's that all calls share: it must not wait.
+    /// It is the same array each time: to be used at once.
     void listen(Consumer<byte[]> ear);
 
     /// Lets everybody in the room know something of us, by name: `lk.agent.state` is what

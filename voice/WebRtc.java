@@ -147,15 +147,13 @@ final class WebRtc {
                 unusable.accept("sound of " + rate + " Hz on " + channels + " channels");
                 return;
             }
-            byte[] piece;
             synchronized (resampler) {
                 if (deaf) {
                     return;
                 }
                 resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
-                piece = resampled.clone();
             }
-            ear.accept(piece);
+            ear.accept(resampled);
         }
 
         /// Before its connection is closed.
