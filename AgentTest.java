@@ -54,7 +54,8 @@ final class AgentTest {
                         selectClass(trials.LiveTest.class), selectClass(trials.PhoneTest.class),
                         selectClass(trials.FaultTest.class),
                         selectClass(trials.KillTest.class), selectClass(trials.SoakTest.class),
-                        selectClass(trials.FuzzTest.class)).build();
+                        selectClass(trials.FuzzTest.class),
+                        selectClass(trials.BenchTest.class)).build();
         LauncherFactory.create().execute(request, new TestExecutionListener() {
             @Override
             public void executionStarted(TestIdentifier test) {
@@ -951,7 +952,8 @@ final class AgentTest {
         var lines = Stream.concat(readme("sh").stream().flatMap(String::lines),
                 Stream.of("./run.sh fly", "./run.sh demo --fly",
                         "java @lib/java.options Agent.java"))
-                .filter(line -> !line.startsWith("./run.sh test")) // which is this
+                // the one is this, the other trials/BenchTest
+                .filter(line -> !line.matches("./run.sh (test|bench).*"))
                 .map(line -> line.replaceFirst("( demo/.*) [0-9]+$", "$1 0")).toList();
         Executor oneByOne = Executors.newSingleThreadExecutor(Thread.ofVirtual().factory());
         lines.forEach(line -> commands.put(line, CompletableFuture.supplyAsync(

@@ -77,7 +77,7 @@ fi
 java=("$JAVA_HOME/bin/java" @lib/java.options)
 case ${1:-} in
   test) exec "${java[@]}" -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}" ;;
-  bench) exec "${java[@]}" bench/Bench.java "${@:2}" ;;
+  bench) trials/install && exec "${java[@]}" bench/Bench.java "${@:2}" ;;
 esac
 
 # The jar is named by the sum of all that it is made of, so there never is a stale one.

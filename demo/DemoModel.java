@@ -72,6 +72,9 @@ public final class DemoModel implements AutoCloseable {
     /// with an empty list the script goes on. Instructions that come between are written too.
     public volatile Function<String, List<Step>> written = _ -> List.of();
 
+    /// Is told of every event as it goes out, on its session's thread, and must not wait.
+    public volatile BiConsumer<Session, JsonObject> watch = (_, _) -> {};
+
     /// Scripts for the next connections, one each; after that it is `script` again.
     public final Queue<List<Step>> scripts = new ConcurrentLinkedQueue<>();
 
@@ -469,6 +472,7 @@ public final class DemoModel implements AutoCloseable {
             if (stuck) return;
             var event = Json.createObjectBuilder().add("type", type).add("event_id", newId("event"))
                     .addAll(Json.createObjectBuilder(json(fields))).build();
+            watch.accept(this, event);
             socket.send(event.toString());
             boolean audio = type.equals("response.output_audio.delta");
             JsonObject noted = !audio ? event : Json.createObjectBuilder(event)

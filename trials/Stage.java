@@ -74,14 +74,9 @@ abstract class Stage {
                 go + "livekit-server", go + "server"), "--version");
         python = firstThatRuns(List.of("lib/test/venv/bin/python", "python3"),
                 "-c", "import livekit.rtc, livekit.api");
-        assumeTrue(livekit != null && python != null, (livekit != null ? "" : """
-                no livekit-server. This installs it: GOBIN=$PWD/lib/test go install \
-                github.com/livekit/livekit-server/cmd/server@v1.13.5 \
-                && mv lib/test/server lib/test/livekit-server
-                """) + (python != null ? "" : """
-                no Python with LiveKit's SDK. This installs it: python3 -m venv lib/test/venv \
-                && lib/test/venv/bin/pip install -r trials/requirements.txt
-                """));
+        assumeTrue(livekit != null && python != null, (livekit != null ? "" : "no livekit-server; ")
+                + (python != null ? "" : "no Python with LiveKit's SDK; ")
+                + "trials/install installs both");
 
         int port, udpPort;
         try (var tcp = new ServerSocket(0); var udp = new DatagramSocket()) {

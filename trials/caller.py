@@ -80,6 +80,7 @@ class Phone:
     def __init__(self, args):
         self.args, self.sip = args, args.kind == "sip"
         self.room, self.ear, self.over = rtc.Room(), Ear(), asyncio.Event()
+        self.source = rtc.AudioSource(RATE, 1, queue_size_ms=20)
         self.words = collections.deque()  # a (hz, first, last) for each frame still to be said
         self.said = 0
         self.tasks = set()  # asyncio itself holds tasks only weakly
@@ -115,7 +116,6 @@ class Phone:
         room.on("disconnected", self.disconnected)
         await room.connect(self.args.url, self.token())
         report("joined")
-        self.source = rtc.AudioSource(RATE, 1, queue_size_ms=20)
         self.spawn(self.talk(self.source))
         self.spawn(self.obey())
         await self.publish()

@@ -1,0 +1,60 @@
+package trials;
+
+import module java.base;
+import org.junit.jupiter.api.Test;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+/// `./run.sh bench --quick`, which looks itself for what is wrong: a turn without an answer, a gap
+/// or a click, a lost event. That it prints its figures is tested here, and none of the figures.
+public final class BenchTest {
+    /// The bench's own ear: a tone of a second, the same with 30 ms of it missing, and with half a
+    /// turn of it left out.
+    @Test
+    void gapsAndClicksAreHeard() throws Exception {
+        assumeInstalled();
+        var python = new ProcessBuilder("lib/test/venv/bin/python", "-c", """
+                import sys; sys.path.append("bench")
+                import numpy, callers
+                def tone(n): return 8000 * numpy.sin(2 * numpy.pi * callers.TONE_HZ / 8000 * n)
+                n = numpy.arange(8000)
+                quiet = numpy.zeros(2000)
+                for speech in (tone(n), tone(n) * ((n < 4000) | (n >= 4240)),
+                               numpy.append(tone(n[:4000]), tone(n[4000:] + 9))):
+                    sound = numpy.concatenate([quiet, speech, quiet]).astype(numpy.int16)
+                    print(callers.judge(sound), end=" ")
+                """).redirectErrorStream(true).start();
+        assertEquals("(0, 0) (1, 0) (0, 1)",
+                new String(python.getInputStream().readAllBytes()).strip());
+        assertEquals(0, python.waitFor());
+    }
+
+    private static void assumeInstalled() {
+        var missing = Stream.of("livekit-server", "venv/bin/python")
+                .filter(name -> !Files.exists(Path.of("lib/test", name))).toList();
+        assumeTrue(missing.isEmpty(), "not in lib/test: " + missing
+                + "; trials/install installs both");
+    }
+
+    @Test
+    void theBenchFindsNothingWrong() throws Exception {
+        assumeInstalled();
+        var bench = new ProcessBuilder("./run.sh", "bench", "--quick").redirectErrorStream(true)
+                .start();
+        CompletableFuture.delayedExecutor(3, TimeUnit.MINUTES).execute(bench::destroy);
+        List<String> said = bench.inputReader().lines().toList();
+        assertEquals(0, bench.waitFor(), String.join("\n", said));
+        var json = Stage.json(said.getLast());
+        assertEquals(0, json.getJsonArray("wrong").size(), said.getLast());
+        var rows = json.getJsonArray("rows").getValuesAs(row -> row.asJsonObject());
+        for (String row : List.of("start to registered, ./run.sh dev", "memory, idle",
+                "picked up to greeting heard", "end of words to reply, beyond VAD and model",
+                "caller speaks in the greeting, to silence", "truncate told minus heard",
+                "10 calls at once: processor", "hang-up to call.ended at the CRM")) {
+            assertTrue(rows.stream().anyMatch(it -> it.getString("what").equals(row)
+                    && it.getInt("n") > 0), row + " is not in " + said.getLast());
+        }
+    }
+}
