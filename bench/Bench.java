@@ -270,11 +270,10 @@ final class Bench {
         }
     }
 
-    /// Waits until it has warmed up: half a second of the processor's time over in which it took
-    /// next to none.
+    /// Waits until it has warmed up: in two seconds it took next to nothing of the processor.
     private void idle() throws Exception {
-        for (double before = -1, spent; (spent = cpu()) - before > 0.02; before = spent) {
-            TimeUnit.MILLISECONDS.sleep(500);
+        for (double before = -1, spent; (spent = cpu()) - before > 0.03; before = spent) {
+            TimeUnit.SECONDS.sleep(2);
         }
     }
 
