@@ -77,7 +77,9 @@ fi
 java=("$JAVA_HOME/bin/java" @lib/java.options)
 case ${1:-} in
   test) exec "${java[@]}" -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}" ;;
-  bench) trials/install && exec "${java[@]}" bench/Bench.java "${@:2}" ;;
+  bench)
+    trials/install
+    exec "${java[@]}" bench/Bench.java "${@:2}" ;;
 esac
 
 # The jar is named by the sum of all that it is made of, so there never is a stale one.
@@ -102,6 +104,11 @@ fi
 # An AOT cache is what Java knows of the classes at the end of a training run, which needs no key.
 # These two, for starts from the jar and from source, hold the libraries and nothing of ours: they
 # outlive a change to the sources, and cannot run what was there before it.
+train() { # the cache's name, and what is run
+  OUTBOX_DIR=$new/$1 OPENAI_API_KEY=none "$JAVA_HOME/bin/java" "@$new/java.options" \
+    -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
+    && mv "$new/$1.aot" lib/
+}
 of=$(cksum lib/pom.xml lib/*.options lib/Libraries.java demo/Training.java "$JAVA_HOME/release")
 case ${1:-} in
   dev | start | build)
@@ -110,18 +117,18 @@ case ${1:-} in
       new=lib/app/.$$
       trap 'rm -rf "$new"' EXIT
       mkdir -p "$new"
-      grep -v AOTCache lib/java.options >"$new/java.options"
-      grep -v AOTCache lib/jar.options >"$new/jar.options"
-      train() { # the cache's name, and what is run
-        OUTBOX_DIR=$new/$1 OPENAI_API_KEY=none "$JAVA_HOME/bin/java" "@$new/java.options" \
-          -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
-          && mv "$new/$1.aot" lib/ || { tail -n 5 "$new/$1.log"; echo "no lib/$1.aot: starts take longer"; }
-      }
+      for options in java jar; do
+        grep -v AOTCache "lib/$options.options" >"$new/$options.options"
+      done
       train jar "@$new/jar.options" Libraries "$jar" &
-      train source Agent.java &
-      wait
+      if train source Agent.java && wait $!; then
+        echo "$of" >lib/.trained
+      else
+        wait
+        head -n 5 "$new/source.log"
+        echo "so the training run has failed; it goes on without, and starts later"
+      fi
       rm -rf "$new"
-      echo "$of" >lib/.trained
     fi ;;
 esac
 [ "${1:-}" != build ] || exit 0
