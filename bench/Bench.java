@@ -242,7 +242,7 @@ final class Bench {
     private void start(String what, String... command) throws Exception {
         if (agent != null) {
             agent.destroy();
-            agent.waitFor();
+            agent.waitFor(SOON.toMillis(), TimeUnit.MILLISECONDS);
         }
         double begun = now();
         agent = start("agent", new ProcessBuilder(command));
@@ -402,17 +402,21 @@ final class Bench {
         add(at + "memory", "MB", pss());
     }
 
-    private interface Work<T> {
-        void on(T subject) throws Exception;
+    private interface Steps {
+        void go() throws Exception;
+    }
+
+    private interface ForPhone {
+        void go(Phone phone) throws Exception;
     }
 
     /// For each of them on a thread of its own; waits for all.
-    private void together(List<Phone> all, Work<Phone> work) throws Exception {
+    private void together(List<Phone> all, ForPhone work) throws Exception {
         try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
             for (Phone phone : List.copyOf(all)) {
                 threads.submit(() -> {
                     try {
-                        work.on(phone);
+                        work.go(phone);
                     } catch (Exception e) {
                         wrong.add(at + e.getMessage());
                         all.remove(phone);
@@ -437,10 +441,6 @@ final class Bench {
                 row.load.add(load);
             }
         });
-    }
-
-    private interface Steps {
-        void go() throws Exception;
     }
 
     // The callers.
@@ -545,8 +545,8 @@ final class Bench {
         }
 
         private double first(List<Sent> events, String type, double after) throws IOException {
-            return events.stream().filter(one -> one.type.equals(type) && one.at > after)
-                    .findFirst().orElseThrow(() -> new IOException("no " + type + " in " + room)).at;
+            return events.stream().filter(one -> one.type.equals(type) && one.at > after).findFirst()
+                    .orElseThrow(() -> new IOException("no " + type + " in " + room)).at;
         }
 
         /// And looks whether all was well.
@@ -571,6 +571,9 @@ final class Bench {
                 wrong.add("not all events of " + room + ": " + events);
             }
             JsonObject sound = take("sound").json;
+            if (sound.getInt("ms") == 0) {
+                return; // a silent one
+            }
             add("gaps over 20 ms, in each call", "", sound.getInt("gaps"));
             add("clicks, in each call", "", sound.getInt("clicks"));
             if (sound.getInt("gaps") + sound.getInt("clicks") > 0) {
