@@ -211,6 +211,11 @@ public final class PhoneTest extends Stage {
             assertEquals(each.code == 0 ? null : "" + each.code, ended.isNull("sip_code")
                     ? null : "" + ended.getInt("sip_code"));
             assertEquals(1, proxy.sipRequests.size(), "dialled once: " + each);
+            // For two seconds it shows how the call went, and takes one of the two places.
+            await("the agent to leave", output, () -> {
+                var there = rooms.listParticipants(called.room).execute().body();
+                return there == null || there.isEmpty();
+            });
         }
         var nobody = call(Map.of("LIVEKIT_AGENT_NAME", "nobody"), _ -> "");
         assertEquals(3, nobody.status, nobody.said);
