@@ -121,7 +121,7 @@ final class Agent {
                                   try it without LiveKit, CRM and keys, on a page with a phone;
                                   --once, and where there is no terminal: one scripted call
                           console the same, typed
-                        (./run.sh alone is demo, and ./run.sh test runs the tests)""");
+                        (./run.sh alone is demo; it also has test, bench and build)""");
                 System.exit(1);
             }
         }
