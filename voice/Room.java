@@ -106,7 +106,7 @@ public final class Room implements Line {
     void work(Runnable what) { work.add(what); }
 
     /// Writes and reads what a room is joined with, once, so that the first call does not wait
-    /// while protobuf builds its descriptions of the messages (0.1 s).
+    /// while protobuf builds its descriptions of the messages (30 ms).
     static void warmUp() {
         try {
             SignalRequest.parseFrom(SignalRequest.newBuilder().setOffer(
