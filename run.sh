@@ -82,6 +82,9 @@ case ${1:-} in
     exec "${java[@]}" bench/Bench.java "${@:2}" ;;
 esac
 
+new=lib/app/.$$
+trap 'rm -rf "$new"' EXIT
+
 # The jar is named by the sum of all that it is made of, so there never is a stale one.
 sum=$(cksum ./*.java voice/*.java demo/*.java lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ')
 jar=lib/app/$sum.jar
@@ -91,8 +94,6 @@ if [ ! -e "$jar" ]; then
     exec "${java[@]}" Agent.java "${@:-demo}"
   fi
   echo "compiling, once after each change"
-  new=lib/app/.$$
-  trap 'rm -rf "$new"' EXIT
   "$JAVA_HOME/bin/javac" -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC -proc:none -d "$new/classes" \
     -cp 'lib/*' --source-path . Agent.java
   "$JAVA_HOME/bin/jar" --create --no-compress --file "$new/jar" -C "$new/classes" .
@@ -109,13 +110,11 @@ train() { # the cache's name, and what is run
     -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
     && mv "$new/$1.aot" lib/
 }
-of=$(cksum lib/pom.xml lib/*.options lib/Libraries.java demo/Training.java "$JAVA_HOME/release")
 case ${1:-} in
   dev | start | build)
+    of=$(cksum lib/pom.xml lib/*.options lib/Libraries.java demo/Training.java "$JAVA_HOME/release")
     if [ "$of" != "$(cat lib/.trained 2>/dev/null)" ] && [ -w lib ]; then
       echo "preparing quick starts, once (15 s)"
-      new=lib/app/.$$
-      trap 'rm -rf "$new"' EXIT
       mkdir -p "$new"
       for options in java jar; do
         grep -v AOTCache "lib/$options.options" >"$new/$options.options"

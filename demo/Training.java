@@ -72,16 +72,30 @@ final class Training extends Dispatcher {
         agent.send(ByteString.of(message.build().toByteArray()));
     }
 
-    /// LiveKit's end of the worker's socket.
-    private final class Jobs extends WebSocketListener {
+    /// LiveKit's end of a socket.
+    private abstract static class End extends WebSocketListener {
+        abstract void take(WebSocket socket, byte[] message) throws IOException;
+
         @Override
         public void onMessage(WebSocket socket, ByteString bytes) {
-            WorkerMessage message;
             try {
-                message = WorkerMessage.parseFrom(bytes.toByteArray());
+                take(socket, bytes.toByteArray());
             } catch (IOException e) {
                 throw new UncheckedIOException(e);
             }
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            socket.close(1000, null);
+        }
+    }
+
+    /// Of the worker's.
+    private final class Jobs extends End {
+        @Override
+        void take(WebSocket socket, byte[] bytes) throws IOException {
+            var message = WorkerMessage.parseFrom(bytes);
             switch (message.getMessageCase()) {
                 case REGISTER -> {
                     agent = socket;
@@ -98,16 +112,11 @@ final class Training extends Dispatcher {
                 default -> { }
             }
         }
-
-        @Override
-        public void onClosing(WebSocket socket, int code, String reason) {
-            socket.close(1000, null);
-        }
     }
 
-    /// LiveKit's end of the room: a phone is there, and rings until the agent offers its sound;
+    /// Of the room's: a phone is there, and rings until the agent offers its sound;
     /// then the caller hangs up.
-    private static final class Room extends WebSocketListener {
+    private static final class Room extends End {
         private final ParticipantInfo phone = ParticipantInfo.newBuilder()
                 .setSid("PA_phone").setIdentity(CALLER).setKind(ParticipantInfo.Kind.SIP)
                 .setState(ParticipantInfo.State.ACTIVE)
@@ -124,13 +133,8 @@ final class Training extends Dispatcher {
         }
 
         @Override
-        public void onMessage(WebSocket socket, ByteString bytes) {
-            SignalRequest request;
-            try {
-                request = SignalRequest.parseFrom(bytes.toByteArray());
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
+        void take(WebSocket socket, byte[] bytes) throws IOException {
+            var request = SignalRequest.parseFrom(bytes);
             if (request.hasAddTrack()) {
                 send(socket, SignalResponse.newBuilder().setTrackPublished(
                         TrackPublishedResponse.newBuilder().setCid(request.getAddTrack().getCid())
@@ -152,11 +156,6 @@ final class Training extends Dispatcher {
 
         private static void send(WebSocket socket, SignalResponse.Builder message) {
             socket.send(ByteString.of(message.build().toByteArray()));
-        }
-
-        @Override
-        public void onClosing(WebSocket socket, int code, String reason) {
-            socket.close(1000, null);
         }
     }
 }
