@@ -135,20 +135,10 @@ final class Bench {
             udpPort = udp.getLocalPort();
         }
         url = "ws://127.0.0.1:" + port;
-        start("server", new ProcessBuilder("lib/test/livekit-server", "--config-body", """
-                port: %d
-                bind_addresses: [127.0.0.1]
-                keys: {%s: "%s"}
-                logging: {level: warn}
-                rtc:
-                  udp_port: %d
-                  tcp_port: 0
-                  node_ip: 127.0.0.1
-                  use_external_ip: false
-                  enable_loopback_candidate: true
-                  interfaces: {includes: [lo]}
-                  stun_servers: ["127.0.0.1:3478"]
-                """.formatted(port, KEY, API_SECRET, udpPort)));
+        String config = Files.readString(Path.of("trials/livekit.yaml"))
+                .formatted(port, KEY, API_SECRET, "warn", udpPort);
+        start("server", new ProcessBuilder("lib/test/livekit-server", "--config-body", config)
+                .redirectOutput(folder.resolve("server.out").toFile()));
         String http = "http://127.0.0.1:" + port;
         dispatches = AgentDispatchServiceClient.createClient(http, KEY, API_SECRET);
         var rooms = RoomServiceClient.createClient(http, KEY, API_SECRET);
@@ -181,7 +171,7 @@ final class Bench {
         return new PrintWriter(callers.outputWriter(), true);
     }
 
-    /// A process whose errors go to a file, its output too if nobody reads it.
+    /// A process whose errors go to a file.
     private Process start(String name, ProcessBuilder builder) throws IOException {
         builder.environment().putAll(Map.of("LIVEKIT_URL", url, "LIVEKIT_API_KEY", KEY,
                 "LIVEKIT_API_SECRET", API_SECRET, "LIVEKIT_AGENT_NAME", AGENT,
@@ -190,9 +180,6 @@ final class Bench {
                 "OUTBOX_DIR", folder.resolve("outbox").toString()));
         builder.environment().putAll(Map.of("HEALTH_PORT", "0", "SILENCE_SECONDS", "600"));
         Path log = folder.resolve(name + ".log");
-        if (name.equals("server")) {
-            builder.redirectOutput(log.toFile());
-        }
         Process process = builder.redirectError(ProcessBuilder.Redirect.appendTo(log.toFile()))
                 .start();
         processes.add(process);
@@ -222,14 +209,14 @@ final class Bench {
         String java = ProcessHandle.current().info().command().orElse("java");
         run("./run.sh", "build");
         for (int i = 0; i < (quick ? 1 : 5); i++) {
-            start("start to registered, java Agent.java dev (from source)",
+            startAgent("start to registered, java Agent.java dev (from source)",
                     java, "@lib/java.options", "Agent.java", "dev");
         }
         for (int i = 0; i < (quick ? 1 : 5); i++) {
-            start("start to registered, ./run.sh start", "./run.sh", "start");
+            startAgent("start to registered, ./run.sh start", "./run.sh", "start");
         }
         for (int i = 0; i < (quick ? 1 : 5); i++) {
-            start("start to registered, ./run.sh dev", "./run.sh", "dev");
+            startAgent("start to registered, ./run.sh dev", "./run.sh", "dev");
             idle();
             add("memory, idle", "MB", pss());
             Phone phone = ring(0, 10);
@@ -239,7 +226,7 @@ final class Bench {
         }
     }
 
-    private void start(String what, String... command) throws Exception {
+    private void startAgent(String what, String... command) throws Exception {
         if (agent != null) {
             agent.destroy();
             agent.waitFor(SOON.toMillis(), TimeUnit.MILLISECONDS);
@@ -545,7 +532,8 @@ final class Bench {
         }
 
         private double first(List<Sent> events, String type, double after) throws IOException {
-            return events.stream().filter(one -> one.type.equals(type) && one.at > after).findFirst()
+            return events.stream()
+                    .filter(one -> one.type.equals(type) && one.at > after).findFirst()
                     .orElseThrow(() -> new IOException("no " + type + " in " + room)).at;
         }
 

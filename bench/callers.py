@@ -69,26 +69,23 @@ def judge(sound):
     return int(gaps), int(clicks)
 
 
-class Ear:
-    """As caller.py's, but it keeps what it hears."""
+class Ear(caller.Ear):
+    """It keeps all that it hears, instead of looking which tone an answer begins with."""
 
     def __init__(self):
+        super().__init__()
         self.sound = array("h")
-        self.talking, self.last_at = False, 0.0
-        self.frames = self.first = self.last = 0
 
     def hear(self, samples):
-        self.frames += 1
         self.sound.frombytes(samples.tobytes())
+        super().hear(samples)
+
+    def loud(self, samples):
         heard = samples.astype(float)
-        if heard.dot(heard) > caller.LOUD ** 2 * len(heard):
-            if not self.talking:
-                self.talking, self.first = True, self.frames
-                report("loud")
-            self.last, self.last_at = self.frames, caller.now()
-        elif self.talking and self.frames - self.last >= caller.PAUSE:
-            self.talking = False
-            report("silent", last_loud=round(self.last_at, 1), ms=(self.last - self.first + 1) * 10)
+        return heard.dot(heard) > caller.LOUD ** 2 * len(heard)
+
+    def keep(self, samples):
+        pass
 
 
 class Phone(caller.Phone):

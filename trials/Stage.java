@@ -85,21 +85,8 @@ abstract class Stage {
         }
         output = Files.createTempFile("live-test-", ".log");
         serverLog = Files.createTempFile("live-test-server-", ".log");
-        // lo is included, and media listens there alone; clients ask nobody for their address.
-        serverConfig = """
-                port: %d
-                bind_addresses: [127.0.0.1]
-                keys: {%s: "%s"}
-                logging: {level: info}
-                rtc:
-                  udp_port: %d
-                  tcp_port: 0
-                  node_ip: 127.0.0.1
-                  use_external_ip: false
-                  enable_loopback_candidate: true
-                  interfaces: {includes: [lo]}
-                  stun_servers: ["127.0.0.1:3478"]
-                """.formatted(port, KEY, API_SECRET, udpPort);
+        serverConfig = Files.readString(Path.of("trials/livekit.yaml"))
+                .formatted(port, KEY, API_SECRET, "info", udpPort);
         url = "ws://127.0.0.1:" + port;
         String http = "http://127.0.0.1:" + port;
         dispatches = AgentDispatchServiceClient.createClient(http, KEY, API_SECRET);

@@ -61,7 +61,7 @@ class Ear:
 
     def hear(self, samples):
         self.frames += 1
-        if math.sqrt(sum(s * s for s in samples) / len(samples)) > LOUD:
+        if self.loud(samples):
             if not self.talking:
                 self.talking, self.first, self.start = True, self.frames, array("h")
                 report("loud")
@@ -70,7 +70,14 @@ class Ear:
             self.talking = False
             # counted in frames, not by the clock: a late wake-up of this process changes nothing
             report("silent", last_loud=round(self.last_at, 1), ms=(self.last - self.first + 1) * 10)
-        if self.talking and len(self.start) < 5 * FRAME:
+        if self.talking:
+            self.keep(samples)
+
+    def loud(self, samples):
+        return math.sqrt(sum(s * s for s in samples) / len(samples)) > LOUD
+
+    def keep(self, samples):
+        if len(self.start) < 5 * FRAME:
             self.start.extend(samples)
             if len(self.start) == 5 * FRAME:
                 report("tone", hz=strongest(self.start))
