@@ -2,17 +2,19 @@ import module java.base;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
+import room.Dispatch;
+import room.Worker;
+import start.Health;
+import start.Rehearsal;
+import start.Settings;
+import start.Signals;
 import voice.Clips;
-import voice.Dispatch;
 import voice.Event;
-import voice.Health;
 import voice.Line;
 import voice.Log;
 import voice.Mailbox;
+import voice.Numbers;
 import voice.Realtime;
-import voice.Rehearsal;
-import voice.Signals;
-import voice.Worker;
 
 /// A phone agent for LiveKit: knows the caller from the CRM before the phone is answered, talks as
 /// an OpenAI Realtime model, uses the function tools of Tools, and reports every step of the call
@@ -82,7 +84,6 @@ final class Agent {
     private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
     private static final String SUPPORT = "support"; // as TRANSFER_SUPPORT is called
-    private static final String E164 = "\\+[1-9][0-9]{6,14}";
 
     private final Settings settings;
     final Webhooks webhooks;
@@ -241,7 +242,7 @@ final class Agent {
     /// `call`: has a worker dial, and tells how that goes. The exit status.
     private static int call(Settings settings, String number, String more) throws Exception {
         JsonObject metadata = json(more);
-        if (!number.matches(E164) || metadata == null) {
+        if (!Numbers.callable(number) || metadata == null) {
             System.err.println(metadata == null
                     ? "The last argument is not a JSON object: " + more
                     : "Not a number that can be called: it looks like +15551234567");
@@ -907,7 +908,7 @@ final class Agent {
 
         /// The caller's number, or null.
         private String number() {
-            String number = Tools.number(line.number());
+            String number = Numbers.read(line.number());
             return number != null ? number : given;
         }
 
@@ -925,7 +926,7 @@ final class Agent {
             }
             metadata = read;
             given = metadata.get("phone_number") instanceof JsonString number
-                    ? Tools.number(number.getString()) : null;
+                    ? Numbers.read(number.getString()) : null;
             outbound = callable() && !settings.get("OUTBOUND_TRUNK_ID").isEmpty();
             if (metadata.containsKey("phone_number") && !callable()) {
                 Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
@@ -933,216 +934,7 @@ final class Agent {
         }
 
         private boolean callable() {
-            return given != null && given.matches(E164);
-        }
-    }
-
-    /// What is set, by the names of .env.example: in the environment or, for what is blank or not
-    /// there, in the file .env. Not a record, which would print its secrets.
-    static final class Settings {
-        private static final String[][] NEEDED = {
-            {"LIVEKIT_URL", "your LiveKit server's wss:// address, from the project's settings; "
-                    + "ws://127.0.0.1:7880 for `livekit-server --dev`"},
-            {"LIVEKIT_API_KEY", "from the same page; `devkey`"},
-            {"LIVEKIT_API_SECRET", "from the same page; `secret`"},
-            {"CRM_URL", "the https:// address that your CRM's end points are below"},
-            {"WEBHOOK_SECRET", "what events are signed with: make one with "
-                    + "`openssl rand -hex 32` and give it to your CRM"},
-            {"OPENAI_API_KEY", "from platform.openai.com/api-keys"},
-        };
-        private static final Map<String, String> DEFAULTS = Map.of(
-                "LIVEKIT_AGENT_NAME", "webhook-crm-agent",
-                "OUTBOX_DIR", "outbox",
-                "OPENAI_BASE_URL", "https://api.openai.com/v1",
-                "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
-                "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
-        private static final List<String> TRANSFERS =
-                List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
-        private static final List<String> MAY_BE_BLANK = List.of(
-                "CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID");
-        private static final Map<String, Range> NUMBERS = Map.of(
-                "MAX_CALL_MINUTES", new Range(1, 9_999, 30, "minutes"),
-                "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
-                "SILENCE_SECONDS", new Range(1, 3_600, 15, "seconds"),
-                "DRAIN_SECONDS", new Range(0, 86_400, 600, "seconds"),
-                "HEALTH_PORT", new Range(0, 65_535, 8_081, "a port"));
-
-        /// `usual` is the default.
-        private record Range(int least, int most, int usual, String what) {}
-
-        private final Map<String, String> values;
-
-        private Settings(Map<String, String> values) {
-            this.values = values;
-        }
-
-        String get(String name) {
-            return values.get(name);
-        }
-
-        int number(String name) {
-            return Integer.parseInt(values.get(name));
-        }
-
-        /// Where callers can be transferred to: `sales` -> `tel:+15551234567`.
-        Map<String, String> destinations() {
-            var destinations = new TreeMap<String, String>();
-            for (String name : TRANSFERS) {
-                String to = values.get(name);
-                if (!to.isEmpty()) {
-                    destinations.put(name.substring("TRANSFER_".length()).toLowerCase(Locale.ROOT),
-                            !to.startsWith("+") ? to : get("VOBIZ_SIP_DOMAIN").isEmpty()
-                                    ? "tel:" + to : "sip:" + to + "@" + get("VOBIZ_SIP_DOMAIN"));
-                }
-            }
-            return destinations;
-        }
-
-        /// The same, with the CRM and the model at that address, and a place of their own in the
-        /// outbox.
-        Settings at(String url) {
-            return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal",
-                    "CRM_URL", url, "OPENAI_BASE_URL", url + "/v1"));
-        }
-
-        /// The same but for these, which are taken as they are.
-        Settings with(Map<String, String> others) {
-            var all = new HashMap<>(values);
-            all.putAll(others);
-            return new Settings(all);
-        }
-
-        static Settings load(Map<String, String> environment, Path file) {
-            return load(environment, file, Map.of());
-        }
-
-        /// `usual` is what some have that would be missing. Throws IllegalArgumentException that
-        /// names everything that is missing or wrong.
-        static Settings load(Map<String, String> environment, Path file,
-                Map<String, String> usual) {
-            var problems = new ArrayList<String>();
-            var values = new HashMap<>(DEFAULTS);
-            values.putAll(usual);
-            TRANSFERS.forEach(name -> values.put(name, ""));
-            MAY_BE_BLANK.forEach(name -> values.put(name, ""));
-            NUMBERS.forEach((name, range) -> values.put(name, Integer.toString(range.usual)));
-            set(values, parse(problems, file));
-            set(values, environment);
-
-            for (String[] each : NEEDED) {
-                if (!values.containsKey(each[0])) {
-                    problems.add(each[0] + " is missing: " + each[1]);
-                }
-            }
-            address(problems, values, "LIVEKIT_URL", "http", "https", "ws", "wss");
-            for (String name : List.of("CRM_URL", "OPENAI_BASE_URL")) {
-                URI address = address(problems, values, name, "http", "https");
-                if (address != null && address.getScheme().equals("http") && !List.of(
-                        "localhost", "127.0.0.1", "[::1]").contains(address.getHost())) {
-                    problems.add(name + ": what callers say travels to it, so it must be https:// "
-                            + "(http:// is allowed to localhost only)");
-                }
-            }
-            for (String name : List.of("CRM_API_KEY", "OPENAI_API_KEY")) {
-                if (!values.getOrDefault(name, "").matches("[!-~]*")) {
-                    problems.add(name + " holds something that no key does: a space, a quote "
-                            + "from a text program, ..");
-                }
-            }
-            try {
-                new Hmac(values.getOrDefault("WEBHOOK_SECRET", "any"));
-            } catch (IllegalArgumentException e) {
-                problems.add("WEBHOOK_SECRET begins with whsec_, but what follows is not base64");
-            }
-            NUMBERS.forEach((name, range) -> {
-                String value = values.get(name);
-                if (!value.matches("[0-9]{1,5}") || Integer.parseInt(value) < range.least
-                        || Integer.parseInt(value) > range.most) {
-                    problems.add("%s is not a number from %d to %d (%s)".formatted(
-                            name, range.least, range.most, range.what));
-                }
-            });
-            for (String name : TRANSFERS) {
-                String value = values.get(name);
-                if (!value.isEmpty() && !value.matches(E164)
-                        && !value.matches("(tel|sips?):[!-;=?-~]+")) {
-                    problems.add(name + " is neither a number like +15551234567 nor an address "
-                            + "that begins with tel: or sip:");
-                }
-            }
-            if (!values.get("VOBIZ_SIP_DOMAIN").matches("[\\w.:-]*")
-                    || values.get("VOBIZ_SIP_DOMAIN").startsWith("sip:")) {
-                problems.add("VOBIZ_SIP_DOMAIN is not a host like 1234.sip.vobiz.ai");
-            }
-            if (!problems.isEmpty()) {
-                throw new IllegalArgumentException("Set these in the environment or in "
-                        + file.toAbsolutePath() + " (.env.example shows how):\n  "
-                        + String.join("\n  ", problems));
-            }
-            return new Settings(values);
-        }
-
-        private static void set(Map<String, String> values, Map<String, String> found) {
-            found.forEach((name, value) -> {
-                // Blank is as good as not there, but for the one where it means "none".
-                if (!value.isBlank() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
-                    values.put(name, value.strip());
-                }
-            });
-        }
-
-        /// The address, also left in `values` without a slash at its end; null if there is none.
-        private static URI address(List<String> problems, Map<String, String> values, String name,
-                String... schemes) {
-            String value = values.getOrDefault(name, "").replaceFirst("/+$", "");
-            if (value.isEmpty()) {
-                return null; // has been said
-            }
-            values.put(name, value);
-            try {
-                URI address = new URI(value);
-                if (address.getHost() != null && List.of(schemes).contains(address.getScheme())
-                        && address.getRawUserInfo() == null && address.getRawQuery() == null
-                        && address.getRawFragment() == null) {
-                    return address;
-                }
-            } catch (URISyntaxException e) {
-                // the same to whoever wrote it
-            }
-            problems.add(name + " is not an address like " + schemes[schemes.length - 1]
-                    + "://host, with nothing but a path behind it");
-            return null;
-        }
-
-        /// NAME=value lines; # comments, quotes and a leading `export` as shells and dotenv do.
-        private static Map<String, String> parse(List<String> problems, Path file) {
-            var values = new HashMap<String, String>();
-            try {
-                for (String line : Files.notExists(file) ? List.<String>of()
-                        : Files.readAllLines(file)) {
-                    line = line.replace("\uFEFF", "").strip();
-                    int equals = line.indexOf('=');
-                    String name = line.substring(0, Math.max(equals, 0))
-                            .replaceFirst("^export ", "").strip();
-                    if (name.matches("\\w+")) {
-                        values.put(name, value(line.substring(equals + 1).strip()));
-                    } else if (!line.isEmpty() && !line.startsWith("#")) {
-                        problems.add(file + " has a line that is not NAME=value"); // or a secret
-                    }
-                }
-            } catch (IOException e) {
-                problems.add(file + " cannot be read: " + Log.reason(e));
-            }
-            return values;
-        }
-
-        private static String value(String written) {
-            int end = written.isEmpty() ? -1 : written.indexOf(written.charAt(0), 1);
-            if (end > 0 && "\"'".indexOf(written.charAt(0)) >= 0) {
-                return written.substring(1, end);
-            }
-            int comment = written.startsWith("#") ? 0 : written.indexOf(" #");
-            return comment < 0 ? written : written.substring(0, comment).strip();
+            return Numbers.callable(given);
         }
     }
 }

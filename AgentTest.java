@@ -3,9 +3,9 @@ import module java.net.http;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
 import demo.DemoCrm;
-import demo.DemoModel;
 import demo.DemoModel.Say;
 import demo.DemoModel.Tool;
+import demo.DemoModel;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import javax.tools.ToolProvider;
@@ -21,11 +21,12 @@ import org.junit.platform.launcher.TestExecutionListener;
 import org.junit.platform.launcher.TestIdentifier;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
 import org.junit.platform.launcher.core.LauncherFactory;
+import start.Rehearsal;
+import start.Settings;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
 import voice.Realtime;
-import voice.Rehearsal;
 import voice.Speaker;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -792,10 +793,10 @@ final class AgentTest {
             "CRM_URL", "https://crm.example/api/", "WEBHOOK_SECRET", "secret-2",
             "OPENAI_API_KEY", "sk-secret-3");
 
-    private static Agent.Settings settings(Map<String, String> more) {
+    private static Settings settings(Map<String, String> more) {
         var all = new HashMap<>(SIX);
         all.putAll(more);
-        return Agent.Settings.load(all, Path.of("no such file"));
+        return Settings.load(all, Path.of("no such file"));
     }
 
     @Test
@@ -816,7 +817,7 @@ final class AgentTest {
     @Test
     void everythingThatIsWrongIsSaidAtOnce() {
         String said = assertThrows(IllegalArgumentException.class,
-                () -> Agent.Settings.load(Map.of(), Path.of("no such file"))).getMessage();
+                () -> Settings.load(Map.of(), Path.of("no such file"))).getMessage();
         SIX.keySet().forEach(name -> assertTrue(said.contains(name + " is missing"), name));
 
         for (var wrong : Map.of("LIVEKIT_URL", "livekit.example", "MAX_CALL_MINUTES", "soon",
@@ -873,7 +874,7 @@ final class AgentTest {
                 OPENAI_VOICE=   # blank
                 LIVEKIT_AGENT_NAME=from-file
                 """);
-        var settings = Agent.Settings.load(
+        var settings = Settings.load(
                 Map.of("LIVEKIT_AGENT_NAME", "from-environment", "OPENAI_API_KEY", ""), file);
         var expected = Map.of("LIVEKIT_URL", "wss://x.livekit.cloud", "LIVEKIT_API_KEY", "key",
                 "LIVEKIT_API_SECRET", "a # b", "CRM_URL", "https://crm.example",
@@ -883,7 +884,7 @@ final class AgentTest {
 
         Files.writeString(file, "OPENAI_API_KEY sk-secret\n");
         String said = assertThrows(IllegalArgumentException.class,
-                () -> Agent.Settings.load(SIX, file)).getMessage();
+                () -> Settings.load(SIX, file)).getMessage();
         assertTrue(said.contains("not NAME=value") && !said.contains("sk-secret"), said);
     }
 
@@ -895,12 +896,13 @@ final class AgentTest {
                         line -> line.substring(line.indexOf('=') + 1)));
         var inSource = Pattern.compile("\"((?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|"
                 + "OUTBOUND|OUTBOX|SILENCE|DRAIN|HEALTH)_[A-Z_]+)\"")
-                .matcher(Files.readString(Path.of("Agent.java"))).results()
+                .matcher(Files.readString(Path.of("start/Settings.java"))
+                        + Files.readString(Path.of("Agent.java"))).results()
                 .map(found -> found.group(1)).collect(Collectors.toSet());
         assertEquals(inSource, example.keySet());
         var filled = new HashMap<>(example);
         filled.putAll(SIX);
-        var settings = Agent.Settings.load(filled, Path.of("no such file"));
+        var settings = Settings.load(filled, Path.of("no such file"));
         inSource.forEach(name -> assertEquals(settings(Map.of()).get(name), settings.get(name)));
     }
 
@@ -1000,7 +1002,7 @@ final class AgentTest {
         Path copy = Files.createTempDirectory("agent-test-");
         Ran built = run(List.of("./run.sh", "build"));
         assertEquals(0, built.status, built.output);
-        run(List.of("bash", "-c", "cp -a run.sh *.java voice demo \"$0\" && mkdir \"$0/lib\" && "
+        run(List.of("bash", "-c", "cp -a run.sh *.java demo room start voice \"$0\" && mkdir \"$0/lib\" && "
                 + "cp -a lib/*.* lib/.fetched lib/.trained \"$0/lib\"", copy.toString()));
         var fly = List.of("bash", "-c", "JDK_JAVA_OPTIONS=-XX:AOTMode=on \"$0/run.sh\" fly",
                 copy.toString()); // "on": it must find the cache, and take it
@@ -1037,7 +1039,7 @@ final class AgentTest {
         assertTrue(places.size() >= 8, places.toString());
         for (var place : places) {
             String file = place.group(1).equals("Call") ? "Agent" : place.group(1);
-            Path source = Stream.of("", "voice/", "demo/").map(folder -> Path.of(
+            Path source = Stream.of("", "voice/", "room/", "start/", "demo/").map(folder -> Path.of(
                     folder + file + ".java")).filter(Files::exists).findFirst().orElseThrow();
             assertTrue(Pattern.compile("\\b" + place.group(2) + "( =|\\()")
                     .matcher(Files.readString(source)).find(), place.group());

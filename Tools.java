@@ -5,6 +5,7 @@ import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
 import jakarta.json.JsonValue;
 import voice.Log;
+import voice.Numbers;
 
 /// What the model can do during one call: the four function tools, and the CRM look-up that comes
 /// before the call is answered. Agent makes one for each call.
@@ -140,7 +141,7 @@ final class Tools {
     }
 
     private CompletableFuture<String> lookupCrm(String phone) {
-        String number = number(phone);
+        String number = Numbers.read(phone);
         if (number == null) {
             return now(error("This is not a phone number. Ask for it, with the country code."));
         }
@@ -260,12 +261,6 @@ final class Tools {
             activity.put("transfer_to", transferTo);
             call.add(call.contact(), "activities", Json.createObjectBuilder(activity).build());
         }
-    }
-
-    /// Digits with or without a plus, or null: what people and networks write between is dropped.
-    static String number(String written) {
-        String number = written == null ? "" : written.replaceAll("[\\s().-]", "");
-        return number.matches("\\+?[0-9]{3,15}") ? number : null;
     }
 
     private static JsonObject parse(String arguments) throws BadArguments {

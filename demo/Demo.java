@@ -6,7 +6,6 @@ import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import voice.Line;
 import voice.Log;
-import voice.WebPhone;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 

@@ -13,8 +13,8 @@ import okhttp3.Response;
 import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import okio.ByteString;
+import room.Worker;
 import voice.Line;
-import voice.Worker;
 
 /// What Java watches when it makes the AOT cache (JEP 514): the program starts, rehearses, takes
 /// one call and stops. Whatever it has loaded by then, later starts find ready. run.sh runs this

@@ -5,8 +5,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.openai.core.ObjectMappers;
 import com.openai.models.realtime.RealtimeServerEvent;
-import com.sun.management.HotSpotDiagnosticMXBean;
 import com.sun.management.HotSpotDiagnosticMXBean.ThreadDumpFormat;
+import com.sun.management.HotSpotDiagnosticMXBean;
 import com.sun.net.httpserver.HttpServer;
 import demo.DemoModel;
 import jakarta.json.Json;
@@ -32,13 +32,15 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInfo;
-import voice.Dispatch;
+import room.Dispatch;
+import room.Worker;
+import start.Settings;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
+import voice.Numbers;
 import voice.Realtime;
 import voice.Speaker;
-import voice.Worker;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -333,7 +335,7 @@ public final class FuzzTest {
         for (int i = 0; i < 20_000; i++) {
             String written = odd.text(odd.one(List.of(PHONE, "+49 (30) 90-18.20", "anonymous",
                     "0015550100", "sip:+15550100@example.com")));
-            String number = (String) call(Class.forName("Tools"), "number", written);
+            String number = Numbers.read(written);
             assertTrue(number == null || number.matches("\\+?[0-9]{3,15}"), number);
         }
         count(20_000);
@@ -344,7 +346,7 @@ public final class FuzzTest {
             "open_tickets":2},"other":[1,{"a":null}]}""".formatted(PHONE);
 
     private Object agent(String crm, String model) throws Exception {
-        Object settings = call(Class.forName("Agent$Settings"), "load", Map.ofEntries(
+        var settings = Settings.load(Map.ofEntries(
                 Map.entry("LIVEKIT_URL", "ws://127.0.0.1:1"), Map.entry("LIVEKIT_API_KEY", "key"),
                 Map.entry("LIVEKIT_API_SECRET", API_SECRET), Map.entry("CRM_URL", crm),
                 Map.entry("CRM_API_KEY", CRM_KEY), Map.entry("WEBHOOK_SECRET", WEBHOOK_SECRET),
@@ -599,7 +601,7 @@ public final class FuzzTest {
     @Test
     void dataFromTheCaller() throws Exception {
         var worker = new Worker("ws://127.0.0.1:1", "key", API_SECRET, "agent", 1, _ -> {});
-        Object room = make("voice.Room", worker, Job.newBuilder().setId("AJ_data").build());
+        Object room = make("room.Room", worker, Job.newBuilder().setId("AJ_data").build());
         var mailbox = ((Line) room).mailbox();
         call(room, "update", ParticipantInfo.newBuilder().setIdentity("caller").setSid("PA_1")
                 .build());
@@ -658,7 +660,7 @@ public final class FuzzTest {
     @Test
     void whatTheSipServiceRefusesWith() throws Exception {
         for (int i = 0; i < 10_000; i++) {
-            var why = (Event.Refusal) call(Class.forName("voice.Sip"), "refusal", 503,
+            var why = (Event.Refusal) call(Class.forName("room.Sip"), "refusal", 503,
                     odd.json(TWIRP_ERROR));
             assertTrue(why.code() == 0 || why.code() >= 100 && why.code() < 700, "" + why.code());
             System.out.println(Mutator.clean(why.toString())); // as the log would say it

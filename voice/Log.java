@@ -14,6 +14,9 @@ public final class Log {
     private static final int LONGEST = 1_000;               // characters
     private static final int SHORT = 6;                     // of a call's id
 
+    /// A call whose id begins like this is not logged: start.Rehearsal's.
+    public static final String SILENT = "rehearsal";
+
     /// Somebody sits at a terminal, and reads this there.
     public static final boolean TERMINAL =
             System.console() != null && System.console().isTerminal();
@@ -39,7 +42,7 @@ public final class Log {
 
     /// The same, for a step that a call consists of: `kind` is a word for it, 8 letters at most.
     public static void step(String call, String kind, String what) {
-        if (call.startsWith(Rehearsal.ID)) {
+        if (call.startsWith(SILENT)) {
             return;
         }
         String before = TIME.format(Instant.now()) + "  " + "%-6s".formatted(shortened(call));
@@ -61,7 +64,7 @@ public final class Log {
 
     /// One line, whatever is in it: what callers, CRMs and servers send may hold line breaks or
     /// terminal codes, or be without end.
-    static String clean(String text) {
+    public static String clean(String text) {
         String line = CONTROL.matcher(cut(text)).replaceAll(
                 found -> "\\\\u%04x".formatted(found.group().codePointAt(0)));
         return cut(line); // it may have become longer

@@ -13,8 +13,8 @@ import module java.base;
 /// none waits.
 public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
-    static final int BYTES_PER_MS = RATE / 1000 * 2;
-    static final int FRAME = 10 * BYTES_PER_MS;
+    public static final int BYTES_PER_MS = RATE / 1000 * 2;
+    public static final int FRAME = 10 * BYTES_PER_MS;
     private static final int LONGEST = 300_000 * BYTES_PER_MS;
     private static final int STARVED = 30;                  // frames: 300 ms of silence
 

@@ -1,7 +1,8 @@
-package voice;
+package start;
 
 import module java.base;
 import com.sun.net.httpserver.HttpServer;
+import voice.Log;
 
 /// Tells a load balancer or an orchestrator whether this worker can take calls, as LiveKit's own
 /// agent servers do: `GET /` is answered 200 OK while it is registered, and otherwise 503. Agent's

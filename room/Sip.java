@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import io.livekit.server.CreateSipParticipantOptions;
@@ -10,6 +10,8 @@ import okhttp3.ConnectionPool;
 import okhttp3.OkHttpClient;
 import retrofit2.Call;
 import retrofit2.Response;
+import voice.Event;
+import voice.Log;
 
 /// The two things that LiveKit's SIP service does for a call: dial a number into the room, and
 /// transfer who is in it (REFER). Room asks for them; what became of it comes as an event.

@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import io.livekit.server.AccessToken;
@@ -12,6 +12,8 @@ import okhttp3.Response;
 import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import okio.ByteString;
+import voice.Line;
+import voice.Log;
 
 /// Takes calls from LiveKit: registers under an agent name, accepts what is offered, runs each
 /// call on a virtual thread of its own and reports how it ended. Agent's `dev` and `start` run one.

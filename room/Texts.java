@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import com.google.protobuf.ByteString;

@@ -1,6 +1,7 @@
-package voice;
+package start;
 
 import module java.base;
+import voice.Log;
 
 /// Ctrl-C and SIGTERM, one after the other. Agent's `start` listens, because the first is to let
 /// calls go on and the second is not; a shutdown hook would not even see the second.

@@ -1,6 +1,11 @@
-package voice;
+package start;
 
 import module java.base;
+import voice.Event;
+import voice.Line;
+import voice.Log;
+import voice.Mailbox;
+import voice.Speaker;
 
 /// A call with nobody on the phone, so that the first caller does not wait while Java loads and
 /// compiles what a call needs (more than a second). Agent answers it once, after it has started.
@@ -9,7 +14,7 @@ import module java.base;
 /// to a WebSocket, and gives everything else the same answer. Nothing of it leaves the machine or
 /// reaches the log. WebRTC is not part of it; see `WebRtc.warmUp`.
 public final class Rehearsal implements Line, AutoCloseable {
-    static final String ID = "rehearsal";
+    private static final String ID = Log.SILENT;
 
     /// What the model sends in a call, one of each kind.
     private static final String EVENTS = """

@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import io.livekit.server.AgentDispatchServiceClient;
@@ -8,6 +8,7 @@ import livekit.LivekitModels.ParticipantInfo;
 import okhttp3.OkHttpClient;
 import retrofit2.Call;
 import retrofit2.Response;
+import voice.Log;
 
 /// Has a running worker call somebody, and tells on standard output what becomes of it. Agent's
 /// `call` is all of it; any program that may talk to LiveKit's API can do the same.

@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import dev.onvoid.webrtc.*;
@@ -10,6 +10,8 @@ import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.TrackSource;
 import livekit.LivekitModels.TrackType;
 import livekit.LivekitRtc.*;
+import voice.Log;
+import voice.Speaker;
 
 /// A room's two peer connections: on the publisher our sound and our data go out, on the
 /// subscriber the caller's come in. Room makes one, and another when it has to join anew.

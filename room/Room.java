@@ -1,4 +1,4 @@
-package voice;
+package room;
 
 import module java.base;
 import livekit.LivekitAgent.Job;
@@ -10,6 +10,11 @@ import okhttp3.Response;
 import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import okio.ByteString;
+import voice.Event;
+import voice.Line;
+import voice.Log;
+import voice.Mailbox;
+import voice.Speaker;
 
 /// One call's LiveKit room: the signalling socket, who is there, coming back when the connection
 /// is lost, and hanging up. Worker makes one for each job; Agent knows it as a Line. Peers is its

@@ -1,10 +1,16 @@
-package voice;
+package demo;
 
 import module java.base;
 import dev.onvoid.webrtc.*;
 import dev.onvoid.webrtc.media.audio.CustomAudioSource;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
+import room.WebRtc;
+import voice.Event;
+import voice.Line;
+import voice.Log;
+import voice.Mailbox;
+import voice.Speaker;
 
 /// A call from a web page on this machine: the browser's microphone and loudspeaker straight to
 /// the agent, without LiveKit and without a telephone. The demo makes one for each call from its

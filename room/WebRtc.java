@@ -1,23 +1,25 @@
-package voice;
+package room;
 
 import module java.base;
 import dev.onvoid.webrtc.*;
 import dev.onvoid.webrtc.media.audio.*;
+import voice.Log;
+import voice.Speaker;
 
 /// What every call's sound needs of libwebrtc (by webrtc-java): the two factories that its peer
 /// connections are made by, their offers and answers, and the ear. Peers uses it for a room and
 /// WebPhone for a browser; both on a platform thread of their own, because a virtual one that waits
 /// in native code keeps its carrier.
-final class WebRtc {
+public final class WebRtc {
     private static final Duration SDP = Duration.ofSeconds(5);
 
     // Two factories for the whole process. One that both sends pushed sound and receives aborts
     // the JVM: the device module it listens with also "records" into what it sends, from a second
     // thread. So one sends and has no device, the other plays what it receives into our sinks.
     // Neither is ever disposed: doing that with a call up is a segmentation fault.
-    static final PeerConnectionFactory SEND =
+    public static final PeerConnectionFactory SEND =
             new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
-    static final PeerConnectionFactory RECEIVE =
+    public static final PeerConnectionFactory RECEIVE =
             new PeerConnectionFactory(new HeadlessAudioDeviceModule());
 
     private WebRtc() {}
@@ -30,7 +32,7 @@ final class WebRtc {
 
     /// Runs through an offer and an answer once, so that the first call does not pay for it (130
     /// ms and more). Blocks, some 0.3 s.
-    static void warmUp() {
+    public static void warmUp() {
         var config = new RTCConfiguration();
         RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
         RTCPeerConnection to = RECEIVE.createPeerConnection(config, _ -> {});
@@ -53,18 +55,18 @@ final class WebRtc {
 
     /// Of what it cannot read, webrtc-java 0.14 makes a message, and of the message a format for
     /// `printf`: a %s in it ends the process. Nothing that we need has a per cent sign in it.
-    static String harmless(String sdp) {
+    public static String harmless(String sdp) {
         return sdp.replace('%', '_');
     }
 
-    static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
+    public static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
             throws IOException {
         var result = new SdpResult();
         create.accept(result);
         return result.await();
     }
 
-    static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
+    public static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
         var result = new SdpResult();
         set.accept(result);
         result.await();
@@ -88,7 +90,7 @@ final class WebRtc {
 
     /// The result, or what has kept it from coming as an IOException. (Of a room's, too. If it
     /// were there, a start from source would have to compile the room first: 0.2 s.)
-    static <T> T await(Future<T> result, Duration bound, String otherwise)
+    public static <T> T await(Future<T> result, Duration bound, String otherwise)
             throws IOException, InterruptedException {
         try {
             return result.get(bound.toMillis(), TimeUnit.MILLISECONDS);
@@ -100,7 +102,7 @@ final class WebRtc {
     }
 
     /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
-    static void quietly(String call, Runnable close) {
+    public static void quietly(String call, Runnable close) {
         try {
             close.run();
         } catch (RuntimeException | Error e) {
@@ -110,7 +112,7 @@ final class WebRtc {
 
     /// One caller's sound: what WebRTC plays, at 48 kHz, goes on at 24 kHz to whoever listens at
     /// the time. It comes on WebRTC's playout thread, which all calls share.
-    static final class Ear {
+    public static final class Ear {
         private final String call;
         private final Supplier<Consumer<byte[]>> listener;
         private final Consumer<String> unusable;
@@ -122,14 +124,14 @@ final class WebRtc {
 
         /// `listener` may give null: nobody listens. `unusable` is told of sound that is not as
         /// it must be.
-        Ear(String call, Supplier<Consumer<byte[]>> listener, Consumer<String> unusable) {
+        public Ear(String call, Supplier<Consumer<byte[]>> listener, Consumer<String> unusable) {
             this.call = call;
             this.listener = listener;
             this.unusable = unusable;
         }
 
         /// Hears what comes in on this line of the connection.
-        void hear(RTCRtpTransceiver transceiver) {
+        public void hear(RTCRtpTransceiver transceiver) {
             // After an unpublish and a publish the same line is used again and this is called
             // again, with another wrapper of the same track: a second sink would hear everything
             // twice.
@@ -158,7 +160,7 @@ final class WebRtc {
         }
 
         /// Before its connection is closed.
-        void close() {
+        public void close() {
             synchronized (resampler) {
                 deaf = true;
                 quietly(call, resampler::dispose);
