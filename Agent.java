@@ -13,6 +13,7 @@ import voice.Event;
 import voice.Line;
 import voice.Log;
 import voice.Mailbox;
+import voice.Mailbox.Alarm;
 import voice.Numbers;
 import voice.Realtime;
 
@@ -439,13 +440,13 @@ final class Agent {
             Log.step(line.id(), "call", line.id()); // whole, for whoever looks for it
             events.phone(number(), line.sipCallId());
             events.send("call.started", "direction", outbound ? "outbound" : "inbound");
-            mailbox.alarm("too long", Duration.ofMinutes(settings.number("MAX_CALL_MINUTES")));
+            mailbox.alarm(Alarm.TOO_LONG, Duration.ofMinutes(settings.number("MAX_CALL_MINUTES")));
             if (outbound) {
                 lookUp();
             } else {
                 // Whoever wanted somebody to be called is not to wait for long.
                 boolean notDialled = metadata.containsKey("phone_number");
-                mailbox.alarm("no caller", notDialled ? NOBODY_TO_DIAL : NO_CALLER);
+                mailbox.alarm(Alarm.NO_CALLER, notDialled ? NOBODY_TO_DIAL : NO_CALLER);
             }
         }
 
@@ -463,8 +464,8 @@ final class Agent {
                 case Event.CallerHears() -> talk();
                 case Event.CallerAnswered() -> {
                     answered = true;
-                    mailbox.cancel("rings");
-                    mailbox.alarm("hears", PICK_UP_AT_THE_LATEST);
+                    mailbox.cancel(Alarm.NOT_PICKED_UP);
+                    mailbox.alarm(Alarm.CAN_HEAR, PICK_UP_AT_THE_LATEST);
                 }
 
                 case Event.CallerSpeaks() -> {
@@ -478,7 +479,7 @@ final class Agent {
                 case Event.KeyPressed(var key) -> {
                     keys.append(key).append(' ');
                     if (keys.length() < MOST_KEYS) {
-                        mailbox.alarm("keys", KEYS_PAUSE);
+                        mailbox.alarm(Alarm.KEYS, KEYS_PAUSE);
                     }
                 }
                 case Event.CallerWrote(var text) -> {
@@ -487,7 +488,7 @@ final class Agent {
                 }
                 case Event.ToolCalled(var id, var name, var arguments) -> {
                     Log.step(line.id(), "tool", name);
-                    mailbox.cancel("no answer"); // this is one
+                    mailbox.cancel(Alarm.NO_ANSWER); // this is one
                     tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
                 }
                 case Event.CallerSaid(var item, var text) -> {
@@ -504,46 +505,46 @@ final class Agent {
                 case Event.Transferred() -> transferred();
                 case Event.TransferFailed(var why) -> notTransferred(why);
 
-                case Event.Alarm(var name) -> alarm(name);
+                case Event.AlarmDue(var which) -> alarm(which);
                 case Event.CallerLeft(var why) -> callerLeft(why);
                 case Event.LineLost(var why) -> end("room_lost", why);
-                case Event.ModelAway(_) -> mailbox.alarm("away", AWAY);
-                case Event.ModelBack() -> mailbox.cancel("away");
+                case Event.ModelAway(_) -> mailbox.alarm(Alarm.MODEL_AWAY, AWAY);
+                case Event.ModelBack() -> mailbox.cancel(Alarm.MODEL_AWAY);
                 case Event.ModelLost(var why) -> modelLost(why);
                 case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
                 case Event.Own(var other) -> throw new IllegalStateException("not ours: " + other);
             }
         }
 
-        private void alarm(String name) {
-            switch (name) {
-                case "pick up" -> pickUp();     // all the same: ringing on would be worse
-                case "hears" -> talk();         // a phone may send no sound before it hears some
-                case "keys" -> {
+        private void alarm(Alarm alarm) {
+            switch (alarm) {
+                case PICK_UP -> pickUp();     // all the same: ringing on would be worse
+                case CAN_HEAR -> talk();         // a phone may send no sound before it hears some
+                case KEYS -> {
                     // Not which: it may be a PIN.
                     Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
                     told("The caller pressed " + keys.toString().strip());
                     keys.setLength(0);
                 }
-                case "heard", "heard or not" -> {
-                    mailbox.cancel("heard");
-                    mailbox.cancel("heard or not");
+                case HEARD, HEARD_AT_LATEST -> {
+                    mailbox.cancel(Alarm.HEARD);
+                    mailbox.cancel(Alarm.HEARD_AT_LATEST);
                     Runnable what = afterwards;
                     afterwards = null;
                     what.run();
                 }
-                case "waiting", "away" -> {
+                case CALLER_WAITS, MODEL_AWAY -> {
                     if (talking && !line.speaker().speaking()) {
                         say(Clips.MOMENT);
                     }
                 }
-                case "no answer" -> {
+                case NO_ANSWER -> {
                     if (conversation.thinking()) { // it may have ended in this instant
                         conversation.giveUpOn("no answer within " + NO_ANSWER.toSeconds() + " s");
                     }
                 }
-                case "silence" -> silence();
-                case "no caller" -> {
+                case SILENCE -> silence();
+                case NO_CALLER -> {
                     if (metadata.containsKey("phone_number")) {
                         end("bad_trunk", !callable() ? "phone_number is not +15551234567"
                                 : "OUTBOUND_TRUNK_ID is not set, so nobody can be called");
@@ -551,25 +552,25 @@ final class Agent {
                         end("no_answer", "nobody came");
                     }
                 }
-                case "rings" -> end("no_answer", "nobody picks up");
-                case "why not" -> end(leftBecause.equals("USER_REJECTED") ? "declined"
+                case NOT_PICKED_UP -> end("no_answer", "nobody picks up");
+                case NO_OUTCOME -> end(leftBecause.equals("USER_REJECTED") ? "declined"
                         : "no_answer", leftBecause);
-                case "put through" -> {
+                case PUT_THROUGH -> {
                     if (transfer == Transfer.REFERRED) {
                         transferred(); // they have left, and LiveKit still has not said why
                     } else {
                         end("transferred", "and the phone has not left by itself");
                     }
                 }
-                case "too long" -> end("too_long", "MAX_CALL_MINUTES are over");
-                default -> throw new IllegalStateException("no such alarm: " + name);
+                case TOO_LONG -> end("too_long", "MAX_CALL_MINUTES are over");
+                case OUTCOME_SHOWN -> { } // only after the end
             }
         }
 
         /// Still ringing: who is it? (A second time when a phone joins after somebody else.)
         private void lookUp() {
-            mailbox.cancel("no caller");
-            mailbox.alarm("pick up", PICK_UP_AT_THE_LATEST);
+            mailbox.cancel(Alarm.NO_CALLER);
+            mailbox.alarm(Alarm.PICK_UP, PICK_UP_AT_THE_LATEST);
             String phone = number();
             events.phone(phone, line.sipCallId());
             Log.step(line.id(), "call", (outbound ? "to " : "from ") + Log.tail(phone));
@@ -599,7 +600,7 @@ final class Agent {
             }
             begun = true;
             if (outbound) {
-                mailbox.alarm("rings", RINGS);
+                mailbox.alarm(Alarm.NOT_PICKED_UP, RINGS);
                 line.dial(settings.get("OUTBOUND_TRUNK_ID"));
             }
             // The record is data, and what other people have written into it stays data.
@@ -619,9 +620,9 @@ final class Agent {
         private void pickUp() {
             if (!pickedUp) {
                 pickedUp = true;
-                mailbox.cancel("pick up");
+                mailbox.cancel(Alarm.PICK_UP);
                 if (!outbound) {
-                    mailbox.alarm("hears", PICK_UP_AT_THE_LATEST);
+                    mailbox.alarm(Alarm.CAN_HEAR, PICK_UP_AT_THE_LATEST);
                 }
                 line.pickUp();
             }
@@ -631,8 +632,8 @@ final class Agent {
         private void talk() {
             if (!talking) {
                 talking = true;
-                mailbox.cancel("hears");
-                mailbox.cancel("rings");
+                mailbox.cancel(Alarm.CAN_HEAR);
+                mailbox.cancel(Alarm.NOT_PICKED_UP);
                 line.speaker().release();
                 line.listen(conversation::hear);
                 Log.step(line.id(), "call", "is up");
@@ -655,20 +656,20 @@ final class Agent {
                 line.show(Map.of("lk.agent.state", state));
             }
             clip &= speaking;
-            wait("heard", TAIL, afterwards != null && !speaking && !thinking && !hearing);
+            wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !hearing);
             Duration quiet = callerSpoke && !hearing ? conversation.callerQuiet() : Duration.ZERO;
             callerSpoke = hearing;
-            wait("waiting", WAITING.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
+            wait(Alarm.CALLER_WAITS, WAITING.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
                     talking && thinking && !speaking && !hearing);
-            wait("no answer", NO_ANSWER, thinking && !hearing && !conversation.toolRunning()
+            wait(Alarm.NO_ANSWER, NO_ANSWER, thinking && !hearing && !conversation.toolRunning()
                     && (talking ? !speaking || clip : !greeting));
-            wait("silence", Duration.ofSeconds(settings.number("SILENCE_SECONDS")),
+            wait(Alarm.SILENCE, Duration.ofSeconds(settings.number("SILENCE_SECONDS")),
                     talking && !thinking && !speaking && !hearing && modelLost == null
                     && afterwards == null
                     && (transfer == Transfer.NONE || transfer == Transfer.UNKNOWN));
         }
 
-        private void wait(String alarm, Duration after, boolean holds) {
+        private void wait(Alarm alarm, Duration after, boolean holds) {
             if (holds) {
                 mailbox.alarmUnlessSet(alarm, after);
             } else {
@@ -679,7 +680,7 @@ final class Agent {
         /// Does it when the agent has been heard out, after 8 s in any case.
         private void whenHeard(Runnable what) {
             afterwards = what;
-            mailbox.alarm("heard or not", SENTENCE);
+            mailbox.alarm(Alarm.HEARD_AT_LATEST, SENTENCE);
         }
 
         private void say(Clips which) {
@@ -709,7 +710,7 @@ final class Agent {
                 askedWhetherThere = false;
                 if (transfer == Transfer.NONE) {
                     afterwards = null; // no goodbye yet
-                    mailbox.cancel("heard or not");
+                    mailbox.cancel(Alarm.HEARD_AT_LATEST);
                 }
             }
         }
@@ -719,7 +720,7 @@ final class Agent {
         private void modelLost(String why) {
             modelLost = why;
             Log.step(line.id(), "model", "NOT to be had any more: " + why);
-            mailbox.cancel("away");
+            mailbox.cancel(Alarm.MODEL_AWAY);
             if (outbound && !answered && !talking) {
                 end("model_lost", why); // nobody is called to hear that
             } else if (talking) {
@@ -786,7 +787,7 @@ final class Agent {
             if (left) {
                 end("transferred", "to " + destination);
             } else {
-                mailbox.alarm("put through", PUT_THROUGH);
+                mailbox.alarm(Alarm.PUT_THROUGH, PUT_THROUGH);
             }
         }
 
@@ -828,12 +829,12 @@ final class Agent {
             left = true;
             leftBecause = why;
             if (outbound && !answered && !talking) {
-                mailbox.alarm("why not", WHY_NOT); // SIP's answer is on its way
+                mailbox.alarm(Alarm.NO_OUTCOME, WHY_NOT); // SIP's answer is on its way
             } else {
                 switch (transfer) {
                     case NONE, ANNOUNCED ->
                             end(modelLost == null ? "caller_hung_up" : "model_lost", why);
-                    case REFERRED -> mailbox.alarm("put through", WHY_NOT);
+                    case REFERRED -> mailbox.alarm(Alarm.PUT_THROUGH, WHY_NOT);
                     case UNKNOWN -> transferred();
                     case DONE -> end("transferred", "to " + destination);
                 }
@@ -894,12 +895,12 @@ final class Agent {
             line.show(Map.of("call.reason", reason,
                     "call.answered", Boolean.toString(answered || talking),
                     "call.sip_code", sipCode == 0 ? "" : Integer.toString(sipCode)));
-            mailbox.alarm("shown", OUTCOME_SHOWN);
+            mailbox.alarm(Alarm.OUTCOME_SHOWN, OUTCOME_SHOWN);
             try {
                 Event event;
                 do {
                     event = mailbox.next();
-                } while (!event.equals(new Event.Alarm("shown"))
+                } while (!event.equals(new Event.AlarmDue(Alarm.OUTCOME_SHOWN))
                         && !(event instanceof Event.Stop) && !(event instanceof Event.LineLost));
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();

@@ -26,6 +26,7 @@ import start.Settings;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
+import voice.Mailbox.Alarm;
 import voice.Realtime;
 import voice.Speaker;
 
@@ -1172,14 +1173,14 @@ final class AgentTest {
     @Test
     void alarmsRingInTheirTimeAndAmongEvents() throws Exception {
         var mailbox = new Mailbox();
-        mailbox.alarm("late", Duration.ofMillis(60));
-        mailbox.alarm("early", Duration.ofMillis(20));
-        mailbox.alarm("never", Duration.ofMillis(40));
-        mailbox.cancel("never");
+        mailbox.alarm(Alarm.NO_ANSWER, Duration.ofMillis(60));
+        mailbox.alarm(Alarm.KEYS, Duration.ofMillis(20));
+        mailbox.alarm(Alarm.SILENCE, Duration.ofMillis(40));
+        mailbox.cancel(Alarm.SILENCE);
         mailbox.post(new Event.CallerHears());
         assertEquals(new Event.CallerHears(), mailbox.next());
-        assertEquals(new Event.Alarm("early"), mailbox.next());
-        assertEquals(new Event.Alarm("late"), mailbox.next());
+        assertEquals(new Event.AlarmDue(Alarm.KEYS), mailbox.next());
+        assertEquals(new Event.AlarmDue(Alarm.NO_ANSWER), mailbox.next());
     }
 
     @Test
@@ -1367,6 +1368,7 @@ final class AgentTest {
         @Override public Mailbox mailbox() { return mailbox; }
         @Override public Speaker speaker() { return speaker; }
         @Override public String number() { return number; }
+        @Override public String calledNumber() { return null; }
         @Override public String sipCallId() { return null; }
         @Override public void listen(Consumer<byte[]> ear) { this.ear.complete(ear); }
         @Override public boolean onPhone() { return onPhone; }
@@ -1951,7 +1953,7 @@ final class AgentTest {
     void everyEndHasItsReason() throws Exception {
         for (var end : Map.of(
                 "room_lost", new Event.LineLost("x"), "worker_stopped", new Event.Stop(),
-                "no_answer", new Event.Alarm("no caller"), "too_long", new Event.Alarm("too long"),
+                "no_answer", new Event.AlarmDue(Alarm.NO_CALLER), "too_long", new Event.AlarmDue(Alarm.TOO_LONG),
                 "error", new Event.Own("what nobody posts")).entrySet()) {
             var crm = crm();
             var line = new TestLine();

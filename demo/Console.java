@@ -91,6 +91,7 @@ final class Console implements Line {
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return number; }
+    @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
     @Override public boolean onPhone() { return true; }     // so that a transfer can be tried
     @Override public void dial(String trunk) { }

@@ -85,6 +85,7 @@ public final class Room implements Line {
     private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
     private volatile boolean onPhone;
     private volatile String number;
+    private volatile String calledNumber;
     private volatile String sipCallId;
     private volatile Consumer<byte[]> ear;
 
@@ -100,6 +101,7 @@ public final class Room implements Line {
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return number; }
+    @Override public String calledNumber() { return calledNumber; }
     @Override public String sipCallId() { return sipCallId; }
     @Override public boolean onPhone() { return onPhone; }
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
@@ -570,6 +572,7 @@ public final class Room implements Line {
             callersPackets = same ? callersPackets : 0;
             onPhone = phone(caller);
             number = attribute("sip.phoneNumber");
+            calledNumber = attribute("sip.trunkPhoneNumber");
             sipCallId = attribute("sip.callID");
             if (!known) {
                 mailbox.post(new Event.CallerJoined());

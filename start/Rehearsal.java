@@ -128,6 +128,7 @@ public final class Rehearsal implements Line, AutoCloseable {
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return "+15550100"; }
+    @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
     @Override public void join(String number) { mailbox.post(new Event.CallerJoined()); }
     @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }

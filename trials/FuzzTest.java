@@ -38,6 +38,7 @@ import start.Settings;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
+import voice.Mailbox.Alarm;
 import voice.Numbers;
 import voice.Realtime;
 import voice.Speaker;
@@ -408,6 +409,7 @@ public final class FuzzTest {
         @Override public Mailbox mailbox() { return mailbox; }
         @Override public Speaker speaker() { return speaker; }
         @Override public String number() { return odd.once(3) ? null : odd.text(PHONE); }
+        @Override public String calledNumber() { return odd.once(3) ? null : odd.text(PHONE); }
         @Override public String sipCallId() { return odd.once(3) ? null : odd.text("SCL_1"); }
         @Override public boolean onPhone() { return true; }
         @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }
@@ -542,13 +544,13 @@ public final class FuzzTest {
             String end = Json.createObjectBuilder(json(SERVER_EVENTS.get(11)))
                     .add("item_id", last).add("transcript", last).build().toString();
             model.sessions().getLast().sendText(end);
-            mailbox.alarm("late", Duration.ofSeconds(20));
+            mailbox.alarm(Alarm.NO_ANSWER, Duration.ofSeconds(20));
             for (boolean over = false; !over && mailbox != null; ) {
                 switch (mailbox.next()) {
                     case Event.CallerSaid(_, var text) when text.equals(last) -> over = true;
                     case Event.ModelBack() -> model.sessions().getLast().sendText(end);
                     case Event.ModelLost _ -> mailbox = null;
-                    case Event.Alarm _ -> fail("the conversation does not go on");
+                    case Event.AlarmDue _ -> fail("the conversation does not go on");
                     default -> { }
                 }
             }
@@ -583,11 +585,11 @@ public final class FuzzTest {
                     eventually("it is connected", () -> model.sessions().size() == 1);
                     model.sessions().getFirst().sendText(event);
                     model.sessions().getFirst().sendText(SERVER_EVENTS.get(11));
-                    mailbox.alarm("late", Duration.ofSeconds(20));
+                    mailbox.alarm(Alarm.NO_ANSWER, Duration.ofSeconds(20));
                     Event next;
                     do {
                         next = mailbox.next();
-                        assertTrue(!(next instanceof Event.Alarm), "silence after " + event);
+                        assertTrue(!(next instanceof Event.AlarmDue), "silence after " + event);
                     } while (!(next instanceof Event.ModelLost || next instanceof Event.ModelBack
                             || next instanceof Event.CallerSaid));
                 }

@@ -21,6 +21,7 @@ import okio.Buffer;
 import okio.ByteString;
 import voice.Event;
 import voice.Line;
+import voice.Mailbox.Alarm;
 
 import static trials.FuzzTest.*;
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -239,7 +240,7 @@ final class OddLiveKit implements AutoCloseable {
             try {
                 boolean dials = !honest && callers.once(5);
                 line.join(dials ? PHONE : null);
-                line.mailbox().alarm("over", honest ? Duration.ofSeconds(10)
+                line.mailbox().alarm(Alarm.TOO_LONG, honest ? Duration.ofSeconds(10)
                         : Duration.ofMillis(callers.once(20) ? 6_000
                                 : 50 + callers.random.nextInt(300)));
                 line.listen(_ -> {});
@@ -262,7 +263,7 @@ final class OddLiveKit implements AutoCloseable {
                     }
                     line.caption(callers.once(2), callers.text("segment"),
                             callers.text("Hello."), callers.once(2));
-                } while (!(event instanceof Event.Alarm) && !(event instanceof Event.LineLost)
+                } while (!(event instanceof Event.AlarmDue) && !(event instanceof Event.LineLost)
                         && !(event instanceof Event.CallerLeft && (honest || callers.once(3))));
                 if (honest || callers.once(2)) {
                     line.hangUp();

@@ -91,8 +91,8 @@ public sealed interface Event {
 
     // In time, and from the call itself.
 
-    /// An alarm set with `Mailbox.alarm` rings.
-    record Alarm(String name) implements Event {}
+    /// The time of an alarm has come that was set with `Mailbox.alarm`.
+    record AlarmDue(Mailbox.Alarm which) implements Event {}
 
     /// What the program on top posts to itself: work it has had done elsewhere comes back so.
     record Own(Object what) implements Event {}

@@ -39,6 +39,9 @@ public interface Line {
     /// CallerJoined has come.
     String number();
 
+    /// The number that the caller has dialled, or null; known once CallerJoined has come.
+    String calledNumber();
+
     /// The SIP Call-ID, or null; known once CallerJoined has come.
     String sipCallId();
 
