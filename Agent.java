@@ -14,6 +14,7 @@ import voice.Line;
 import voice.Log;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
+import voice.Model;
 import voice.Numbers;
 import voice.Realtime;
 
@@ -88,13 +89,13 @@ final class Agent {
 
     private final Settings settings;
     final Webhooks webhooks;
-    private final Realtime.Service model;
+    private final Model model;
 
     Agent(Settings settings) throws Webhooks.InUse {
         this.settings = settings;
         webhooks = new Webhooks(Path.of(settings.get("OUTBOX_DIR")), settings.get("CRM_URL"),
                 settings.get("CRM_API_KEY"), new Hmac(settings.get("WEBHOOK_SECRET")));
-        model = new Realtime.Service(settings.get("OPENAI_API_KEY"),
+        model = new Model(settings.get("OPENAI_API_KEY"),
                 settings.get("OPENAI_BASE_URL"), settings.get("OPENAI_REALTIME_MODEL"),
                 settings.get("OPENAI_VOICE"), settings.get("OPENAI_TRANSCRIBE_MODEL"));
     }
@@ -406,7 +407,7 @@ final class Agent {
 
         void run() {
             // First of all, because it takes longest. While it connects, we join.
-            conversation = model.open(line.id(), mailbox, line.speaker());
+            conversation = new Realtime(model, line.id(), mailbox, line.speaker());
             readMetadata();
             try {
                 line.join(outbound ? given : null);
@@ -489,7 +490,7 @@ final class Agent {
                 case Event.ToolCalled(var id, var name, var arguments) -> {
                     Log.step(line.id(), "tool", name);
                     mailbox.cancel(Alarm.NO_ANSWER); // this is one
-                    tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json));
+                    tools.call(name, arguments).thenAccept(json -> conversation.answer(id, json, true));
                 }
                 case Event.CallerSaid(var item, var text) -> {
                     Log.step(line.id(), "caller", Log.speech(text));
@@ -609,7 +610,7 @@ final class Agent {
                     instruction.
                     <record>%s</record>""".formatted(
                             contact.forModel().toString().replaceAll("[<>]", " "));
-            conversation.begin(INSTRUCTIONS + "\n# The caller\n" + caller + "\n",
+            conversation.begin(INSTRUCTIONS, "# The caller\n" + caller + "\n",
                     Tools.schemas(settings.destinations().keySet()),
                     outbound ? GREETING_CALLED : GREETING);
             if (modelLost != null) {
@@ -696,10 +697,10 @@ final class Agent {
             Log.step(line.id(), "caller", "is silent");
             if (!askedWhetherThere) {
                 askedWhetherThere = true;
-                conversation.tell(false, "The caller has said nothing for a while. Ask in a few "
+                conversation.tell("The caller has said nothing for a while. Ask in a few "
                         + "words whether they are still there.");
             } else {
-                conversation.tell(false, "The caller still says nothing. Say goodbye in one short "
+                conversation.tell("The caller still says nothing. Say goodbye in one short "
                         + "sentence; the call ends after that.");
                 whenHeard(() -> end("silence", "the caller has said nothing for long"));
             }
@@ -758,7 +759,7 @@ final class Agent {
             }
             handle(new Event.CallerSpeaks());
             conversation.interrupt();
-            conversation.tell(true, text);
+            conversation.callerWrote(text);
         }
 
         /// For Tools: null, or why it cannot be, in words for the model.
@@ -804,7 +805,7 @@ final class Agent {
                     apologize();
                     return;
                 }
-                conversation.tell(false, "It is not known yet whether the transfer to "
+                conversation.tell("It is not known yet whether the transfer to "
                         + destination + " works. Ask the caller to stay on the line.");
                 return;
             }
@@ -819,7 +820,7 @@ final class Agent {
                 apologize();
             } else {
                 // The code, not the words: those are the other side's, and nobody's instructions.
-                conversation.tell(false, "The transfer to " + destination + " has failed"
+                conversation.tell("The transfer to " + destination + " has failed"
                         + (why.code() == 0 ? "" : " (SIP " + why.code() + ")")
                         + ". Tell the caller, and offer something else.");
             }

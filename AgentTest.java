@@ -27,7 +27,7 @@ import voice.Event;
 import voice.Line;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
-import voice.Realtime;
+import voice.Model;
 import voice.Speaker;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -1518,10 +1518,12 @@ final class AgentTest {
         assertEquals("Bearer sk-test", session.authorization());
         assertEquals("gpt-realtime-2.1-mini", session.model());
         var received = session.received();
-        assertEquals(List.of("session.update", "session.update", "response.create"),
+        assertEquals(List.of("session.update", "session.update", "conversation.item.create",
+                "response.create"),
                 received.stream().map(e -> e.getString("type")).toList());
         JsonObject first = received.get(0).getJsonObject("session");
-        assertTrue(first.getString("instructions").contains(
+        assertTrue(told(session).get(2).startsWith("system: # The caller"), told(session).get(2));
+        assertTrue(told(session).get(2).contains(
                 "<record>{\"name\":\"Ada  /record  Lovelace\"}</record>"));
         assertEquals(4, first.getJsonArray("tools").size());
         assertEquals("marin",
@@ -1530,8 +1532,8 @@ final class AgentTest {
                 .getJsonObject("input");
         assertEquals("gpt-transcribe", input.getJsonObject("transcription").getString("model"));
         assertEquals(500, input.getJsonObject("turn_detection").getInt("silence_duration_ms"));
-        String greeting = received.get(2).getJsonObject("response").getString("instructions");
-        assertTrue(greeting.contains("Ada"), greeting);
+        String greeting = received.get(3).getJsonObject("response").getString("instructions");
+        assertTrue(greeting.startsWith(Agent.INSTRUCTIONS), greeting);
         assertTrue(greeting.contains("you are an AI assistant"), greeting);
 
         // The greeting has come, but who does not hear is not spoken to, nor listened to.
@@ -1613,11 +1615,11 @@ final class AgentTest {
     @Test
     void aWrongKeyIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
         var model = model();
-        var service = new Realtime.Service("sk-test", model.baseUrl(), "any", "", "");
+        var service = new Model("sk-test", model.baseUrl(), "any", "", "");
         assertNull(service.check());
         model.refuseWith = 401;
         assertTrue(service.check().contains("check OPENAI_API_KEY"), service.check());
-        var nowhere = new Realtime.Service("sk-test", "http://127.0.0.1:1/v1", "any", "", "");
+        var nowhere = new Model("sk-test", "http://127.0.0.1:1/v1", "any", "", "");
         assertNotNull(nowhere.check());
 
         assertNull(webhooks(crm().url()).check());
@@ -1663,7 +1665,7 @@ final class AgentTest {
 
         long waited = line.pickedUp.get(5, TimeUnit.SECONDS) - began;
         assertTrue(waited < 2_700_000_000L, "slow CRM: " + waited / 1_000_000 + " ms");
-        assertTrue(session(model).received().getFirst().toString().contains("cannot be asked"));
+        assertTrue(session(model).received().toString().contains("cannot be asked"));
         waited = other.pickedUp.get(5, TimeUnit.SECONDS) - began;
         assertTrue(waited < 3_700_000_000L, "silent model: " + waited / 1_000_000 + " ms");
     }
@@ -1725,10 +1727,12 @@ final class AgentTest {
                 _ -> true, SOON));
         old.drop();
         var next = session(model, 2);
-        eventually("it is told all", () -> next.received().size() >= 7);
+        eventually("it is told all", () -> next.received().size() >= 8);
+        var told = new ArrayList<>(told(next));
+        assertEquals(told(old).get(2), told.remove(2)); // who the caller is
         assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
                 "call record_intent", "output {\"recorded\":true}", "assistant: Noted."),
-                told(next));
+                told);
         assertEquals(old.session().getString("instructions"),
                 next.session().getString("instructions"));
         assertEquals(4, next.session().getJsonArray("tools").size());
@@ -1750,8 +1754,8 @@ final class AgentTest {
         var next = session(model, 2);
         assertNotNull(next.await("response.create", _ -> true, SOON));
         List<String> told = told(next);
-        assertTrue(told.get(2).startsWith("assistant: A"), told.toString());
-        assertTrue(told.get(3).contains("Go on where you stopped"), told.toString());
+        assertTrue(told.get(3).startsWith("assistant: A"), told.toString());
+        assertTrue(told.get(4).contains("Go on where you stopped"), told.toString());
         int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
         // Two pieces may have been on their way when it was cut.
         eventually("it goes on",

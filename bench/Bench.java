@@ -466,7 +466,7 @@ final class Bench {
         Phone(PrintWriter commands, int hearsMs) {
             this.commands = commands;
             phones.put(id, this);
-            // By the name the model's session is found: it is in its instructions.
+            // By the name the model's session is found: it was told who calls.
             crm.contact(number, "{\"id\":\"b-" + id + "\",\"name\":\"Caller " + id + ".\"}");
             commands.println(id + " join " + room + " " + number + " " + hearsMs);
         }
@@ -490,8 +490,8 @@ final class Bench {
 
         DemoModel.Session session() {
             return model.sessions().reversed().stream()
-                    .filter(one -> one.session().getString("instructions")
-                            .contains("Caller " + id + ".")).findFirst().orElseThrow();
+                    .filter(one -> one.received().toString().contains("Caller " + id + "."))
+                    .findFirst().orElseThrow();
         }
 
         double dispatch() throws Exception {

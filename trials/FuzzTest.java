@@ -39,6 +39,7 @@ import voice.Event;
 import voice.Line;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
+import voice.Model;
 import voice.Numbers;
 import voice.Realtime;
 import voice.Speaker;
@@ -523,13 +524,14 @@ public final class FuzzTest {
     @Test
     void whatTheModelSends() throws Exception {
         var model = opened(new DemoModel(0, List.of()));
-        var service = new Realtime.Service(MODEL_KEY, model.baseUrl(), "any", "", "");
+        var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
         Mailbox mailbox = null;
         for (int batch = 0; batch < 60; batch++) {
             if (mailbox == null) {
                 mailbox = new Mailbox();
                 int before = model.sessions().size();
-                opened(service.open("AJ_fuzz", mailbox, new Speaker(_ -> {}, () -> {})));
+                opened(new Realtime(service, "AJ_fuzz", mailbox,
+                        new Speaker(_ -> {}, () -> {})));
                 eventually("it is connected", () -> model.sessions().size() > before);
             }
             for (int i = 0; i < 200; ) {
@@ -580,8 +582,9 @@ public final class FuzzTest {
             } while (readable(event));
             try (var model = new DemoModel(0, List.of())) {
                 var mailbox = new Mailbox();
-                var service = new Realtime.Service(MODEL_KEY, model.baseUrl(), "any", "", "");
-                try (var _ = service.open("AJ_" + n, mailbox, new Speaker(_ -> {}, () -> {}))) {
+                var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
+                try (var _ = new Realtime(service, "AJ_" + n, mailbox,
+                        new Speaker(_ -> {}, () -> {}))) {
                     eventually("it is connected", () -> model.sessions().size() == 1);
                     model.sessions().getFirst().sendText(event);
                     model.sessions().getFirst().sendText(SERVER_EVENTS.get(11));

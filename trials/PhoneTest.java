@@ -188,8 +188,8 @@ public final class PhoneTest extends Stage {
         assertEquals(1, proxy.sipRequests.size());
         assertEquals("outbound",
                 webhook(called.room, "call.started").json().getString("direction"));
-        assertTrue(model.sessions().getLast().session().getString("instructions")
-                .contains("Bill"), "the contact that came with the call");
+        assertTrue(model.sessions().getLast().received().toString().contains("Bill"),
+                "the contact that came with the call");
         ended(phone.join(), "caller_hung_up");
     }
 

@@ -1,12 +1,8 @@
 package voice;
 
 import module java.base;
-import com.openai.client.okhttp.OkHttpClient;
-import com.openai.core.ClientOptions;
-import com.openai.core.Timeout;
 import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
-import com.openai.helpers.RealtimeWebSocketOptions;
 import com.openai.models.realtime.*;
 import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
 import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
@@ -37,7 +33,6 @@ public final class Realtime implements AutoCloseable {
     private static final int MOST_ITEMS = 200;
     private static final String SESSION = "session";                        // an event's id
     private static final String INTERRUPTED = " (interrupted)";
-    private static final Duration CONNECTING = Duration.ofSeconds(3);
     private static final Duration CONNECTING_AGAIN = Duration.ofSeconds(2);
     private static final Duration AFTER_REFUSAL = Duration.ofMillis(300);
     private static final Duration STUCK = Duration.ofSeconds(10);
@@ -51,58 +46,6 @@ public final class Realtime implements AutoCloseable {
     private static final Duration DEAF = Duration.ofSeconds(15);
     private static final Duration PROBE = Duration.ofMillis(1_300);
     private static final Duration PROBE_AGAIN = Duration.ofSeconds(5);
-
-    /// Which model, and whose account: shared by all conversations of the process.
-    public static final class Service {
-        private final ClientOptions client;
-        private final String model;
-        private final String voice;
-        private final String transcription;
-
-        /// `voice` and `transcription` (a model) may be blank: the model's own voice; none.
-        public Service(String key, String baseUrl, String model, String voice,
-                String transcription) {
-            var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
-            this.client = ClientOptions.builder()
-                    .httpClient(OkHttpClient.builder().timeout(bounds).build()).timeout(bounds)
-                    .apiKey(key).baseUrl(baseUrl).build();
-            this.model = model;
-            this.voice = voice;
-            this.transcription = transcription;
-        }
-
-        /// Connects as a call does and hangs up again: null, or why a call could not talk. Blocks,
-        /// 10 s at most.
-        public String check() throws InterruptedException {
-            var result = new CompletableFuture<String>();
-            var connected = new CompletableFuture<RealtimeConnection>();
-            Thread checking = Thread.ofVirtual().name("check of the model").start(() -> {
-                try (var c = RealtimeConnection.connect(client,
-                        RealtimeWebSocketOptions.builder().model(model).build())) {
-                    connected.complete(c);
-                    RealtimeServerEvent first = c.receive();
-                    result.complete(first.isError() ? hint(first.asError().error().message())
-                            : null);
-                } catch (Exception e) {
-                    result.complete(hint(Log.reason(e)));
-                }
-            });
-            try {
-                return result.get(10, TimeUnit.SECONDS);
-            } catch (ExecutionException | TimeoutException e) {
-                checking.interrupt();
-                if (connected.isDone()) {
-                    connected.join().close();
-                }
-                return "no answer within 10 s";
-            }
-        }
-
-        /// Starts to connect; what is sent meanwhile waits.
-        public Realtime open(String call, Mailbox mailbox, Speaker speaker) {
-            return new Realtime(this, call, mailbox, speaker);
-        }
-    }
 
     /// What was said or done, for a connection that does not know it.
     private sealed interface Item {}
@@ -119,7 +62,7 @@ public final class Realtime implements AutoCloseable {
 
     private record Outgoing(RealtimeClientEvent event, byte[] sound) {}
 
-    private final Service service;
+    private final Model model;
     private final String call;
     private final Mailbox mailbox;
     private final Speaker speaker;
@@ -128,6 +71,7 @@ public final class Realtime implements AutoCloseable {
     private volatile Link link;
     private volatile boolean closed;
     private Begun begun;                                // or null: nobody knows yet who calls
+    private Said about;                                 // the caller; set with `begun`
     private String trouble;                             // why the link before this one is gone
     private final Map<String, Item> soFar = new LinkedHashMap<>();          // by item
 
@@ -161,20 +105,31 @@ public final class Realtime implements AutoCloseable {
     private long probed;                                // ns; 0 when none is on its way
     private long noProbeBefore = System.nanoTime();
 
-    private Realtime(Service service, String call, Mailbox mailbox, Speaker speaker) {
-        this.service = service;
+    /// Starts to connect; what is sent meanwhile waits.
+    public Realtime(Model model, String call, Mailbox mailbox, Speaker speaker) {
+        this.model = model;
         this.call = call;
         this.mailbox = mailbox;
         this.speaker = speaker;
         connect(null);
     }
 
-    /// Tells the model who it is, what it can do (`tools`: name, description, parameters, each a
-    /// JSON object as text) and lets it speak first, as `greeting` says.
-    public synchronized void begin(String instructions, List<String> tools, String greeting) {
+    /// Tells the model who it is (`instructions`), whom it talks to (`about`), what it can do
+    /// (`tools`: name, description, parameters, each a JSON object as text) and lets it speak
+    /// first, as `greeting` says.
+    public synchronized void begin(String instructions, String about, List<String> tools,
+            String greeting) {
         begun = new Begun(instructions, tools, greeting);
         configure(link);
+        about(about);
         ask();
+    }
+
+    /// Tells the model whom it talks to, and replaces what it was told of that before. A new
+    /// connection is told it first, however long the conversation was.
+    public synchronized void about(String caller) {
+        about = new Said(Role.NOBODY, caller);
+        link.send(create(about));
     }
 
     private void configure(Link to) {
@@ -186,17 +141,17 @@ public final class Realtime implements AutoCloseable {
         for (String tool : begun.tools) {
             try {
                 session.addTool(
-                        service.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
+                        model.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
             } catch (IOException e) {
                 throw new IllegalArgumentException("not a tool's schema: " + tool, e);
             }
         }
         to.send(update(SESSION, session.build()));
-        if (!service.transcription.isBlank()) {
+        if (!model.transcription.isBlank()) {
             // On its own: one value that the service does not know voids the whole update, and
             // a conversation without a transcript is better than one without instructions.
             var input = input().transcription(
-                    AudioTranscription.builder().model(service.transcription).build());
+                    AudioTranscription.builder().model(model.transcription).build());
             to.send(update("transcription", RealtimeSessionCreateRequest.builder()
                     .audio(RealtimeAudioConfig.builder().input(input.build()).build()).build()));
         }
@@ -215,7 +170,7 @@ public final class Realtime implements AutoCloseable {
 
     private RealtimeAudioConfigOutput output() {
         var output = RealtimeAudioConfigOutput.builder().format(pcm());
-        return service.voice.isBlank() ? output.build() : output.voice(service.voice).build();
+        return model.voice.isBlank() ? output.build() : output.voice(model.voice).build();
     }
 
     private static AudioPcm pcm() {
@@ -317,19 +272,29 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// The output of a tool, JSON. The model speaks of it as soon as nobody else is speaking.
-    public synchronized void answer(String callId, String json) {
+    /// The output of a tool, JSON. When it is to `speak`, the model speaks of it as soon as nobody
+    /// else is speaking.
+    public synchronized void answer(String callId, String json, boolean speak) {
         remember("output " + callId, new Answered(callId, json));
         toolsRunning.remove(callId);
-        answerOwed = true;
+        answerOwed |= speak;
         continueIfQuiet();
         mailbox.post(new Event.TurnChanged());
     }
 
-    /// Tells the model something that nobody said: what the caller has written instead, or, when
-    /// not `callers`, what has happened. It answers as soon as nobody is speaking.
-    public synchronized void tell(boolean callers, String text) {
-        remember("told " + UUID.randomUUID(), new Said(callers ? Role.CALLER : Role.NOBODY, text));
+    /// Tells the model what has happened. It answers as soon as nobody is speaking.
+    public void tell(String what) {
+        tell(Role.NOBODY, what);
+    }
+
+    /// The caller has written this, instead of saying it. The model answers as soon as nobody is
+    /// speaking.
+    public void callerWrote(String text) {
+        tell(Role.CALLER, text);
+    }
+
+    private synchronized void tell(Role by, String text) {
+        remember("told " + UUID.randomUUID(), new Said(by, text));
         answerOwed = true;
         continueIfQuiet();
     }
@@ -503,6 +468,7 @@ public final class Realtime implements AutoCloseable {
 
     /// Tells a new connection what has been said and done.
     private void recall(Link next, boolean broken) {
+        next.send(create(about));
         var calls = new HashSet<String>();
         soFar.forEach((id, item) -> {
             boolean useful = switch (item) {
@@ -527,11 +493,6 @@ public final class Realtime implements AutoCloseable {
         return Log.reason(thrown).replaceAll("(?s), received .*", "");
     }
 
-    private static String hint(String why) {
-        return why + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
-                + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "");
-    }
-
     /// One connection.
     private final class Link {
         private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
@@ -551,7 +512,7 @@ public final class Realtime implements AutoCloseable {
 
         void start() {
             thread = Thread.ofVirtual().name("model " + call).start(this::run);
-            Duration bound = again ? CONNECTING_AGAIN : CONNECTING;
+            Duration bound = again ? CONNECTING_AGAIN : Model.CONNECTING;
             CompletableFuture.delayedExecutor(bound.toMillis(), TimeUnit.MILLISECONDS)
                     .execute(() -> {
                         if (!alive) {
@@ -592,8 +553,7 @@ public final class Realtime implements AutoCloseable {
 
         private void run() {
             Thread sending = null;
-            try (var c = RealtimeConnection.connect(service.client,
-                    RealtimeWebSocketOptions.builder().model(service.model).build())) {
+            try (var c = model.connect()) {
                 connection = c;
                 sending = Thread.ofVirtual().name("to model " + call).start(() -> sendAll(c));
                 while (!closed) {
@@ -605,7 +565,7 @@ public final class Realtime implements AutoCloseable {
                     }
                 }
             } catch (Exception e) {
-                fault(this, hint(reason(e)));
+                fault(this, Model.hint(reason(e)));
             } finally {
                 if (sending != null) {
                     sending.interrupt();
