@@ -164,7 +164,7 @@ final class Agent {
             }
         }
         agent.webhooks.dead().forEach(call -> Thread.ofVirtual().name("end " + call.id())
-                .start(() -> agent.end(call, worker.deleteRoom(
+                .start(() -> agent.end(call, worker.rooms().delete(
                         call.id(), call.room(), call.roomSid(), false))));
         agent.check();
         try {

@@ -173,7 +173,7 @@ public final class Room implements Line {
     void close() {
         if (hangUp && assignment.isDone()) {
             // A lost room's name may be another's by now.
-            var deleted = worker.deleteRoom(id(), room(), roomSid(), !ended);
+            var deleted = worker.rooms().delete(id(), room(), roomSid(), !ended);
             deleted.whenComplete((_, trouble) -> {
                 if (trouble == null) {
                     hungUp.complete(null);
@@ -469,7 +469,7 @@ public final class Room implements Line {
             return;
         }
         Thread.ofVirtual().name("room " + id() + " still there?").start(() -> {
-            Boolean there = worker.isThere(room(), roomSid());
+            Boolean there = worker.rooms().isThere(room(), roomSid());
             work.add(() -> rejoin(there));
         });
     }
@@ -724,7 +724,7 @@ public final class Room implements Line {
         if (dialled != null) {
             // The room has to stay for a moment, for whoever wants to know how it ended.
             Thread.ofVirtual().name("hang up " + id())
-                    .start(() -> worker.remove(job, dialledIdentity()));
+                    .start(() -> worker.rooms().remove(id(), room(), dialledIdentity()));
         }
         return hungUp;
     }

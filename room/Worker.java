@@ -3,7 +3,6 @@ package room;
 import module java.base;
 import io.livekit.server.AccessToken;
 import io.livekit.server.Agent;
-import io.livekit.server.RoomServiceClient;
 import livekit.LivekitAgent.*;
 import livekit.LivekitModels;
 import okhttp3.OkHttpClient;
@@ -48,7 +47,7 @@ public final class Worker {
     private final String agentName;
     private final int maxCalls;
     private final Consumer<Line> answer;
-    private final RoomServiceClient rooms;
+    private final Rooms rooms;
     final Sip sip;
 
     /// For the worker's socket and the rooms'. A peer that does not answer pings is dead.
@@ -78,8 +77,7 @@ public final class Worker {
         this.maxCalls = maxCalls;
         this.answer = answer;
         String api = this.url.replaceFirst("^ws", "http") + "/";
-        var impatient = http.newBuilder().callTimeout(Duration.ofSeconds(2)).build();
-        this.rooms = RoomServiceClient.createClient(api, key, secret, () -> impatient);
+        this.rooms = new Rooms(http, api, key, secret);
         this.sip = new Sip(http, api, key, secret);
     }
 
@@ -131,6 +129,11 @@ public final class Worker {
                     + "; next try in " + delay.toMillis() + " ms");
             stopped.await(delay.toMillis(), TimeUnit.MILLISECONDS);
         }
+    }
+
+    /// What LiveKit's room API does for this worker's calls, and for whoever else needs it.
+    public Rooms rooms() {
+        return rooms;
     }
 
     /// Is it registered, so that calls can come?
@@ -206,68 +209,6 @@ public final class Worker {
         return WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
                 .setJobId(jobId).setError(error)
                 .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
-    }
-
-    /// Everybody in the room is disconnected, which hangs up a phone. It is tried for a minute;
-    /// when the future fails, the room is still there. Unless it is `sure` to be the call's room
-    /// still, that is asked first: by now there may be another call in a room of the same name.
-    /// `call` is whose it is, for the log. Returns at once.
-    public CompletableFuture<Void> deleteRoom(String call, String room, String sid, boolean sure) {
-        var result = new CompletableFuture<Void>();
-        Thread.ofVirtual().name("hang up " + call).start(() -> {
-            boolean deleted = deleted(call, room, sid, sure);
-            for (long ms = 500; !deleted && ms <= 32_000; ms *= 2) {
-                LockSupport.parkNanos(ms * 1_000_000);
-                deleted = deleted(call, room, sid, false);
-            }
-            if (deleted) {
-                result.complete(null);
-            } else {
-                result.completeExceptionally(new IOException("the room could not be deleted"));
-            }
-        });
-        return result;
-    }
-
-    /// Blocks, 4 s at most.
-    private boolean deleted(String call, String room, String sid, boolean sure) {
-        try {
-            if (!sure) {
-                Boolean there = isThere(room, sid);
-                if (there == null || !there) {
-                    return there != null;
-                }
-            }
-            int status = rooms.deleteRoom(room).execute().code();
-            if (status < 300 || status == 404) { // 404: it is gone already
-                return true;
-            }
-            Log.log(call, "the room could not be deleted: HTTP " + status);
-        } catch (IOException | RuntimeException e) { // the latter: the answer is no protobuf
-            Log.log(call, "the room could not be deleted: " + Log.reason(e));
-        }
-        return false;
-    }
-
-    /// Is it the same room still? null when LiveKit does not answer. Blocks, 2 s at most.
-    Boolean isThere(String room, String sid) {
-        try {
-            var there = rooms.listRooms(List.of(room)).execute().body();
-            return there == null ? null
-                    : there.stream().anyMatch(one -> one.getSid().equals(sid));
-        } catch (IOException | RuntimeException e) {
-            return null;
-        }
-    }
-
-    /// Takes one participant out of the room, which hangs up a phone. Blocks, 2 s at most; where
-    /// it does not work, deleting the room a little later will.
-    void remove(Job job, String identity) {
-        try {
-            rooms.removeParticipant(job.getRoom().getName(), identity).execute();
-        } catch (IOException | RuntimeException e) {
-            Log.log(job.getId(), "the phone could not be hung up yet: " + Log.reason(e));
-        }
     }
 
     private boolean full() {

@@ -1,0 +1,95 @@
+package room;
+
+import module java.base;
+import io.livekit.server.RoomServiceClient;
+import okhttp3.OkHttpClient;
+import voice.Log;
+
+/// What [LiveKit's room API](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/)
+/// does for a call: it deletes the call's room, it says whether the room still exists, and it
+/// removes one participant. Room asks for all three, and the program asks for the first when it
+/// finds a call of a process that has died.
+///
+/// A room's name may be used again as soon as the room is gone. A room's sid never is: so this
+/// class compares sids before it does harm.
+///
+/// Rooms are not created here: LiveKit creates one when it dispatches a call.
+public final class Rooms {
+    private static final Duration REQUEST = Duration.ofSeconds(2);
+    private static final long FIRST_PAUSE = 500;            // ms; doubled after each attempt,
+    private static final long LAST_PAUSE = 32_000;          // ms; 63.5 s in all
+
+    private final RoomServiceClient service;
+
+    /// `api` is the address of LiveKit's API, with a slash at its end.
+    Rooms(OkHttpClient http, String api, String key, String secret) {
+        var impatient = http.newBuilder().callTimeout(REQUEST).build();
+        service = RoomServiceClient.createClient(api, key, secret, () -> impatient);
+    }
+
+    /// Deletes a room. LiveKit then disconnects everybody in it, which hangs up a phone.
+    ///
+    /// `callId` is for the log. `sure` means: the caller of this method knows that the room of
+    /// this name is still the one with this `sid`. Otherwise LiveKit is asked first, because a
+    /// room of another call may have the name by now.
+    ///
+    /// Returns at once. The attempts go on for a minute, on a thread of their own. The future
+    /// completes when the room is gone. It fails when the room is still there after that minute.
+    public CompletableFuture<Void> delete(String callId, String room, String sid, boolean sure) {
+        var result = new CompletableFuture<Void>();
+        Thread.ofVirtual().name("hang up " + callId).start(() -> {
+            boolean deleted = deleted(callId, room, sid, sure);
+            for (long ms = FIRST_PAUSE; !deleted && ms <= LAST_PAUSE; ms *= 2) {
+                LockSupport.parkNanos(ms * 1_000_000);
+                deleted = deleted(callId, room, sid, false);
+            }
+            if (deleted) {
+                result.complete(null);
+            } else {
+                result.completeExceptionally(new IOException("the room could not be deleted"));
+            }
+        });
+        return result;
+    }
+
+    /// One attempt. Blocks, 4 s at most. Returns whether the room is gone.
+    private boolean deleted(String callId, String room, String sid, boolean sure) {
+        try {
+            if (!sure) {
+                Boolean there = isThere(room, sid);
+                if (there == null || !there) {
+                    return there != null;
+                }
+            }
+            int status = service.deleteRoom(room).execute().code();
+            if (status < 300 || status == 404) { // 404: somebody else has deleted the room
+                return true;
+            }
+            Log.log(callId, "the room could not be deleted: HTTP " + status);
+        } catch (IOException | RuntimeException e) { // RuntimeException: a reply of no protobuf
+            Log.log(callId, "the room could not be deleted: " + Log.reason(e));
+        }
+        return false;
+    }
+
+    /// Returns whether the room of this name is the one with this `sid`, or null when LiveKit does
+    /// not say. Blocks, 2 s at most.
+    Boolean isThere(String room, String sid) {
+        try {
+            var rooms = service.listRooms(List.of(room)).execute().body();
+            return rooms == null ? null : rooms.stream().anyMatch(one -> one.getSid().equals(sid));
+        } catch (IOException | RuntimeException e) {
+            return null;
+        }
+    }
+
+    /// Takes one participant out of the room, which hangs up a phone. Blocks, 2 s at most. A
+    /// failure is only logged: the call's end deletes the room a little later anyway.
+    void remove(String callId, String room, String identity) {
+        try {
+            service.removeParticipant(room, identity).execute();
+        } catch (IOException | RuntimeException e) {
+            Log.log(callId, "the phone could not be hung up yet: " + Log.reason(e));
+        }
+    }
+}
