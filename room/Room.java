@@ -66,27 +66,16 @@ public final class Room implements Line {
     private int resumes;                                    // tried since it was lost
     private boolean rejoining;
     private boolean rejoined;                               // ever
-    private boolean recount;                                // a list of everybody is to come
 
-    private ParticipantInfo caller;
-    private String dialled;                                 // the number, or null
-    private String callersTrack = "";
-    private int callersPackets;                             // the last one's number
+    private final Caller caller = new Caller(this);
     private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
     private final Map<String, String> shown = new LinkedHashMap<>();
     private final Texts texts = new Texts(packet -> peers.send(packet));
-    private boolean publishing;
-    private boolean activeBefore;                           // the phone was, before we picked up
-    private boolean hears;
-    private boolean answered;                               // the phone we have dialled was
+    private boolean pickedUp;                               // our sound is to be in the room
     private volatile boolean ended;
 
     private volatile boolean hangUp;
     private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
-    private volatile boolean onPhone;
-    private volatile String number;
-    private volatile String calledNumber;
-    private volatile String sipCallId;
     private volatile Consumer<byte[]> ear;
 
     Room(Worker worker, Job job) {
@@ -100,14 +89,17 @@ public final class Room implements Line {
     @Override public String metadata() { return job.getMetadata(); }
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
-    @Override public String number() { return number; }
-    @Override public String calledNumber() { return calledNumber; }
-    @Override public String sipCallId() { return sipCallId; }
-    @Override public boolean onPhone() { return onPhone; }
+    @Override public String number() { return caller.number(); }
+    @Override public String calledNumber() { return caller.calledNumber(); }
+    @Override public String sipCallId() { return caller.sipCallId(); }
+    @Override public boolean onPhone() { return caller.onPhone(); }
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
     @Override public void pickUp() { work.add(this::publish); }
 
     Consumer<byte[]> ear() { return ear; }
+    Caller caller() { return caller; }
+    boolean pickedUp() { return pickedUp; }
+    boolean ended() { return ended; }
 
     /// Leaves something to do for the room's thread. Any thread.
     void work(Runnable what) { work.add(what); }
@@ -155,7 +147,7 @@ public final class Room implements Line {
 
     @Override
     public void join(String number) throws IOException, InterruptedException {
-        dialled = number;
+        caller.willBeDialled(number);
         JobAssignment mine =
                 WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
         token = mine.getToken();
@@ -367,15 +359,11 @@ public final class Room implements Line {
                     Log.log(id(), "an unreadable candidate in the room: " + Log.reason(e));
                 }
             }
-            case UPDATE -> update(message.getUpdate().getParticipantsList());
+            case UPDATE -> caller.update(message.getUpdate().getParticipantsList(), sid);
             case TRACK_PUBLISHED -> ourTrack = message.getTrackPublished().getTrack();
             case TRACK_SUBSCRIBED -> {
-                // By whom, it does not say; and a phone is subscribed while it still rings.
-                boolean rings = dialled != null ? !callStatus().equals("active")
-                        : phone(caller) && !activeBefore && !callStatus().isEmpty();
-                if (message.getTrackSubscribed().getTrackSid().equals(ourTrack.getSid())
-                        && !rings) {
-                    hears();
+                if (message.getTrackSubscribed().getTrackSid().equals(ourTrack.getSid())) {
+                    caller.trackSubscribed();
                 }
             }
             case REFRESH_TOKEN -> token = message.getRefreshToken();
@@ -410,15 +398,12 @@ public final class Room implements Line {
         peers = new Peers(this, join.getIceServersList(), join.getClientConfiguration()
                 .getForceRelay() == ClientConfigSetting.ENABLED);
         peers.offer(false);
-        // A phone goes before anybody else who is there.
-        List<ParticipantInfo> others = join.getOtherParticipantsList();
-        others.stream().sorted(Comparator.comparing(participant -> !phone(participant)))
-                .forEach(this::update);
+        caller.foundInRoom(join.getOtherParticipantsList());
         if (rejoining) {
             rejoined = true;
-            count(others);
+            caller.onlyTheseAreThere(join.getOtherParticipantsList());
             show(Map.of());
-            if (publishing) {
+            if (pickedUp) {
                 peers.publish();
             }
         }
@@ -489,7 +474,7 @@ public final class Room implements Line {
             speaker.stop(); // it goes on where it was, when there is somewhere to send it
             peers.close();
             ourTrack = TrackInfo.getDefaultInstance();
-            callersTrack = "";
+            caller.noTrackIsSubscribed();
             later.clear();
             open(false);
         }
@@ -499,18 +484,18 @@ public final class Room implements Line {
     /// hear, because the room sends us nothing unasked.
     private void resumed(ReconnectResponse response) throws IOException {
         var state = SyncState.newBuilder();
-        if (!callersTrack.isEmpty()) {
+        if (!caller.track().isEmpty()) {
             state.setSubscription(UpdateSubscription.newBuilder()
-                    .addTrackSids(callersTrack).setSubscribe(true));
+                    .addTrackSids(caller.track()).setSubscribe(true));
         }
         if (!ourTrack.getSid().isEmpty()) {
             state.addPublishTracks(TrackPublishedResponse.newBuilder()
                     .setCid("microphone").setTrack(ourTrack));
         }
-        recount = true;
+        caller.listIsComing();
         peers.resume(response.getIceServersList(), state);
         isUp();
-        if (publishing && !peers.publishing()) {
+        if (pickedUp && !peers.publishing()) {
             peers.publish();
         }
         mediaChanged(peers, null);
@@ -530,117 +515,12 @@ public final class Room implements Line {
         }
     }
 
-    // Who is there.
-
-    private static boolean phone(ParticipantInfo participant) {
-        return participant != null && participant.getKind() == ParticipantInfo.Kind.SIP;
-    }
-
-    private void update(List<ParticipantInfo> participants) {
-        participants.forEach(this::update);
-        if (recount && participants.stream().anyMatch(who -> who.getSid().equals(sid))) {
-            recount = false; // a list with us in it is the one of everybody
-            count(participants);
-        }
-    }
-
-    /// These are all that are there: the caller may have left while we were away.
-    private void count(List<ParticipantInfo> everybody) {
-        if (caller != null && everybody.stream().noneMatch(
-                who -> who.getIdentity().equals(caller.getIdentity()))) {
-            gone(DisconnectReason.UNKNOWN_REASON);
-        }
-    }
-
-    private void update(ParticipantInfo participant) {
-        boolean known = caller != null && participant.getIdentity().equals(caller.getIdentity());
-        if (participant.getState() == ParticipantInfo.State.DISCONNECTED) {
-            // The same identity may have come back under a new sid before the old one is gone.
-            if (known && participant.getSid().equals(caller.getSid()) && !ended) {
-                gone(participant.getDisconnectReason());
-            }
-            return;
-        }
-        boolean same = known && participant.getSid().equals(caller.getSid());
-        if (same && participant.getVersion() < caller.getVersion()) {
-            return; // overtaken by a newer one
-        }
-        if (known || (dialled != null ? participant.getIdentity().equals(dialledIdentity())
-                : phone(participant) && !phone(caller) && !publishing
-                || caller == null && participant.getKind() == ParticipantInfo.Kind.STANDARD)) {
-            caller = participant;
-            callersPackets = same ? callersPackets : 0;
-            onPhone = phone(caller);
-            number = attribute("sip.phoneNumber");
-            calledNumber = attribute("sip.trunkPhoneNumber");
-            sipCallId = attribute("sip.callID");
-            if (!known) {
-                mailbox.post(new Event.CallerJoined());
-            }
-            subscribe();
-            if (dialled != null && !answered && callStatus().equals("active")) {
-                answered = true;
-                mailbox.post(new Event.CallerAnswered());
-            }
-            if (publishing && !activeBefore && callStatus().equals("active")) {
-                hears();
-            }
-        }
-    }
-
-    private void gone(DisconnectReason why) {
-        switch (why) {
-            case ROOM_DELETED, ROOM_CLOSED, SERVER_SHUTDOWN -> lost("the room ended: " + why);
-            default -> mailbox.post(new Event.CallerLeft(why.name()));
-        }
-    }
-
-    private String attribute(String name) {
-        String value = caller.getAttributesMap().get(name);
-        return value == null || value.isBlank() ? null : value;
-    }
-
-    private String callStatus() {
-        return caller == null ? "" : caller.getAttributesMap().getOrDefault("sip.callStatus", "");
-    }
-
-    private void hears() {
-        if (!hears) {
-            hears = true;
-            mailbox.post(new Event.CallerHears());
-        }
-    }
-
-    /// We hear the caller's microphone and nothing else: the room sends us nothing unasked. Some
-    /// clients do not say what their one track is.
-    private void subscribe() {
-        String wanted = caller.getTracksList().stream()
-                .filter(track -> track.getType() == TrackType.AUDIO
-                        && track.getSource() != TrackSource.SCREEN_SHARE_AUDIO)
-                .min(Comparator.comparing(track -> track.getSource() != TrackSource.MICROPHONE))
-                .map(TrackInfo::getSid).orElse("");
-        if (!wanted.equals(callersTrack)) {
-            if (!callersTrack.isEmpty()) {
-                subscription(callersTrack, false);
-            }
-            if (!wanted.isEmpty()) {
-                subscription(wanted, true);
-            }
-            callersTrack = wanted;
-        }
-    }
-
-    private void subscription(String track, boolean subscribe) {
-        send(SignalRequest.newBuilder().setSubscription(
-                UpdateSubscription.newBuilder().addTrackSids(track).setSubscribe(subscribe)));
-    }
-
     private void publish() {
-        if (publishing || ended) {
+        if (pickedUp || ended) {
             return;
         }
-        publishing = true;
-        activeBefore = callStatus().equals("active");
+        pickedUp = true;
+        caller.willBePickedUp();
         try {
             if (up) {
                 peers.publish(); // otherwise when we are back
@@ -664,17 +544,15 @@ public final class Room implements Line {
 
     @Override
     public void caption(boolean agents, String segment, String text, boolean last) {
-        work.add(() -> texts.caption(agents || caller == null ? "" : caller.getIdentity(),
-                agents ? ourTrack.getSid() : callersTrack, segment, text, last));
+        work.add(() -> texts.caption(agents ? "" : caller.identity(),
+                agents ? ourTrack.getSid() : caller.track(), segment, text, last));
     }
 
     /// A data packet from the room. The caller's count, and nobody else's.
     void received(DataPacket packet) {
-        if (caller == null || !packet.getParticipantIdentity().equals(caller.getIdentity())
-                || packet.getSequence() != 0 && packet.getSequence() <= callersPackets) {
-            return; // the latter have been here before we were away
+        if (!caller.accepts(packet)) {
+            return;
         }
-        callersPackets = packet.getSequence();
         if (packet.hasSipDtmf()) {
             String key = packet.getSipDtmf().getDigit();
             if (key.matches("[0-9*#A-D]")) {
@@ -692,14 +570,11 @@ public final class Room implements Line {
 
     // On the telephone network.
 
-    private String dialledIdentity() {
-        return "sip_" + dialled;
-    }
-
     @Override
     public void dial(String trunk) {
         Thread.ofVirtual().name("dial " + id()).start(() -> {
-            var refusal = worker.sip.dial(room(), dialledIdentity(), trunk, dialled);
+            var refusal = worker.sip.dial(
+                    room(), caller.dialledIdentity(), trunk, caller.dialledNumber());
             if (refusal != null) {
                 mailbox.post(new Event.DialFailed(refusal));
             }
@@ -709,7 +584,7 @@ public final class Room implements Line {
     @Override
     public void transfer(String to) {
         work.add(() -> {
-            String identity = caller.getIdentity();
+            String identity = caller.identity();
             Thread.ofVirtual().name("transfer " + id()).start(() -> {
                 var refusal = worker.sip.transfer(room(), identity, to);
                 mailbox.post(refusal == null ? new Event.Transferred()
@@ -721,10 +596,10 @@ public final class Room implements Line {
     @Override
     public CompletableFuture<Void> hangUp() {
         hangUp = true;
-        if (dialled != null) {
+        if (caller.dialledNumber() != null) {
             // The room has to stay for a moment, for whoever wants to know how it ended.
             Thread.ofVirtual().name("hang up " + id())
-                    .start(() -> worker.rooms().remove(id(), room(), dialledIdentity()));
+                    .start(() -> worker.rooms().remove(id(), room(), caller.dialledIdentity()));
         }
         return hungUp;
     }

@@ -608,8 +608,8 @@ public final class FuzzTest {
         var worker = new Worker("ws://127.0.0.1:1", "key", API_SECRET, "agent", 1, _ -> {});
         Object room = make("room.Room", worker, Job.newBuilder().setId("AJ_data").build());
         var mailbox = ((Line) room).mailbox();
-        call(room, "update", ParticipantInfo.newBuilder().setIdentity("caller").setSid("PA_1")
-                .build());
+        call(call(room, "caller"), "update", ParticipantInfo.newBuilder()
+                .setIdentity("caller").setSid("PA_1").build());
         List<DataPacket> valid = List.of(
                 packet().setSipDtmf(SipDTMF.newBuilder().setCode(5).setDigit("5")).build(),
                 packet().setStreamHeader(DataStream.Header.newBuilder().setStreamId("s")

@@ -1,0 +1,243 @@
+package room;
+
+import module java.base;
+import livekit.LivekitModels.*;
+import livekit.LivekitRtc.*;
+import voice.Event;
+
+/// The caller of one call: which
+/// [participant](https://docs.livekit.io/intro/basics/rooms-participants-tracks/participants/)
+/// of the room it is, what LiveKit says about that participant, which of its
+/// [tracks](https://docs.livekit.io/intro/basics/rooms-participants-tracks/tracks/) we listen to,
+/// when it hears us and when it has left. Each change is posted to the call's mailbox. A person
+/// whom we have dialled is also called the caller.
+///
+/// Room makes one. Everything here runs on the room's thread, except the five getters that Line
+/// has too.
+///
+/// A phone is a participant of kind SIP. What LiveKit knows about the telephone call stands in its
+/// [attributes](https://docs.livekit.io/reference/telephony/sip-participant/): `sip.phoneNumber`,
+/// `sip.trunkPhoneNumber`, `sip.callID`, and `sip.callStatus`, which is `active` once the phone is
+/// answered and sends sound.
+///
+/// Not handled: a second caller in the same room.
+final class Caller {
+    private final Room room;
+
+    private volatile String dialledNumber;                  // null when we are called
+    private ParticipantInfo participant;                    // null until the caller is there
+    private String track = "";                              // sid of the one we listen to
+    private int lastPacket;                                 // number of its last data packet
+    private boolean listIsComing;                           // LiveKit will send a list of all
+    private boolean activeBeforePickUp;                     // the phone was, before we picked up
+    private boolean answerReported;                         // as Event.CallerAnswered
+    private boolean hearingReported;                        // as Event.CallerHears
+
+    private volatile boolean onPhone;
+    private volatile String number;
+    private volatile String calledNumber;
+    private volatile String sipCallId;
+
+    Caller(Room room) {
+        this.room = room;
+    }
+
+    /// From now on only the participant with this number is the caller: we are going to dial it.
+    /// Before the room is joined. Null when we are called.
+    void willBeDialled(String number) {
+        dialledNumber = number;
+    }
+
+    /// The number that `willBeDialled` was given, or null.
+    String dialledNumber() {
+        return dialledNumber;
+    }
+
+    /// The identity that the dialled phone has in the room. Only when a number is to be dialled.
+    String dialledIdentity() {
+        return "sip_" + dialledNumber;
+    }
+
+    // What Line has, for any thread.
+
+    boolean onPhone() { return onPhone; }
+    String number() { return number; }
+    String calledNumber() { return calledNumber; }
+    String sipCallId() { return sipCallId; }
+
+    // Who is there.
+
+    /// The caller's identity in the room, or "" when nobody has come yet.
+    String identity() {
+        return participant == null ? "" : participant.getIdentity();
+    }
+
+    /// These participants were in the room when we joined it. A phone goes before anybody else.
+    void foundInRoom(List<ParticipantInfo> others) {
+        others.stream().sorted(Comparator.comparing(other -> !isPhone(other)))
+                .forEach(this::update);
+    }
+
+    /// LiveKit has news of these participants. `ourSid` is the agent's own sid.
+    void update(List<ParticipantInfo> participants, String ourSid) {
+        participants.forEach(this::update);
+        if (listIsComing && participants.stream().anyMatch(one -> one.getSid().equals(ourSid))) {
+            listIsComing = false; // a list that names us is the list of all participants
+            onlyTheseAreThere(participants);
+        }
+    }
+
+    /// The connection was lost. The next list that names us is the list of all participants.
+    void listIsComing() {
+        listIsComing = true;
+    }
+
+    /// Nobody else is in the room: the caller may have left while our connection was lost.
+    void onlyTheseAreThere(List<ParticipantInfo> all) {
+        if (participant != null && all.stream().noneMatch(
+                one -> one.getIdentity().equals(participant.getIdentity()))) {
+            left(DisconnectReason.UNKNOWN_REASON);
+        }
+    }
+
+    /// LiveKit has news of this participant.
+    void update(ParticipantInfo news) {
+        boolean known = participant != null && news.getIdentity().equals(identity());
+        boolean same = known && news.getSid().equals(participant.getSid());
+        if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
+            // With another sid it is an older connection of the caller, who has come back under the
+            // same identity before LiveKit took the older one out of the room.
+            if (same && !room.ended()) {
+                left(news.getDisconnectReason());
+            }
+            return;
+        }
+        if (same && news.getVersion() < participant.getVersion()) {
+            return; // newer news has overtaken this
+        }
+        if (!known && !becomesCaller(news)) {
+            return;
+        }
+        participant = news;
+        lastPacket = same ? lastPacket : 0;
+        onPhone = isPhone(news);
+        number = attribute("sip.phoneNumber");
+        calledNumber = attribute("sip.trunkPhoneNumber");
+        sipCallId = attribute("sip.callID");
+        if (!known) {
+            room.mailbox().post(new Event.CallerJoined());
+        }
+        subscribe();
+        if (dialledNumber != null && !answerReported && callStatus().equals("active")) {
+            answerReported = true;
+            room.mailbox().post(new Event.CallerAnswered());
+        }
+        if (room.pickedUp() && !activeBeforePickUp && callStatus().equals("active")) {
+            reportHearing();
+        }
+    }
+
+    /// Is this participant the caller from now on? When we dial, only the dialled phone is. When
+    /// we are called, a browser is if nobody was the caller before. A phone is, too, and even
+    /// takes the place of a browser, but not after we have picked up.
+    private boolean becomesCaller(ParticipantInfo other) {
+        if (dialledNumber != null) {
+            return other.getIdentity().equals(dialledIdentity());
+        }
+        return isPhone(other) && !isPhone(participant) && !room.pickedUp()
+                || participant == null && other.getKind() == ParticipantInfo.Kind.STANDARD;
+    }
+
+    private void left(DisconnectReason why) {
+        switch (why) {
+            case ROOM_DELETED, ROOM_CLOSED, SERVER_SHUTDOWN -> room.lost("the room ended: " + why);
+            default -> room.mailbox().post(new Event.CallerLeft(why.name()));
+        }
+    }
+
+    private static boolean isPhone(ParticipantInfo participant) {
+        return participant != null && participant.getKind() == ParticipantInfo.Kind.SIP;
+    }
+
+    private String attribute(String name) {
+        String value = participant.getAttributesMap().get(name);
+        return value == null || value.isBlank() ? null : value;
+    }
+
+    private String callStatus() {
+        return participant == null ? ""
+                : participant.getAttributesMap().getOrDefault("sip.callStatus", "");
+    }
+
+    // Do they hear us?
+
+    /// We are about to publish our track, at which LiveKit's SIP service answers a phone.
+    void willBePickedUp() {
+        activeBeforePickUp = callStatus().equals("active");
+    }
+
+    /// Somebody has subscribed to our track. LiveKit does not say who; it is the caller, unless
+    /// the phone still rings: LiveKit's SIP service subscribes for a phone that rings, too.
+    void trackSubscribed() {
+        boolean rings = dialledNumber != null ? !callStatus().equals("active")
+                : isPhone(participant) && !activeBeforePickUp && !callStatus().isEmpty();
+        if (!rings) {
+            reportHearing();
+        }
+    }
+
+    private void reportHearing() {
+        if (!hearingReported) {
+            hearingReported = true;
+            room.mailbox().post(new Event.CallerHears());
+        }
+    }
+
+    // What we hear of them.
+
+    /// The sid of the caller's track that we listen to, or "" for none.
+    String track() {
+        return track;
+    }
+
+    /// We have left the room and join it again: no track is subscribed any more.
+    void noTrackIsSubscribed() {
+        track = "";
+    }
+
+    /// Subscribes to the caller's microphone, and to nothing else: we have joined the room without
+    /// [automatic subscription](https://docs.livekit.io/transport/media/subscribe/). Some clients
+    /// do not say what their only track is, so any audio track will do when none is a microphone.
+    private void subscribe() {
+        String wanted = participant.getTracksList().stream()
+                .filter(one -> one.getType() == TrackType.AUDIO
+                        && one.getSource() != TrackSource.SCREEN_SHARE_AUDIO)
+                .min(Comparator.comparing(one -> one.getSource() != TrackSource.MICROPHONE))
+                .map(TrackInfo::getSid).orElse("");
+        if (!wanted.equals(track)) {
+            if (!track.isEmpty()) {
+                subscription(track, false);
+            }
+            if (!wanted.isEmpty()) {
+                subscription(wanted, true);
+            }
+            track = wanted;
+        }
+    }
+
+    private void subscription(String sid, boolean wanted) {
+        room.send(SignalRequest.newBuilder().setSubscription(
+                UpdateSubscription.newBuilder().addTrackSids(sid).setSubscribe(wanted)));
+    }
+
+    /// Is this data packet to be read? It must be the caller's. It must also be new: after a lost
+    /// connection a packet may come again, and its number tells.
+    boolean accepts(DataPacket packet) {
+        if (participant == null || !packet.getParticipantIdentity().equals(identity())
+                || packet.getSequence() != 0 && packet.getSequence() <= lastPacket) {
+            return false;
+        }
+        lastPacket = packet.getSequence();
+        return true;
+    }
+}
