@@ -226,7 +226,7 @@ final class Caller {
     }
 
     private void subscription(String sid, boolean wanted) {
-        room.send(SignalRequest.newBuilder().setSubscription(
+        room.signalling().send(SignalRequest.newBuilder().setSubscription(
                 UpdateSubscription.newBuilder().addTrackSids(sid).setSubscribe(wanted)));
     }
 

@@ -139,7 +139,7 @@ final class Peers {
                 WebRtc.SEND.createAudioTrack("microphone", microphone), direction);
         // Clients look for an agent's voice by its source. No DTX: sound that comes back after a
         // pause in the packets is late at some phones.
-        room.send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
+        room.signalling().send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
                 .setCid("microphone").setName("agent").setType(TrackType.AUDIO)
                 .setSource(TrackSource.MICROPHONE).setStream("agent").setDisableRed(true)
                 .addAudioFeatures(AudioTrackFeature.TF_NO_DTX)));
@@ -232,7 +232,7 @@ final class Peers {
 
         @Override
         public void onIceCandidate(RTCIceCandidate candidate) {
-            room.work(() -> room.send(Peers.this, SignalRequest.newBuilder().setTrickle(
+            room.work(() -> tell(SignalRequest.newBuilder().setTrickle(
                     TrickleRequest.newBuilder().setTarget(target).setCandidateInit(
                             Json.createObjectBuilder().add("candidate", candidate.sdp)
                                     .add("sdpMid", candidate.sdpMid)
@@ -244,7 +244,7 @@ final class Peers {
         public void onConnectionChange(RTCPeerConnectionState state) {
             connected = state == RTCPeerConnectionState.CONNECTED;
             boolean failed = state == RTCPeerConnectionState.FAILED;
-            room.work(() -> room.mediaChanged(Peers.this, failed ? target : null));
+            room.work(() -> room.signalling().mediaChanged(Peers.this, failed ? target : null));
         }
 
         @Override
@@ -280,7 +280,7 @@ final class Peers {
         options.iceRestart = iceRestart;
         var offer = WebRtc.created(o -> publisher.connection.createOffer(options, o));
         WebRtc.set(o -> publisher.connection.setLocalDescription(offer, o));
-        room.send(this, SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
+        tell(SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
     }
 
     /// The server's answer to our offer. True when our sound can go out from now on.
@@ -308,7 +308,7 @@ final class Peers {
         var answer = WebRtc.created(
                 o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
         WebRtc.set(o -> subscriber.connection.setLocalDescription(answer, o));
-        room.send(this, SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
+        tell(SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
     }
 
     /// A way that the server knows of.
@@ -341,8 +341,13 @@ final class Peers {
         if (answer != null && offer != null) {
             state.setAnswer(describe(answer, 0)).setOffer(describe(offer, 0));
         }
-        room.send(this, SignalRequest.newBuilder().setSyncState(state));
+        tell(SignalRequest.newBuilder().setSyncState(state));
         offer(true);
+    }
+
+    /// Tells the server something that belongs to these connections.
+    private void tell(SignalRequest.Builder request) {
+        room.signalling().send(this, request);
     }
 
     private static SessionDescription describe(RTCSessionDescription description, int id) {

@@ -5,11 +5,6 @@ import livekit.LivekitAgent.Job;
 import livekit.LivekitAgent.JobAssignment;
 import livekit.LivekitModels.*;
 import livekit.LivekitRtc.*;
-import okhttp3.Request;
-import okhttp3.Response;
-import okhttp3.WebSocket;
-import okhttp3.WebSocketListener;
-import okio.ByteString;
 import voice.Event;
 import voice.Line;
 import voice.Log;
@@ -33,12 +28,9 @@ import voice.Speaker;
 public final class Room implements Line {
     private static final Duration ASSIGNMENT = Duration.ofMillis(7_500);    // as LiveKit's SDKs
     private static final Duration JOINING = Duration.ofSeconds(10);
-    private static final Duration COMING_BACK = Duration.ofSeconds(10);     // to signalling
-    private static final Duration MEDIA_BACK = Duration.ofSeconds(5);       // to sound, after that
     private static final Duration TERMINATION = Duration.ofMillis(500);
     private static final Duration DELETING = Duration.ofSeconds(4);
     private static final Duration CLOSING = Duration.ofSeconds(2);
-    private static final int[] RESUME_AFTER = {0, 300, 1_000};              // ms
 
     private final Worker worker;
     private final Job job;
@@ -53,20 +45,7 @@ public final class Room implements Line {
 
     // All below is the room's thread's, but for what is volatile.
     private volatile Peers peers;
-    private String url;
-    private String token;                                   // the newest, for coming back
-    private String sid = "";                                // ours
-    private Signals signals;                                // what other sockets bring is too late
-    private boolean up;                                     // requests may be sent
-    private final List<SignalRequest> later = new ArrayList<>();
-    private long pingEvery;                                 // ns
-    private long nextPing;
-
-    private long backBy;                                    // ns; 0 when no connection is lost
-    private int resumes;                                    // tried since it was lost
-    private boolean rejoining;
-    private boolean rejoined;                               // ever
-
+    private final Signalling signalling;
     private final Caller caller = new Caller(this);
     private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
     private final Map<String, String> shown = new LinkedHashMap<>();
@@ -81,6 +60,7 @@ public final class Room implements Line {
     Room(Worker worker, Job job) {
         this.worker = worker;
         this.job = job;
+        this.signalling = new Signalling(this, worker);
     }
 
     @Override public String id() { return job.getId(); }
@@ -97,29 +77,27 @@ public final class Room implements Line {
     @Override public void pickUp() { work.add(this::publish); }
 
     Consumer<byte[]> ear() { return ear; }
+    Peers peers() { return peers; }
+    Signalling signalling() { return signalling; }
     Caller caller() { return caller; }
+    TrackInfo ourTrack() { return ourTrack; }
+    boolean joining() { return !joined.isDone(); }
     boolean pickedUp() { return pickedUp; }
     boolean ended() { return ended; }
+
+    /// Loads all that a room is made of, and builds the messages of a join once, so that the first
+    /// call does not wait for that. When the program is started from source, Java compiles a class
+    /// when it loads it, and that takes 0.1 s and more for each. Any thread.
+    static void warmUp() {
+        List.of(Caller.class, Peers.class, Texts.class);
+        Signalling.warmUp();
+    }
 
     /// Leaves something to do for the room's thread. Any thread.
     void work(Runnable what) { work.add(what); }
 
-    /// Writes and reads what a room is joined with, once, so that the first call does not wait
-    /// while protobuf builds its descriptions of the messages (30 ms).
-    static void warmUp() {
-        try {
-            SignalRequest.parseFrom(SignalRequest.newBuilder().setOffer(
-                    SessionDescription.newBuilder().setType("offer")).build().toByteArray());
-            SignalResponse.parseFrom(SignalResponse.newBuilder().setJoin(
-                    JoinResponse.newBuilder().addOtherParticipants(ParticipantInfo.newBuilder()
-                            .putAttributes("", "").addTracks(TrackInfo.getDefaultInstance())))
-                    .build().toByteArray());
-        } catch (IOException e) {
-            throw new AssertionError(e); // what was just written
-        }
-    }
-
-    private void after(Duration wait, Runnable what) {
+    /// Leaves something to do for the room's thread in a while. Any thread.
+    void workAfter(Duration wait, Runnable what) {
         CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
                 .execute(() -> work.add(what));
     }
@@ -138,8 +116,8 @@ public final class Room implements Line {
     /// LiveKit has ended the job. Any thread. It also does so when it takes our lost session out
     /// of the room while we are on our way back: the session's own socket tells which it was.
     void terminated() {
-        after(TERMINATION, () -> {
-            if (backBy == 0 && !rejoined) {
+        workAfter(TERMINATION, () -> {
+            if (signalling.firstSessionStands()) {
                 lost("LiveKit ended the job");
             }
         });
@@ -150,13 +128,11 @@ public final class Room implements Line {
         caller.willBeDialled(number);
         JobAssignment mine =
                 WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
-        token = mine.getToken();
-        url = worker.socketUrl(mine.getUrl());
         // Not a virtual one, because it waits inside WebRTC and would keep its carrier. With every
         // carrier in there nobody gets on, and WebRTC itself may wait for one who does not: its
         // callbacks need locks (of a jar, of the output) that are then never given back.
         thread = Thread.ofPlatform().name("room " + id()).daemon().start(this::run);
-        work.add(() -> open(false));
+        work.add(() -> signalling.join(worker.socketUrl(mine.getUrl()), mine.getToken()));
         WebRtc.await(joined, JOINING, "the room does not answer");
     }
 
@@ -198,24 +174,16 @@ public final class Room implements Line {
     private void run() {
         while (!left.isDone()) {
             try {
-                long wait = up ? nextPing - System.nanoTime() : JOINING.toNanos();
-                Runnable next = work.poll(wait, TimeUnit.NANOSECONDS);
+                Runnable next = work.poll(signalling.untilPing(), TimeUnit.NANOSECONDS);
                 if (next != null) {
                     next.run();
-                } else if (up) {
-                    nextPing += pingEvery;
-                    ping();
+                } else {
+                    signalling.ping();
                 }
             } catch (InterruptedException | RuntimeException | Error e) {
                 lost(Log.reason(e));
             }
         }
-    }
-
-    /// What LiveKit expects of its clients. Whether the socket is dead, OkHttp's own pings tell.
-    private void ping() {
-        send(SignalRequest.newBuilder()
-                .setPingReq(Ping.newBuilder().setTimestamp(System.currentTimeMillis())));
     }
 
     /// The room is lost for good, and with it the call.
@@ -230,259 +198,32 @@ public final class Room implements Line {
     private void leave() {
         ended = true;
         try {
-            if (signals != null) {
-                signals.send(SignalRequest.newBuilder().setLeave(LeaveRequest.newBuilder()
-                        .setReason(DisconnectReason.CLIENT_INITIATED)
-                        .setAction(LeaveRequest.Action.DISCONNECT)));
-            }
+            signalling.leave();
             if (peers != null) {
                 peers.close();
             }
-            if (signals != null) {
-                signals.socket.close(1000, null);
-            }
+            signalling.close();
         } finally {
             left.complete(null); // or our thread would stay for ever
         }
     }
 
-    // Signalling.
-
-    private void open(boolean resume) {
-        String address = url + "/rtc?protocol=15&sdk=java&auto_subscribe=0"
-                + (resume ? "&reconnect=1&reconnect_reason=1&sid=" + sid : "");
-        var opened = new Signals(resume);
-        // Throws what is no address or no token; then there are no signals.
-        opened.socket = worker.http.newWebSocket(new Request.Builder().url(address)
-                .header("Authorization", "Bearer " + token).build(), opened);
-        signals = opened;
-        after(MEDIA_BACK, () -> {
-            if (backBy != 0 && signals == opened) {
-                comeBack(up ? "no sound comes through" : "it does not answer", up);
-            }
-        });
-    }
-
-    /// One socket to the room.
-    private final class Signals extends WebSocketListener {
-        final boolean resume;
-        WebSocket socket;
-
-        Signals(boolean resume) {
-            this.resume = resume;
-        }
-
-        void send(SignalRequest.Builder request) {
-            socket.send(ByteString.of(request.build().toByteArray()));
-        }
-
-        private void work(Runnable what) {
-            work.add(() -> {
-                if (signals == this) {
-                    what.run();
-                }
-            });
-        }
-
-        @Override
-        public void onMessage(WebSocket socket, ByteString bytes) {
-            SignalResponse message;
-            try {
-                message = SignalResponse.parseFrom(bytes.asByteBuffer());
-            } catch (IOException e) {
-                Log.log(id(), "unreadable message in the room: " + Log.reason(e));
-                return;
-            }
-            work(() -> {
-                try {
-                    take(message);
-                } catch (IOException e) {
-                    lost(message.getMessageCase() + " from the room: " + Log.reason(e));
-                }
-            });
-        }
-
-        // Both go through the queue too: a `leave` that came before the end is read before it.
-        @Override
-        public void onClosing(WebSocket socket, int code, String reason) {
-            work(() -> comeBack("closed by the server (" + code + ")", false));
-        }
-
-        @Override
-        public void onFailure(WebSocket socket, Throwable thrown, Response response) {
-            int status = response == null || response.code() == 101 ? 0 : response.code();
-            work(() -> comeBack(status == 0 ? Log.reason(thrown) : "HTTP " + status, status != 0));
-        }
-    }
-
-    /// Sends a request, or keeps it until the connection is back.
-    void send(SignalRequest.Builder request) {
-        if (up) {
-            signals.send(request);
-        } else {
-            later.add(request.build());
-        }
-    }
-
-    /// Sends what belongs to these peer connections, as long as they are the room's.
-    void send(Peers from, SignalRequest.Builder request) {
-        if (from == peers && signals != null) {
-            signals.send(request);
-        }
-    }
-
-    private void take(SignalResponse message) throws IOException {
-        boolean in = peers != null && !peers.closed;
-        if (!message.hasLeave() && in == message.hasJoin()) {
-            Log.log(id(), message.getMessageCase() + " from the room, out of turn");
-            return;
-        }
-        switch (message.getMessageCase()) {
-            case JOIN -> joined(message.getJoin());
-            case RECONNECT -> {
-                if (!up) {
-                    resumed(message.getReconnect());
-                }
-            }
-            case OFFER -> peers.answer(message.getOffer());
-            case ANSWER -> {
-                if (peers.answered(message.getAnswer())) {
-                    // Not before: the source's list of listeners has no lock, and the answer
-                    // adds one.
-                    speaker.start();
-                }
-            }
-            case TRICKLE -> {
-                try {
-                    peers.candidate(message.getTrickle());
-                } catch (RuntimeException e) {
-                    Log.log(id(), "an unreadable candidate in the room: " + Log.reason(e));
-                }
-            }
-            case UPDATE -> caller.update(message.getUpdate().getParticipantsList(), sid);
-            case TRACK_PUBLISHED -> ourTrack = message.getTrackPublished().getTrack();
-            case TRACK_SUBSCRIBED -> {
-                if (message.getTrackSubscribed().getTrackSid().equals(ourTrack.getSid())) {
-                    caller.trackSubscribed();
-                }
-            }
-            case REFRESH_TOKEN -> token = message.getRefreshToken();
-            case REQUEST_RESPONSE -> {
-                RequestResponse response = message.getRequestResponse();
-                switch (response.getReason()) {
-                    case OK, QUEUED -> { }
-                    default -> {
-                        Log.log(id(), "the room refuses a request: " + response.getReason());
-                        if (response.hasAddTrack()) {
-                            lost("our sound is refused: " + response.getReason());
-                        }
-                    }
-                }
-            }
-            case LEAVE -> {
-                LeaveRequest leave = message.getLeave();
-                switch (leave.getAction()) {
-                    case RESUME -> comeBack("" + leave.getReason(), false);
-                    case RECONNECT -> comeBack("" + leave.getReason(), true);
-                    default -> lost("the room ended: " + leave.getReason());
-                }
-            }
-            default -> { } // speakers, quality, pongs: nothing that a phone call needs
-        }
-    }
-
-    private void joined(JoinResponse join) throws IOException {
-        sid = join.getParticipant().getSid();
-        pingEvery = TimeUnit.SECONDS.toNanos(Math.max(1, join.getPingInterval()));
-        isUp();
+    /// LiveKit has let us in. `again`: once more, after a lost connection.
+    void joined(JoinResponse join, boolean again) throws IOException {
         peers = new Peers(this, join.getIceServersList(), join.getClientConfiguration()
                 .getForceRelay() == ClientConfigSetting.ENABLED);
         peers.offer(false);
         caller.foundInRoom(join.getOtherParticipantsList());
-        if (rejoining) {
-            rejoined = true;
+        if (again) {
             caller.onlyTheseAreThere(join.getOtherParticipantsList());
             show(Map.of());
-            if (pickedUp) {
-                peers.publish();
-            }
+            publishIfPickedUp();
         }
         joined.complete(null);
     }
 
-    private void isUp() {
-        up = true;
-        nextPing = System.nanoTime() + pingEvery;
-        later.forEach(request -> signals.send(request.toBuilder()));
-        later.clear();
-    }
-
-    // Coming back.
-
-    /// The connection is lost, or the way back has failed: the next step back. `anew` when there
-    /// is nothing left to resume.
-    private void comeBack(String why, boolean anew) {
-        if (ended) {
-            return;
-        }
-        if (!joined.isDone() || rejoining) {
-            lost("the room does not take us: " + why);
-            return;
-        }
-        if (signals != null) {
-            signals.socket.cancel();
-            signals = null;
-        }
-        up = false;
-        long now = System.nanoTime();
-        if (backBy == 0) {
-            backBy = now + COMING_BACK.toNanos();
-            resumes = 0;
-            Log.log(id(), "the room's connection is lost, coming back: " + why);
-        } else if (now >= backBy) {
-            lost("the room's connection is lost: " + why);
-            return;
-        }
-        // A track that is being published has no name yet by which it could be resumed.
-        boolean resumable = !peers.publishing() || !ourTrack.getSid().isEmpty();
-        if (!anew && resumable && resumes < RESUME_AFTER.length) {
-            after(Duration.ofMillis(RESUME_AFTER[resumes++]), () -> {
-                if (!ended && signals == null) {
-                    open(true);
-                }
-            });
-            return;
-        }
-        Thread.ofVirtual().name("room " + id() + " still there?").start(() -> {
-            Boolean there = worker.rooms().isThere(room(), roomSid());
-            work.add(() -> rejoin(there));
-        });
-    }
-
-    /// `there`: is it still the same room? null when LiveKit does not answer.
-    private void rejoin(Boolean there) {
-        if (ended) {
-            return;
-        }
-        if (there == null) {
-            after(Duration.ofMillis(500), () -> comeBack("LiveKit does not answer", true));
-        } else if (!there) {
-            lost("the room is gone");
-        } else {
-            Log.log(id(), "the connection cannot be resumed, joining the room again");
-            rejoining = true;
-            speaker.stop(); // it goes on where it was, when there is somewhere to send it
-            peers.close();
-            ourTrack = TrackInfo.getDefaultInstance();
-            caller.noTrackIsSubscribed();
-            later.clear();
-            open(false);
-        }
-    }
-
-    /// The server knows us still. Of what we do it is told before anything else, and of what we
-    /// hear, because the room sends us nothing unasked.
-    private void resumed(ReconnectResponse response) throws IOException {
+    /// What a server that resumes our session must know: what we publish and subscribe to.
+    SyncState.Builder syncState() {
         var state = SyncState.newBuilder();
         if (!caller.track().isEmpty()) {
             state.setSubscription(UpdateSubscription.newBuilder()
@@ -492,26 +233,27 @@ public final class Room implements Line {
             state.addPublishTracks(TrackPublishedResponse.newBuilder()
                     .setCid("microphone").setTrack(ourTrack));
         }
-        caller.listIsComing();
-        peers.resume(response.getIceServersList(), state);
-        isUp();
-        if (pickedUp && !peers.publishing()) {
-            peers.publish();
-        }
-        mediaChanged(peers, null);
+        return state;
     }
 
-    /// A peer connection of these has changed; `failed` is null or the one that has no way through.
-    void mediaChanged(Peers of, SignalTarget failed) {
-        if (of != peers || ended) {
-            return;
-        }
-        if (failed != null && backBy == 0) {
-            comeBack("no way through to the server's media port (" + failed + ")", false);
-        } else if (backBy != 0 && up && peers.connected()) {
-            backBy = 0;
-            rejoining = false;
-            Log.log(id(), "the room's connection is back");
+    /// The session is gone, and we are about to join the room again. Its sound and its tracks are
+    /// gone too. The Speaker only pauses: it goes on where it was once `joined` has made new Peers.
+    void dropConnections() {
+        speaker.stop();
+        peers.close();
+        ourTrack = TrackInfo.getDefaultInstance();
+        caller.noTrackIsSubscribed();
+    }
+
+    /// LiveKit has given our track a name.
+    void published(TrackInfo track) {
+        ourTrack = track;
+    }
+
+    /// Offers our sound on new peer connections, if we have picked up.
+    void publishIfPickedUp() throws IOException {
+        if (pickedUp && !peers.publishing()) {
+            peers.publish();
         }
     }
 
@@ -522,7 +264,7 @@ public final class Room implements Line {
         pickedUp = true;
         caller.willBePickedUp();
         try {
-            if (up) {
+            if (signalling.inSession()) {
                 peers.publish(); // otherwise when we are back
             }
         } catch (IOException e) {
@@ -536,7 +278,7 @@ public final class Room implements Line {
     public void show(Map<String, String> attributes) {
         work.add(() -> {
             shown.putAll(attributes);
-            send(SignalRequest.newBuilder().setUpdateMetadata(
+            signalling.send(SignalRequest.newBuilder().setUpdateMetadata(
                     UpdateParticipantMetadata.newBuilder().putAllAttributes(
                             attributes.isEmpty() ? shown : attributes))); // empty: all of them
         });
