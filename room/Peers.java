@@ -13,16 +13,22 @@ import livekit.LivekitRtc.*;
 import voice.Log;
 import voice.Speaker;
 
-/// A room's two peer connections: on the publisher our sound and our data go out, on the
-/// subscriber the caller's come in. Room makes one, and another when it has to join anew.
+/// A room's two WebRTC
+/// [peer connections](https://docs.livekit.io/reference/internals/client-protocol/): our sound and
+/// our data go out on the publisher, the caller's sound and data come in on the subscriber. Room
+/// makes one Peers when it joins, and another when it joins the room again.
 ///
-/// We offer on the publisher, the server offers on the subscriber (livekit/protocol,
-/// `livekit_rtc.proto`). All methods are for the room's thread, which may have to wait for WebRTC
-/// in them; WebRTC's callbacks come on threads that all calls share and only leave work for it.
+/// On the publisher we make the offers and the server answers them. On the subscriber the server
+/// makes the offers and we answer. ("Offer" and "answer" are SDP descriptions in this class, and
+/// never a telephone call.)
 ///
-/// Not handled: video, and sending data again that was on its way when a connection broke.
+/// All methods are for the room's thread, unless they say otherwise. That thread may have to wait
+/// for WebRTC in them, 5 s at most for each description. WebRTC's callbacks come on threads that
+/// all calls share, so the callbacks only leave work for the room's thread.
+///
+/// Not handled: video. Not handled: sending data again that was on its way when a connection broke.
 final class Peers {
-    private static final int MOST_WAITING = 500;            // packets, before data can be sent
+    private static final int MOST_UNSENT = 500;             // packets
     private static final int MOST_USERNAME = 509;           // bytes; WebRTC's bound (RFC 8489)
     private static final Pattern ICE_URL = Pattern.compile("(stun|turn)s?:"
             + "([\\w.-]+|\\[[0-9a-fA-F:.]+])(:([0-9]{1,5}))?(\\?transport=(udp|tcp))?");
@@ -35,21 +41,24 @@ final class Peers {
     // Out.
     private final CustomAudioSource microphone = new CustomAudioSource();
     private final RTCDataChannel reliable;
-    private final Deque<byte[]> waiting = new ArrayDeque<>();
-    private int sequence;
+    private final Deque<byte[]> unsent = new ArrayDeque<>();
+    private int sequence;                                   // of our last data packet
     private boolean publishing;
-    boolean closed;                                         // what is still to come, is too late
-    private int offers;
-    private boolean offering;
-    private boolean offerAgain;
+    private int offers;                                     // that we have made
+    private boolean answerDue;                              // to our last offer
+    private boolean offerAgain;                             // as soon as that answer has come
 
     // In.
     private final WebRtc.Ear ear;
     private final List<RTCDataChannel> channels = new ArrayList<>();
 
-    /// With data channels from the beginning: without those in the first offer no data could ever
-    /// be sent. They also give us something to offer, so that the connection stands before the
-    /// phone is picked up.
+    boolean closed;                                         // what comes now, comes too late
+
+    /// Makes both connections and our data channels. The channels must be part of our first offer:
+    /// data can never be sent otherwise. They also give us something to offer before there is any
+    /// sound, so that the connection stands when the phone is to be picked up.
+    ///
+    /// `relayOnly` means that LiveKit wants all sound to go through its TURN servers.
     Peers(Room room, List<ICEServer> iceServers, boolean relayOnly) {
         this.room = room;
         ear = new WebRtc.Ear(room.id(), room::ear, trouble -> {
@@ -71,8 +80,8 @@ final class Peers {
         channels.add(publisher.connection.createDataChannel("_lossy", lossy));
     }
 
-    /// Those that WebRTC will take. One that it refuses would be the end of the process: in its
-    /// answer to that, webrtc-java 0.14 reads from address 12.
+    /// Leaves out the servers that WebRTC would refuse. One refused server would end the process:
+    /// when webrtc-java 0.14 reports the refusal, it reads from address 12.
     private List<RTCIceServer> usable(List<ICEServer> given) {
         var usable = new ArrayList<RTCIceServer>();
         for (ICEServer from : given) {
@@ -102,7 +111,8 @@ final class Peers {
                 && (parts.group(1).equals("turn") ? named : parts.group(5) == null);
     }
 
-    /// Gives everything back. The Speaker must have been stopped.
+    /// Closes both connections and gives their memory back. The Speaker must have been stopped
+    /// before, because its thread calls `push`.
     void close() {
         closed = true;
         ear.close();
@@ -112,24 +122,26 @@ final class Peers {
         WebRtc.quietly(room.id(), microphone::dispose);
     }
 
-    /// Both ways are open.
+    /// Are both connections connected?
     boolean connected() {
         return publisher.connected && subscriber.connected;
     }
 
     // Sound.
 
-    /// Our sound is offered to the room, or in it.
+    /// Has `publish` been called on these connections?
     boolean publishing() {
         return publishing;
     }
 
-    /// Our sound: a frame of 10 ms. The pacer's thread, between `Speaker.start` and `stop`.
+    /// Sends 10 ms of our sound: 24 kHz, 16 bit little endian, mono. For the Speaker's thread,
+    /// between `Speaker.start` and `Speaker.stop`.
     void push(byte[] frame) {
         microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2);
     }
 
-    /// Offers our sound to the room. The Speaker is started when the answer has come.
+    /// Publishes our sound: tells LiveKit about the track, and offers it. `takeAnswer` says when
+    /// the Speaker may be started.
     void publish() throws IOException {
         publishing = true;
         var direction = new RTCRtpTransceiverInit();
@@ -137,8 +149,8 @@ final class Peers {
         direction.streamIds = List.of("agent");
         publisher.connection.addTransceiver(
                 WebRtc.SEND.createAudioTrack("microphone", microphone), direction);
-        // Clients look for an agent's voice by its source. No DTX: sound that comes back after a
-        // pause in the packets is late at some phones.
+        // The source is MICROPHONE, because clients find an agent's voice by its source. We ask for
+        // no DTX: DTX pauses the packets in silence, and after a pause some phones play sound late.
         room.signalling().send(SignalRequest.newBuilder().setAddTrack(AddTrackRequest.newBuilder()
                 .setCid("microphone").setName("agent").setType(TrackType.AUDIO)
                 .setSource(TrackSource.MICROPHONE).setStream("agent").setDisableRed(true)
@@ -148,45 +160,47 @@ final class Peers {
 
     // Data.
 
-    /// Sends a packet to the room, in order, as soon as that is possible. What has been waiting
-    /// too long for that is dropped.
+    /// Sends a packet to the room. Packets are sent in order, as soon as the data channel is open.
+    /// Until then 500 packets are kept. Further ones are dropped.
     void send(DataPacket.Builder packet) {
-        if (waiting.size() < MOST_WAITING) {
-            // The server drops what does not come in the order of its numbers.
-            waiting.add(packet.setSequence(++sequence).build().toByteArray());
+        if (unsent.size() < MOST_UNSENT) {
+            // The server drops packets whose numbers do not rise.
+            unsent.add(packet.setSequence(++sequence).build().toByteArray());
         }
         flush();
     }
 
     private void flush() {
-        while (!closed && !waiting.isEmpty() && reliable.getState() == RTCDataChannelState.OPEN) {
+        while (!closed && !unsent.isEmpty() && reliable.getState() == RTCDataChannelState.OPEN) {
             try {
-                reliable.send(new RTCDataChannelBuffer(ByteBuffer.wrap(waiting.remove()), true));
+                reliable.send(new RTCDataChannelBuffer(ByteBuffer.wrap(unsent.remove()), true));
             } catch (Exception e) {
                 Log.log(room.id(), "a data packet was not sent: " + Log.reason(e));
             }
         }
     }
 
-    /// What happens on one channel: `opened` may be null, and `taken` gets a copy of each message.
-    private record Channel(Runnable opened, Consumer<byte[]> taken)
+    /// What is to be done when something happens on a channel. Either may be null. `received` is
+    /// given a copy of each message. Both run on a thread of WebRTC's.
+    private record Channel(Runnable stateChanged, Consumer<byte[]> received)
             implements RTCDataChannelObserver {
 
         @Override public void onBufferedAmountChange(long before) { }
 
         @Override
         public void onStateChange() {
-            if (opened != null) {
-                opened.run();
+            if (stateChanged != null) {
+                stateChanged.run();
             }
         }
 
         @Override
         public void onMessage(RTCDataChannelBuffer message) {
-            if (taken != null) {
-                byte[] bytes = new byte[message.data.remaining()]; // it is ours only in here
+            if (received != null) {
+                // WebRTC takes its buffer back when this method returns.
+                byte[] bytes = new byte[message.data.remaining()];
                 message.data.get(bytes);
-                taken.accept(bytes);
+                received.accept(bytes);
             }
         }
     }
@@ -207,14 +221,15 @@ final class Peers {
         final SignalTarget target;
         final RTCPeerConnection connection;
         volatile boolean connected;
-        List<RTCIceCandidate> early = new ArrayList<>();    // null once they can be added
+        /// Candidates that came before the description they belong to. Null after it has come.
+        List<RTCIceCandidate> early = new ArrayList<>();
 
         Peer(PeerConnectionFactory factory, SignalTarget target) {
             this.target = target;
             this.connection = factory.createPeerConnection(config, this);
         }
 
-        void remote(RTCSessionDescription description) throws IOException {
+        void setRemote(RTCSessionDescription description) throws IOException {
             WebRtc.set(o -> connection.setRemoteDescription(description, o));
             if (early != null) {
                 early.forEach(this::add);
@@ -225,7 +240,7 @@ final class Peers {
         void add(RTCIceCandidate candidate) {
             try {
                 connection.addIceCandidate(candidate);
-            } catch (RuntimeException | Error e) { // 0.14 throws Errors at what it cannot read
+            } catch (RuntimeException | Error e) { // webrtc-java 0.14 throws Errors, too
                 Log.log(room.id(), "an unreadable candidate in the room: " + Log.reason(e));
             }
         }
@@ -268,14 +283,20 @@ final class Peers {
         }
     }
 
-    /// One offer at a time; what changes meanwhile is offered when the answer has come.
-    /// `iceRestart` looks for a new way through to the server.
+    /// Tells the server something that belongs to these connections.
+    private void tell(SignalRequest.Builder request) {
+        room.signalling().send(this, request);
+    }
+
+    /// Offers the server what we send on the publisher. There is one offer at a time: what changes
+    /// before its answer has come is offered after that. With `iceRestart` the offer is made at
+    /// once, and WebRTC looks for a new way through to the server.
     void offer(boolean iceRestart) throws IOException {
-        if (offering && !iceRestart) {
+        if (answerDue && !iceRestart) {
             offerAgain = true;
             return;
         }
-        offering = true;
+        answerDue = true;
         var options = new RTCOfferOptions();
         options.iceRestart = iceRestart;
         var offer = WebRtc.created(o -> publisher.connection.createOffer(options, o));
@@ -283,16 +304,17 @@ final class Peers {
         tell(SignalRequest.newBuilder().setOffer(describe(offer, ++offers)));
     }
 
-    /// The server's answer to our offer. True when our sound can go out from now on.
-    boolean answered(SessionDescription answer) throws IOException {
+    /// Takes the server's answer to our offer. Returns whether our sound can go out from now on.
+    boolean takeAnswer(SessionDescription answer) throws IOException {
         if (answer.getId() != 0 && answer.getId() < offers) {
-            return false; // to an offer that has been replaced
+            return false; // it answers an offer that a newer one has replaced
         }
-        // Our sound in packets of 10 ms instead of 20 ms: it is heard 10 ms sooner.
+        // WebRTC then sends our sound in packets of 10 ms instead of 20 ms, and the caller hears it
+        // 10 ms sooner.
         String sdp = WebRtc.harmless(answer.getSdp())
                 .replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=ptime:10\r\n");
-        publisher.remote(new RTCSessionDescription(RTCSdpType.ANSWER, sdp));
-        offering = false;
+        publisher.setRemote(new RTCSessionDescription(RTCSdpType.ANSWER, sdp));
+        answerDue = false;
         if (offerAgain) {
             offerAgain = false;
             offer(false);
@@ -301,9 +323,9 @@ final class Peers {
         return publishing;
     }
 
-    /// The server's offer.
-    void answer(SessionDescription offer) throws IOException {
-        subscriber.remote(new RTCSessionDescription(
+    /// Takes the server's offer, and answers it.
+    void takeOffer(SessionDescription offer) throws IOException {
+        subscriber.setRemote(new RTCSessionDescription(
                 RTCSdpType.OFFER, WebRtc.harmless(offer.getSdp())));
         var answer = WebRtc.created(
                 o -> subscriber.connection.createAnswer(new RTCAnswerOptions(), o));
@@ -311,8 +333,9 @@ final class Peers {
         tell(SignalRequest.newBuilder().setAnswer(describe(answer, offer.getId())));
     }
 
-    /// A way that the server knows of.
-    void candidate(TrickleRequest trickle) {
+    /// Takes a candidate of the server's: an address at which it may be reached. Throws a
+    /// RuntimeException when the candidate cannot be read.
+    void takeCandidate(TrickleRequest trickle) {
         JsonObject init;
         try (var reader = Json.createReader(new StringReader(trickle.getCandidateInit()))) {
             init = reader.readObject();
@@ -328,13 +351,14 @@ final class Peers {
         }
     }
 
-    /// The signalling is back, on a new socket: what the server must know first (`sync_state`),
-    /// and then a new way through.
+    /// The signalling is back, on a new socket. First the server must be told our state. Then we
+    /// look for a new way through to it. `state` is what the room's `sync_state` message says
+    /// about tracks; this method adds the descriptions.
     void resume(List<ICEServer> iceServers, SyncState.Builder state) throws IOException {
         config.iceServers = usable(iceServers);
         for (Peer peer : new Peer[] {publisher, subscriber}) {
             peer.connection.setConfiguration(config);
-            peer.early = new ArrayList<>(); // what comes now belongs to descriptions still to come
+            peer.early = new ArrayList<>(); // candidates of descriptions that are yet to come
         }
         RTCSessionDescription answer = subscriber.connection.getCurrentLocalDescription();
         RTCSessionDescription offer = subscriber.connection.getCurrentRemoteDescription();
@@ -343,11 +367,6 @@ final class Peers {
         }
         tell(SignalRequest.newBuilder().setSyncState(state));
         offer(true);
-    }
-
-    /// Tells the server something that belongs to these connections.
-    private void tell(SignalRequest.Builder request) {
-        room.signalling().send(this, request);
     }
 
     private static SessionDescription describe(RTCSessionDescription description, int id) {

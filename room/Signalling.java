@@ -211,9 +211,9 @@ final class Signalling {
                     resumed(message.getReconnect());
                 }
             }
-            case OFFER -> peers.answer(message.getOffer());
+            case OFFER -> peers.takeOffer(message.getOffer());
             case ANSWER -> {
-                if (peers.answered(message.getAnswer())) {
+                if (peers.takeAnswer(message.getAnswer())) {
                     // Not earlier: setting the answer adds a listener to the sound's source, whose
                     // list of listeners has no lock.
                     room.speaker().start();
@@ -221,7 +221,7 @@ final class Signalling {
             }
             case TRICKLE -> {
                 try {
-                    peers.candidate(message.getTrickle());
+                    peers.takeCandidate(message.getTrickle());
                 } catch (RuntimeException e) {
                     Log.log(room.id(), "an unreadable candidate in the room: " + Log.reason(e));
                 }
