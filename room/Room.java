@@ -11,26 +11,25 @@ import voice.Log;
 import voice.Mailbox;
 import voice.Speaker;
 
-/// One call's LiveKit room: the signalling socket, who is there, coming back when the connection
-/// is lost, and hanging up. Worker makes one for each job; Agent knows it as a Line. Peers is its
-/// sound and data, Texts what is written in it, Sip what the telephone network does for it.
+/// One call in its LiveKit
+/// [room](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/): how the agent
+/// joins it, picks up, writes in it, dials, transfers, hangs up and leaves. Worker makes one Room
+/// for each job. The program that answers the call knows it only as a Line.
 ///
-/// The protocol is LiveKit's client protocol 15 with two peer connections (livekit/protocol,
-/// `livekit_rtc.proto`).
+/// A Room has four parts: Signalling keeps the connection to the room, Caller knows who is there,
+/// Peers carries sound and data, and Texts reads and writes what is said in writing. Sip and Rooms
+/// belong to the Worker; they ask LiveKit's services for what the room itself cannot do.
 ///
-/// Everything here is done in order by one thread, the room's own. What comes on other
-/// threads only leaves work for it.
+/// One thread, the room's own, does all work on these parts, in order. Other threads only leave
+/// work for it: the call's thread, OkHttp's and WebRTC's.
 ///
-/// A lost connection is resumed: a new socket to the same session, nothing else changes. Where the
-/// server does not take that, the room is joined once more, under the same identity. Only if it
-/// is still the same room, though: a server that was restarted may have given its name to another,
-/// with an agent of its own.
+/// Not handled: video, recording, and what other participants than the caller do.
 public final class Room implements Line {
     private static final Duration ASSIGNMENT = Duration.ofMillis(7_500);    // as LiveKit's SDKs
     private static final Duration JOINING = Duration.ofSeconds(10);
     private static final Duration TERMINATION = Duration.ofMillis(500);
     private static final Duration DELETING = Duration.ofSeconds(4);
-    private static final Duration CLOSING = Duration.ofSeconds(2);
+    private static final Duration LEAVING = Duration.ofSeconds(2);
 
     private final Worker worker;
     private final Job job;
@@ -40,22 +39,21 @@ public final class Room implements Line {
     private final CompletableFuture<JobAssignment> assignment = new CompletableFuture<>();
     private final CompletableFuture<Void> joined = new CompletableFuture<>();
     private final CompletableFuture<Void> left = new CompletableFuture<>();
-    private Thread thread;
+    private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
     private final BlockingQueue<Runnable> work = new LinkedBlockingQueue<>();
+    private Thread thread;                                  // null before `join`
+    private volatile boolean hangUpAsked;
+    private volatile Consumer<byte[]> ear;                  // null: nobody listens
 
-    // All below is the room's thread's, but for what is volatile.
-    private volatile Peers peers;
+    // Only the room's thread uses what follows, except what is volatile.
     private final Signalling signalling;
     private final Caller caller = new Caller(this);
+    private volatile Peers peers;                           // null before LiveKit lets us in
+    private final Texts texts = new Texts(packet -> peers.send(packet));
     private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
     private final Map<String, String> shown = new LinkedHashMap<>();
-    private final Texts texts = new Texts(packet -> peers.send(packet));
-    private boolean pickedUp;                               // our sound is to be in the room
+    private boolean pickedUp;                               // our sound belongs in the room
     private volatile boolean ended;
-
-    private volatile boolean hangUp;
-    private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
-    private volatile Consumer<byte[]> ear;
 
     Room(Worker worker, Job job) {
         this.worker = worker;
@@ -76,6 +74,8 @@ public final class Room implements Line {
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
     @Override public void pickUp() { work.add(this::publish); }
 
+    // What the room's parts need to know of it and of each other.
+
     Consumer<byte[]> ear() { return ear; }
     Peers peers() { return peers; }
     Signalling signalling() { return signalling; }
@@ -85,9 +85,9 @@ public final class Room implements Line {
     boolean pickedUp() { return pickedUp; }
     boolean ended() { return ended; }
 
-    /// Loads all that a room is made of, and builds the messages of a join once, so that the first
-    /// call does not wait for that. When the program is started from source, Java compiles a class
-    /// when it loads it, and that takes 0.1 s and more for each. Any thread.
+    /// Loads the classes of a room's parts, and builds the messages of a join once. Otherwise the
+    /// first call would wait for both. In a program that is started from source, Java compiles each
+    /// class when it loads it, which takes 0.1 s or more. Any thread.
     static void warmUp() {
         List.of(Caller.class, Peers.class, Texts.class);
         Signalling.warmUp();
@@ -96,25 +96,30 @@ public final class Room implements Line {
     /// Leaves something to do for the room's thread. Any thread.
     void work(Runnable what) { work.add(what); }
 
-    /// Leaves something to do for the room's thread in a while. Any thread.
+    /// Leaves something to do for the room's thread, once this time has passed. Any thread.
     void workAfter(Duration wait, Runnable what) {
         CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
                 .execute(() -> work.add(what));
     }
 
-    /// The job is ours. Any thread.
+    /// LiveKit has assigned the job to us: `join` may go on. Any thread.
     void assigned(JobAssignment assignment) {
         this.assignment.complete(assignment);
     }
 
-    /// The worker is being stopped: asks the call to end, and does not let it wait for its room.
+    /// The worker is being stopped. Asks the call to end, and ends the waiting in `join`. Any
+    /// thread.
     void stop() {
         mailbox.post(new Event.Stop());
         joined.completeExceptionally(new IOException("the worker is being stopped"));
     }
 
-    /// LiveKit has ended the job. Any thread. It also does so when it takes our lost session out
-    /// of the room while we are on our way back: the session's own socket tells which it was.
+    /// LiveKit has ended the job. Any thread.
+    ///
+    /// LiveKit also says so when it removes a session of ours whose connection is lost, although we
+    /// are coming back to the room with another. The session's own socket tells the two apart, half
+    /// a second later at the latest. The call ends only if nothing has happened to its first
+    /// session by then.
     void terminated() {
         workAfter(TERMINATION, () -> {
             if (signalling.firstSessionStands()) {
@@ -128,19 +133,21 @@ public final class Room implements Line {
         caller.willBeDialled(number);
         JobAssignment mine =
                 WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
-        // Not a virtual one, because it waits inside WebRTC and would keep its carrier. With every
-        // carrier in there nobody gets on, and WebRTC itself may wait for one who does not: its
-        // callbacks need locks (of a jar, of the output) that are then never given back.
+        // A platform thread, because it waits inside WebRTC's native code. A virtual thread that
+        // waits there keeps its carrier thread. When all carriers wait there, no other virtual
+        // thread can run, not even one that holds a lock (of a jar, of the output). WebRTC's
+        // callbacks may need that lock, and WebRTC waits for its callbacks: nothing goes on.
         thread = Thread.ofPlatform().name("room " + id()).daemon().start(this::run);
         work.add(() -> signalling.join(worker.socketUrl(mine.getUrl()), mine.getToken()));
         WebRtc.await(joined, JOINING, "the room does not answer");
     }
 
-    /// Leaves the room and gives everything back. Blocks, 6 s at most. Worker calls it, when the
-    /// job's result has been read: a job whose agent leaves before that counts as failed.
+    /// Hangs up if that was asked for, leaves the room and gives everything back. Blocks, 6 s at
+    /// most. The call's thread calls it, after LiveKit has read the job's result: a job whose agent
+    /// leaves before that counts as failed.
     void close() {
-        if (hangUp && assignment.isDone()) {
-            // A lost room's name may be another's by now.
+        if (hangUpAsked && assignment.isDone()) {
+            // If we have lost the room, a room of another call may have its name by now.
             var deleted = worker.rooms().delete(id(), room(), roomSid(), !ended);
             deleted.whenComplete((_, trouble) -> {
                 if (trouble == null) {
@@ -151,14 +158,14 @@ public final class Room implements Line {
             });
             pause(deleted, DELETING, "the room is not deleted yet");
         } else {
-            hungUp.complete(null); // it never was ours
+            hungUp.complete(null); // nobody is to be hung up, or the job never was ours
         }
         speaker.close();
         if (thread == null) {
-            return; // it never came to a join
+            return; // we have never begun to join
         }
         work.add(this::leave);
-        pause(left, CLOSING, "leaving the room takes too long");
+        pause(left, LEAVING, "leaving the room takes too long");
     }
 
     private void pause(Future<?> until, Duration bound, String otherwise) {
@@ -186,7 +193,7 @@ public final class Room implements Line {
         }
     }
 
-    /// The room is lost for good, and with it the call.
+    /// The room is lost for good. That ends the call.
     void lost(String why) {
         if (!ended) {
             ended = true;
@@ -204,11 +211,14 @@ public final class Room implements Line {
             }
             signalling.close();
         } finally {
-            left.complete(null); // or our thread would stay for ever
+            left.complete(null); // this ends the room's thread
         }
     }
 
-    /// LiveKit has let us in. `again`: once more, after a lost connection.
+    // What Signalling asks for.
+
+    /// LiveKit has let us into the room. `again` means that we have been in it before, and have
+    /// lost the connection.
     void joined(JoinResponse join, boolean again) throws IOException {
         peers = new Peers(this, join.getIceServersList(), join.getClientConfiguration()
                 .getForceRelay() == ClientConfigSetting.ENABLED);
@@ -222,7 +232,7 @@ public final class Room implements Line {
         joined.complete(null);
     }
 
-    /// What a server that resumes our session must know: what we publish and subscribe to.
+    /// What a server that resumes our session must be told: what we publish and subscribe to.
     SyncState.Builder syncState() {
         var state = SyncState.newBuilder();
         if (!caller.track().isEmpty()) {
@@ -236,8 +246,8 @@ public final class Room implements Line {
         return state;
     }
 
-    /// The session is gone, and we are about to join the room again. Its sound and its tracks are
-    /// gone too. The Speaker only pauses: it goes on where it was once `joined` has made new Peers.
+    /// The session is gone, with its sound and its tracks, and we are about to join the room again.
+    /// The Speaker pauses. It goes on from the same place when new peer connections can send.
     void dropConnections() {
         speaker.stop();
         peers.close();
@@ -250,13 +260,14 @@ public final class Room implements Line {
         ourTrack = track;
     }
 
-    /// Offers our sound on new peer connections, if we have picked up.
+    /// Publishes our sound if we have picked up and these peer connections do not know of it yet.
     void publishIfPickedUp() throws IOException {
         if (pickedUp && !peers.publishing()) {
             peers.publish();
         }
     }
 
+    /// Picks up: LiveKit's SIP service answers the phone once our track is published.
     private void publish() {
         if (pickedUp || ended) {
             return;
@@ -265,7 +276,7 @@ public final class Room implements Line {
         caller.willBePickedUp();
         try {
             if (signalling.inSession()) {
-                peers.publish(); // otherwise when we are back
+                peers.publish(); // otherwise `publishIfPickedUp` does, when we are back
             }
         } catch (IOException e) {
             lost("could not offer our sound: " + Log.reason(e));
@@ -280,7 +291,7 @@ public final class Room implements Line {
             shown.putAll(attributes);
             signalling.send(SignalRequest.newBuilder().setUpdateMetadata(
                     UpdateParticipantMetadata.newBuilder().putAllAttributes(
-                            attributes.isEmpty() ? shown : attributes))); // empty: all of them
+                            attributes.isEmpty() ? shown : attributes))); // after a rejoin: all
         });
     }
 
@@ -290,7 +301,8 @@ public final class Room implements Line {
                 agents ? ourTrack.getSid() : caller.track(), segment, text, last));
     }
 
-    /// A data packet from the room. The caller's count, and nobody else's.
+    /// Takes a data packet from the room: a key, or a piece of a text. Only the caller's are read.
+    /// For keys see [DTMF](https://docs.livekit.io/telephony/features/dtmf/).
     void received(DataPacket packet) {
         if (!caller.accepts(packet)) {
             return;
@@ -337,9 +349,10 @@ public final class Room implements Line {
 
     @Override
     public CompletableFuture<Void> hangUp() {
-        hangUp = true;
+        hangUpAsked = true;
         if (caller.dialledNumber() != null) {
-            // The room has to stay for a moment, for whoever wants to know how it ended.
+            // Only the phone is removed at once. `close` deletes the room a little later, so that
+            // whoever watches it can still read there how the call has ended.
             Thread.ofVirtual().name("hang up " + id())
                     .start(() -> worker.rooms().remove(id(), room(), caller.dialledIdentity()));
         }
