@@ -14,25 +14,32 @@ import okio.ByteString;
 import voice.Line;
 import voice.Log;
 
-/// Takes calls from LiveKit: registers under an agent name, accepts what is offered, runs each
-/// call on a virtual thread of its own and reports how it ended. Agent's `dev` and `start` run one.
+/// Takes calls from LiveKit: it registers under an agent name, accepts the jobs that LiveKit
+/// offers, runs each call on a virtual thread of its own, and reports how the call ended. The
+/// program makes one Worker and calls `run`.
 ///
-/// The protocol is that of LiveKit's agent servers (livekit/protocol, `livekit_agent.proto`), as
-/// its Python and Node SDKs speak it. An agent name means explicit dispatch: LiveKit sends only
-/// the calls whose dispatch rule, token or API call names this agent. Among several workers of one
-/// name it prefers those that report less load, and leaves out those that are full.
+/// LiveKit calls such a program an
+/// [agent server](https://docs.livekit.io/agents/server/lifecycle/), or a worker. The protocol is
+/// the one that LiveKit's Python and Node SDKs speak. Its messages are defined in LiveKit's
+/// [protocol](https://github.com/livekit/protocol/blob/main/protobufs/livekit_agent.proto).
 ///
-/// Not handled: regions, and load that is anything but the number of calls.
+/// To have an agent name means
+/// [explicit dispatch](https://docs.livekit.io/agents/server/agent-dispatch/): LiveKit sends only
+/// those calls whose dispatch rule, token or API request names this agent. If several workers have
+/// the same name, LiveKit prefers those that report less load, and leaves out those that are full.
+///
+/// Not handled: regions. Not handled: load that is anything but the number of calls.
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
-    private static final Duration STEADY = Duration.ofSeconds(10);          // a good connection
+    private static final Duration STEADY = Duration.ofSeconds(10);          // it was no failure
     private static final Duration FENCE = Duration.ofSeconds(1);
-    // LiveKit gives no job at all when every worker of a name reports 0.7 or more (its default
-    // agents.target_load); that a worker is full is said by its status.
+    // LiveKit dispatches no job at all when every worker of a name reports 0.7 or more (the default
+    // of agents.target_load in its configuration). So a full worker says by its status that it is
+    // full, and not by its load.
     private static final float MOST_LOAD = 0.65f;
 
-    /// It cannot work like this: LiveKit does not take our key, or WebRTC cannot be loaded.
+    /// The worker cannot work: LiveKit refuses our key, or WebRTC cannot be loaded.
     public static final class Refused extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -46,48 +53,54 @@ public final class Worker {
     private final String secret;
     private final String agentName;
     private final int maxCalls;
-    private final Consumer<Line> answer;
+    private final Consumer<Line> takeCall;
     private final Rooms rooms;
     final Sip sip;
 
-    /// For the worker's socket and the rooms'. A peer that does not answer pings is dead.
+    /// For the worker's socket and the rooms' sockets. OkHttp closes a socket on which its pings
+    /// are not answered.
     final OkHttpClient http = new OkHttpClient.Builder()
             .connectTimeout(Duration.ofSeconds(5)).pingInterval(Duration.ofSeconds(10)).build();
     {
-        http.dispatcher().setMaxRequests(10_000); // a socket counts as long as it is open
+        http.dispatcher().setMaxRequests(10_000); // an open socket counts as a request
     }
 
     private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
-    private final Set<String> unfinished = ConcurrentHashMap.newKeySet();   // jobs to report on
-    private final Map<String, WorkerMessage> results = new ConcurrentHashMap<>(); // not yet taken
+    private final Set<String> unreported = ConcurrentHashMap.newKeySet();   // ids of our jobs
+    private final Map<String, WorkerMessage> unread = new ConcurrentHashMap<>(); // results, by job
+    // A fence is a ping that is sent after a result. They have numbers.
     private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
     private final AtomicLong fenceNumber = new AtomicLong();
     private final CountDownLatch stopped = new CountDownLatch(1);
     private volatile Connection connection;
-    private volatile boolean stopping;
+    private volatile boolean stopping;                      // no more calls are accepted
 
-    /// `answer` is given each call as it is offered, on a thread that is the call's own, and
-    /// keeps it until the call is over; `maxCalls` of them at a time.
+    /// `takeCall` is given each call as soon as LiveKit has offered it, on a thread that is only
+    /// for this call. It returns when the call is over. At most `maxCalls` run at the same time.
     public Worker(String url, String key, String secret, String agentName, int maxCalls,
-            Consumer<Line> answer) {
+            Consumer<Line> takeCall) {
         this.url = socketUrl(url);
         this.key = key;
         this.secret = secret;
         this.agentName = agentName;
         this.maxCalls = maxCalls;
-        this.answer = answer;
+        this.takeCall = takeCall;
         String api = this.url.replaceFirst("^ws", "http") + "/";
         this.rooms = new Rooms(http, api, key, secret);
         this.sip = new Sip(http, api, key, secret);
     }
 
-    /// Runs until `stop`: connects, and connects again for ever; calls go on meanwhile. `warmUp`
-    /// is run once, on a thread of its own, while the worker waits for its first call.
+    /// Connects to LiveKit, and connects again whenever the connection is lost. Calls go on while
+    /// it is lost. Blocks until `stop`.
+    ///
+    /// `warmUp` runs once, on a thread of its own, while the worker waits for its first call.
+    /// Refused is thrown only before the worker has registered for the first time.
     public void run(Runnable warmUp) throws Refused, InterruptedException {
-        // A worker that is registered gets calls, so it registers only when it can take them.
+        // A registered worker gets calls. So the worker registers only when WebRTC is loaded.
         var webrtc = CompletableFuture.runAsync(WebRtc::load);
         boolean everRegistered = false;
-        for (int failures = 0; stopped.getCount() > 0; ) { // also while calls come to their end
+        // This goes on while the last calls end: `stop` counts `stopped` down after them.
+        for (int failures = 0; stopped.getCount() > 0; ) {
             var attempt = new Connection(webrtc);
             long opened = System.nanoTime();
             attempt.open();
@@ -122,7 +135,7 @@ public final class Worker {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
                         + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET");
             }
-            // Not longer: who calls meanwhile is answered by nobody.
+            // The delay is short, because nobody answers those who call in the meantime.
             Duration delay = Duration.ofMillis(Math.min(1_000L * failures++, 3_000)
                     + ThreadLocalRandom.current().nextLong(200));
             Log.log("", "no connection to LiveKit at " + url + ": " + attempt.why
@@ -131,31 +144,32 @@ public final class Worker {
         }
     }
 
-    /// What LiveKit's room API does for this worker's calls, and for whoever else needs it.
+    /// What LiveKit's room API does, for this worker's calls and for calls of a dead process.
     public Rooms rooms() {
         return rooms;
     }
 
-    /// Is it registered, so that calls can come?
+    /// Is the worker registered, so that calls can come? Any thread.
     public boolean registered() {
         Connection current = connection;
         return current != null && current.workerId != null;
     }
 
-    /// Takes no more calls from now on, and waits until those that are up have ended by
-    /// themselves, or the bound is over.
+    /// Accepts no more calls from now on. Blocks until all running calls have ended by themselves,
+    /// `bound` at most.
     public void drain(Duration bound) throws InterruptedException {
         stopping = true;
-        report();
-        long end = System.nanoTime() + bound.toNanos();
+        sendStatus();
+        long deadline = System.nanoTime() + bound.toNanos();
         synchronized (calls) {
-            while (!calls.isEmpty() && System.nanoTime() < end) {
-                TimeUnit.NANOSECONDS.timedWait(calls, end - System.nanoTime());
+            while (!calls.isEmpty() && System.nanoTime() < deadline) {
+                TimeUnit.NANOSECONDS.timedWait(calls, deadline - System.nanoTime());
             }
         }
     }
 
-    /// Takes no more calls, asks those that are up to end, waits for that, and lets `run` return.
+    /// Accepts no more calls from now on, and asks the running calls to end. Blocks until they
+    /// have, `bound` at most. Then `run` returns.
     public void stop(Duration bound) throws InterruptedException {
         stopping = true;
         calls.values().forEach(Room::stop);
@@ -167,35 +181,36 @@ public final class Worker {
         }
     }
 
-    /// An address of LiveKit's as its sockets need it; ours when `other` is empty.
+    /// `other`, an http or ws address of LiveKit's, as its sockets need it. LiveKit's address that
+    /// this worker was given, when `other` is empty.
     String socketUrl(String other) {
         return other.isEmpty() ? url
                 : other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
     }
 
-    /// Reports how a job ended, once, however often it is called, and waits (1 s at most) until
-    /// LiveKit has read it: a job whose agent leaves the room before that counts as failed. An
-    /// `error` of "" is success.
-    void finish(String jobId, String error) {
-        if (!unfinished.remove(jobId)) {
+    /// Reports how a job ended; an `error` of "" is success. Does nothing for a job that LiveKit
+    /// has not assigned to us, or that was reported before. Blocks until LiveKit has read the
+    /// result, 1 s at most: a job whose agent leaves the room before that counts as failed.
+    private void reportResult(String jobId, String error) {
+        if (!unreported.remove(jobId)) {
             return;
         }
         WorkerMessage result = result(jobId, error);
-        results.put(jobId, result);
+        unread.put(jobId, result);
         Connection current = connection;
         if (current.workerId == null) {
-            return; // reconnecting: it goes out with the next registration
+            return; // no connection: the result is sent after the next registration
         }
         var fence = new CompletableFuture<Void>();
         long number = fenceNumber.incrementAndGet();
         fences.put(number, fence);
         try {
             current.send(result);
-            // The server reads one socket in order, so its pong says that the result was read.
+            // LiveKit reads one socket in order. So its pong says that it has read the result.
             current.send(WorkerMessage.newBuilder()
                     .setPing(WorkerPing.newBuilder().setTimestamp(number)).build());
             fence.get(FENCE.toMillis(), TimeUnit.MILLISECONDS);
-            results.remove(jobId);
+            unread.remove(jobId);
         } catch (TimeoutException | ExecutionException e) {
             Log.log(jobId, "LiveKit has not taken the job's result; it is sent after a reconnect");
         } catch (InterruptedException e) {
@@ -215,8 +230,8 @@ public final class Worker {
         return stopping || calls.size() >= maxCalls;
     }
 
-    /// What LiveKit goes by when it has a call to give. Calls count from their offer on, or a
-    /// burst of them would all go to one worker.
+    /// By this status LiveKit chooses the worker for a call. A call counts from its offer on.
+    /// Otherwise many calls that come at the same moment would all go to one worker.
     private WorkerMessage status() {
         int count = calls.size();
         return WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()
@@ -225,33 +240,35 @@ public final class Worker {
                 .setJobCount(count)).build();
     }
 
-    private void report() {
+    private void sendStatus() {
         Connection current = connection;
         if (current != null && current.workerId != null) {
             current.send(status());
         }
     }
 
-    private void run(Room room) {
+    private void runCall(Room room) {
         String error = "";
         try {
-            answer.accept(room);
+            takeCall.accept(room);
         } catch (RuntimeException | Error e) {
             error = Log.reason(e);
             Log.log(room.id(), "the call failed: " + error);
         } finally {
-            finish(room.id(), error);
+            reportResult(room.id(), error);
             room.close();
             synchronized (calls) {
                 calls.remove(room.id());
                 calls.notifyAll();
             }
-            report();
-            finish(room.id(), "the assignment came too late"); // if it has come since
+            sendStatus();
+            // This reports a job that LiveKit has assigned after the first report above.
+            reportResult(room.id(), "the assignment came too late");
         }
     }
 
-    /// One socket to LiveKit's /agent. Its methods run on the socket's thread and do not wait.
+    /// One socket to /agent of LiveKit's server. What OkHttp calls runs on the socket's own thread,
+    /// and must not wait.
     private final class Connection extends WebSocketListener {
         final CountDownLatch registered = new CountDownLatch(1);
         final CountDownLatch closed = new CountDownLatch(1);
@@ -288,7 +305,7 @@ public final class Worker {
                 if (trouble == null) {
                     send(WorkerMessage.newBuilder().setRegister(register).build());
                 } else {
-                    ended("WebRTC cannot be loaded");
+                    over("WebRTC cannot be loaded");
                 }
             });
         }
@@ -308,7 +325,7 @@ public final class Worker {
                     registered.countDown();
                     Log.log("", "registered at " + url + " as " + agentName);
                     send(status());
-                    results.values().removeIf(result -> {
+                    unread.values().removeIf(result -> {
                         send(result);
                         return true;
                     });
@@ -332,22 +349,24 @@ public final class Worker {
         }
 
         private void offered(Job job) {
-            // When it is not available, LiveKit asks the next worker.
+            // When we reply that we are not available, LiveKit asks the next worker.
             var reply = AvailabilityResponse.newBuilder().setJobId(job.getId());
             if (!full()) {
-                // The call begins here and not at the assignment, so that the model is reached
-                // meanwhile; Room.join waits for the assignment.
+                // The call begins at the offer, so that it connects to the model while LiveKit
+                // assigns the job. Room.join waits for the assignment.
                 var room = new Room(Worker.this, job);
                 if (calls.putIfAbsent(job.getId(), room) != null) {
-                    return; // the same, once more
+                    return; // LiveKit has offered this job before
                 }
-                if (stopping) { // since we looked: `drain` or `stop` may not have seen this one
+                // `drain` or `stop` was called since `full` above, and may not know of this call.
+                if (stopping) {
                     calls.remove(job.getId());
                     send(WorkerMessage.newBuilder().setAvailability(reply).build());
                     return;
                 }
-                Thread.ofVirtual().name(job.getId()).start(() -> run(room));
-                // The identity must be unique in the room, or it would evict its namesake.
+                Thread.ofVirtual().name(job.getId()).start(() -> runCall(room));
+                // The identity must be unique in the room: LiveKit removes an older participant
+                // of the same identity.
                 reply.setAvailable(true).setParticipantIdentity("agent-" + job.getId())
                         .setParticipantName(agentName)
                         .putParticipantAttributes("lk.agent.name", agentName);
@@ -363,7 +382,7 @@ public final class Worker {
                 send(result(jobId, "the assignment came too late"));
                 return;
             }
-            unfinished.add(jobId);
+            unreported.add(jobId);
             send(WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
                     .setJobId(jobId).setStatus(JobStatus.JS_RUNNING)).build());
             room.assigned(assignment);
@@ -371,16 +390,16 @@ public final class Worker {
 
         @Override
         public void onClosing(WebSocket socket, int code, String reason) {
-            ended("closed by the server (" + code + ")");
+            over("closed by the server (" + code + ")");
         }
 
         @Override
         public void onFailure(WebSocket socket, Throwable thrown, Response response) {
             httpStatus = response == null ? 0 : response.code();
-            ended(response == null ? Log.reason(thrown) : "HTTP " + response.code());
+            over(response == null ? Log.reason(thrown) : "HTTP " + response.code());
         }
 
-        private void ended(String reason) {
+        private void over(String reason) {
             why = reason;
             workerId = null;
             closed.countDown();
