@@ -10,21 +10,24 @@ import retrofit2.Call;
 import retrofit2.Response;
 import voice.Log;
 
-/// Has a running worker call somebody, and tells on standard output what becomes of it. Agent's
-/// `call` is all of it; any program that may talk to LiveKit's API can do the same.
+/// Asks a running worker to call somebody, and prints on standard output what becomes of it. The
+/// program's `call` command makes one. Any other program that may use LiveKit's API can do the
+/// same: it only needs to create an
+/// [agent dispatch](https://docs.livekit.io/agents/server/agent-dispatch/).
 ///
-/// It is not in the room: it asks LiveKit who is, a few times a second. The agent shows how the
-/// call went by attributes of its own, for two seconds after the end. Not handled: ending the call
-/// (with Ctrl-C only the watching ends).
+/// This class does not join the room. It asks LiveKit who is in it, four times a second. The agent
+/// shows how the call went in attributes of its own participant, for two seconds after the end.
+///
+/// Not handled: ending the call. After Ctrl-C the call goes on, unwatched.
 public final class Dispatch {
-    private static final Duration AGENT = Duration.ofSeconds(3);
-    private static final Duration NO_WORD = Duration.ofSeconds(15);         // from LiveKit
+    private static final Duration AGENT = Duration.ofSeconds(3);            // for it to come
+    private static final Duration NO_REPLY = Duration.ofSeconds(15);        // from LiveKit
     private static final int EVERY_MS = 250;
 
     private final String agentName;
     private final AgentDispatchServiceClient dispatches;
     private final RoomServiceClient rooms;
-    private String said = "";
+    private String printed = "";                            // last
 
     public Dispatch(String url, String key, String secret, String agentName) {
         this.agentName = agentName;
@@ -34,45 +37,47 @@ public final class Dispatch {
         rooms = RoomServiceClient.createClient(http, key, secret, () -> client);
     }
 
-    /// Dispatches with that metadata and watches until the call is over, at most for the bound.
-    /// 0: it was answered. 1: it was not, or LiveKit does not do it. 3: no worker took it.
+    /// Dispatches an agent with this metadata, and watches until the call is over, `bound` at most.
+    /// Returns the exit status: 0 when the phone was answered, 3 when no worker has taken the call,
+    /// and 1 otherwise.
     public int call(JsonObject metadata, Duration bound) throws InterruptedException {
         String room = "call-" + UUID.randomUUID().toString().substring(0, 8);
         try {
-            asked(dispatches.createDispatch(room, agentName, metadata.toString()));
-            say("asked " + agentName + " to call, in room " + room);
+            reply(dispatches.createDispatch(room, agentName, metadata.toString()));
+            print("asked " + agentName + " to call, in room " + room);
             long begun = System.nanoTime();
-            long heard = begun;
-            boolean there = false;
+            long lastReply = begun;
+            boolean agentCame = false;
             while (System.nanoTime() - begun < bound.toNanos()) {
                 TimeUnit.MILLISECONDS.sleep(EVERY_MS);
                 List<ParticipantInfo> now;
                 try {
-                    now = asked(rooms.listParticipants(room));
-                    heard = System.nanoTime();
+                    now = reply(rooms.listParticipants(room));
+                    lastReply = System.nanoTime();
                 } catch (IOException e) {
-                    if (System.nanoTime() - heard > NO_WORD.toNanos()) {
+                    if (System.nanoTime() - lastReply > NO_REPLY.toNanos()) {
                         throw e;
                     }
-                    continue; // the call does not depend on our watching
+                    continue; // the call goes on, whether we can watch it or not
                 }
-                Optional<ParticipantInfo> agent = with(now, ParticipantInfo.Kind.AGENT);
+                Optional<ParticipantInfo> agent = first(now, ParticipantInfo.Kind.AGENT);
                 if (agent.isPresent()) {
-                    there = true;
+                    agentCame = true;
                     String reason = agent.get().getAttributesOrDefault("call.reason", "");
                     if (!reason.isEmpty()) {
                         return ended(reason, agent.get().getAttributesMap());
                     }
-                    say(with(now, ParticipantInfo.Kind.SIP).map(phone -> "the phone: "
+                    print(first(now, ParticipantInfo.Kind.SIP).map(phone -> "the phone: "
                             + phone.getAttributesOrDefault("sip.callStatus", "dialing"))
                             .orElse("the agent is in the room"));
-                } else if (there) {
+                } else if (agentCame) {
                     System.err.println("the agent has gone and has not said how the call ended");
                     return 1;
                 } else if (System.nanoTime() - begun > AGENT.toNanos()) {
                     System.err.println("No agent came: no worker named " + agentName + " is "
                             + "connected there (./run.sh start, or dev), or all are full.");
-                    asked(rooms.deleteRoom(room)); // or one that comes later would still call
+                    // Without this, a worker that registers later would still call.
+                    reply(rooms.deleteRoom(room));
                     return 3;
                 }
             }
@@ -86,27 +91,28 @@ public final class Dispatch {
     private int ended(String reason, Map<String, String> attributes) {
         String code = attributes.getOrDefault("call.sip_code", "");
         boolean answered = attributes.getOrDefault("call.answered", "").equals("true");
-        say("the call is over: " + reason + (code.isEmpty() ? "" : " (SIP " + code + ")"));
+        print("the call is over: " + reason + (code.isEmpty() ? "" : " (SIP " + code + ")"));
         return answered ? 0 : 1;
     }
 
-    private void say(String what) {
-        if (!what.equals(said)) {
-            said = what;
-            System.out.println(Log.clean(what)); // some of it is other people's
+    private void print(String what) {
+        if (!what.equals(printed)) {
+            printed = what;
+            System.out.println(Log.clean(what)); // parts of it come from other people
         }
     }
 
-    private static Optional<ParticipantInfo> with(List<ParticipantInfo> all,
+    private static Optional<ParticipantInfo> first(List<ParticipantInfo> all,
             ParticipantInfo.Kind kind) {
         return all.stream().filter(one -> one.getKind() == kind).findFirst();
     }
 
-    private static <T> T asked(Call<T> call) throws IOException {
+    /// Sends a request to LiveKit's API. Returns LiveKit's reply, or throws when it refuses.
+    private static <T> T reply(Call<T> request) throws IOException {
         Response<T> response;
         try {
-            response = call.execute();
-        } catch (RuntimeException e) { // the answer is no protobuf
+            response = request.execute();
+        } catch (RuntimeException e) { // the reply is no protobuf
             throw new IOException(e);
         }
         if (response.isSuccessful()) {

@@ -13,51 +13,55 @@ import retrofit2.Response;
 import voice.Event;
 import voice.Log;
 
-/// The two things that LiveKit's SIP service does for a call: dial a number into the room, and
-/// transfer who is in it (REFER). Room asks for them; what became of it comes as an event.
+/// The two things that LiveKit's
+/// [SIP service](https://docs.livekit.io/reference/telephony/sip-api/) does for a call: it
+/// [dials](https://docs.livekit.io/telephony/making-calls/outbound-calls/) a number into the room,
+/// and it [transfers](https://docs.livekit.io/telephony/features/transfers/cold/) a phone to
+/// another number, by SIP's REFER. Room asks for both, and posts the outcome to the call's mailbox.
 ///
-/// Each is asked for once and never again: a phone that rings twice, or a caller who is put
-/// through twice, is worse than a failure. So the HTTP client here must not repeat anything, and
-/// OkHttp of itself repeats whatever is answered with 408, which is how LiveKit says that it does
-/// not know the outcome.
+/// Each request is sent once and never again. A phone that rings twice, or a caller who is
+/// transferred twice, is worse than a failure. So the HTTP client here must not repeat anything.
+/// By default OkHttp repeats a request that was answered with status 408. LiveKit sends 408 when it
+/// does not know the outcome.
 ///
-/// Not handled: keys to dial after the answer, headers, choosing the number that is shown.
+/// Not handled: keys to dial after the answer, SIP headers, choosing the number that is shown.
 final class Sip {
-    // LiveKit's own bounds are 30 s for a transfer and 80 s for a number to be dialled and
-    // answered (livekit-server's sip.go); ours must not end before.
+    // LiveKit gives up a transfer after 30 s, and a dialled number that nobody answers after 80 s
+    // (livekit-server's sip.go). Our own bounds must be longer.
     private static final Duration TRANSFER = Duration.ofSeconds(45);
     private static final Duration DIAL = Duration.ofSeconds(95);
-    private static final int MOST_ERROR = 10_000;           // bytes of an error that are read
+    private static final int MOST_ERROR = 10_000;           // bytes; a longer one is not read
 
     private final SipServiceClient transferring;
     private final SipServiceClient dialling;
 
-    /// `http` is where LiveKit's API is, with a slash at its end.
-    Sip(OkHttpClient client, String http, String key, String secret) {
-        transferring = service(client, TRANSFER, http, key, secret);
-        dialling = service(client, DIAL, http, key, secret);
+    /// `api` is the address of LiveKit's API, with a slash at its end.
+    Sip(OkHttpClient http, String api, String key, String secret) {
+        transferring = service(http, TRANSFER, api, key, secret);
+        dialling = service(http, DIAL, api, key, secret);
     }
 
-    private static SipServiceClient service(OkHttpClient client, Duration bound, String http,
+    private static SipServiceClient service(OkHttpClient http, Duration bound, String api,
             String key, String secret) {
-        // No connection is kept for the next request: one that the server has closed meanwhile
-        // would fail it, and there is no second try.
-        var once = client.newBuilder().callTimeout(bound).readTimeout(bound)
+        // No connection is kept for the next request. The server may close a kept connection, and
+        // then the next request would fail, for which there is no second try.
+        var once = http.newBuilder().callTimeout(bound).readTimeout(bound)
                 .retryOnConnectionFailure(false)
                 .connectionPool(new ConnectionPool(0, 1, TimeUnit.SECONDS)).build();
-        return SipServiceClient.createClient(http, key, secret, () -> once);
+        return SipServiceClient.createClient(api, key, secret, () -> once);
     }
 
-    /// Sends the participant, who must be a phone, to a `tel:` or `sip:` address. Blocks until the
-    /// phone has gone there or refused, 45 s at most; null is success. While it is being tried the
-    /// caller hears ringing, and hears us again if it fails.
+    /// Transfers the participant, which must be a phone, to a `tel:` or `sip:` address. Blocks
+    /// until the phone has gone there or LiveKit reports a failure, 45 s at most. Returns null for
+    /// success. Until then the caller hears ringing. After a failure the caller hears us again.
     Event.Refusal transfer(String room, String identity, String to) {
         return outcome(transferring.transferSipParticipant(
                 room, identity, to, new TransferSipParticipantOptions(true)));
     }
 
-    /// Dials. Blocks until it is answered, 95 s at most; null is success. The participant is in
-    /// the room meanwhile, under that identity.
+    /// Dials a number. Blocks until the phone is answered or LiveKit reports a failure, 95 s at
+    /// most. Returns null for success. The phone is a participant of the room, under this identity,
+    /// as soon as it is dialled.
     Event.Refusal dial(String room, String identity, String trunk, String number) {
         var options = new CreateSipParticipantOptions(
                 identity, "Phone " + number, null, null, null, null, null, true);
@@ -75,14 +79,15 @@ final class Sip {
                         : error.source().request(MOST_ERROR) ? "" : error.string());
             }
         } catch (ConnectException | UnknownHostException e) {
-            return new Event.Refusal(503, 0, Log.reason(e)); // nothing was asked for
+            return new Event.Refusal(503, 0, Log.reason(e)); // the request was not sent
         } catch (IOException | RuntimeException e) {
             return new Event.Refusal(0, 0, Log.reason(e));
         }
     }
 
-    /// Twirp's errors are {"code":..,"msg":..,"meta":{"sip_status_code":..,"sip_status":..}}, and
-    /// `meta` is there when SIP had something to say.
+    /// An error of LiveKit's API is
+    /// {"code":..,"msg":..,"meta":{"sip_status_code":..,"sip_status":..}}. The other side's SIP
+    /// status stands in `meta`, which is left out when the other side has not answered.
     private static Event.Refusal refusal(int http, String body) {
         try (var reader = Json.createReader(new StringReader(body))) {
             JsonObject error = reader.readObject();

@@ -5,22 +5,27 @@ import com.google.protobuf.ByteString;
 import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.DataStream;
 
-/// LiveKit's text streams, which are data packets: a header, chunks, a trailer. Out go captions,
-/// what agent and caller say (topic `lk.transcription`); in comes what a caller types (`lk.chat`).
-/// Room makes one for itself, and everything here runs on its thread.
+/// What is said in writing in a room, as LiveKit's
+/// [text streams](https://docs.livekit.io/transport/data/text-streams/): each is a series of data
+/// packets, a header, chunks and a trailer. Captions go out: what the agent and the caller say, in
+/// the topic `lk.transcription`. What a caller types comes in, in the topic `lk.chat`. Room makes
+/// one Texts, and everything here runs on the room's thread.
 ///
-/// Topics and attributes are those of LiveKit's agent SDKs, so that its clients' own components
-/// show them. Not handled: the older transcription packets, compressed streams (we tell LiveKit
-/// that we cannot read them), files.
+/// The topics and attributes are those of LiveKit's
+/// [agent SDKs](https://docs.livekit.io/agents/multimodality/text/), so that the ready-made parts
+/// of LiveKit's clients show them.
+///
+/// Not handled: the older transcription packets, and files. Not handled: compressed streams; when
+/// we join a room we tell LiveKit that we cannot read them.
 final class Texts {
-    private static final int MOST_TEXT = 10_000;            // bytes of one message that comes in
-    private static final int MOST_STREAMS = 20;             // at a time, out and in
+    private static final int MOST_TEXT = 10_000;            // bytes of a text that comes in
+    private static final int MOST_STREAMS = 20;             // unfinished ones, in each direction
     private static final int CHUNK = 15_000;                // bytes; a packet must stay below 64 kB
 
-    /// A caption on its way out: LiveKit's stream of it, and how many chunks that has.
+    /// A caption that is not complete yet.
     private static final class Caption {
         final String stream = UUID.randomUUID().toString();
-        long chunks;
+        long chunks;                                        // that were sent
     }
 
     private final Consumer<DataPacket.Builder> out;
@@ -31,21 +36,23 @@ final class Texts {
         this.out = out;
     }
 
-    /// Sends a piece of what somebody says; after the one that is `last` the segment is complete.
-    /// `identity` is whose words they are, "" for ours, and `track` that participant's sound.
+    /// Sends a piece of what somebody says. The piece that is `last` completes the segment.
+    /// `identity` is the participant who says it, or "" for the agent. `track` is the sid of that
+    /// participant's audio track.
     void caption(String identity, String track, String segment, String text, boolean last) {
         Caption caption = captions.get(segment);
         if (caption == null) {
             caption = new Caption();
             captions.put(segment, caption);
             if (captions.size() > MOST_STREAMS) {
-                captions.remove(captions.keySet().iterator().next()); // never to be completed
+                captions.remove(captions.keySet().iterator().next()); // the oldest one
             }
             var header = DataStream.Header.newBuilder().setStreamId(caption.stream)
                     .setTimestamp(System.currentTimeMillis()).setTopic("lk.transcription")
                     .setMimeType("text/plain").setTextHeader(DataStream.TextHeader.newBuilder())
-                    // The model's own name for it, in JSON, which can hold half a letter. Protobuf
-                    // cannot, and says so with a stack trace.
+                    // The segment's name is the model's, and comes in JSON. JSON can hold half of a
+                    // letter (one surrogate), and protobuf prints a stack trace for that. So this
+                    // replaces such halves.
                     .putAttributes("lk.segment_id", new String(
                             segment.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8))
                     .putAttributes("lk.transcribed_track_id", track)
@@ -69,7 +76,7 @@ final class Texts {
         return DataPacket.newBuilder().setParticipantIdentity(identity);
     }
 
-    /// Takes a packet of the caller's. The text that it completes, or null.
+    /// Takes a packet of the caller's. Returns the text that this packet completes, or null.
     String received(DataPacket packet) {
         switch (packet.getValueCase()) {
             case STREAM_HEADER -> {
@@ -77,7 +84,7 @@ final class Texts {
                 if (header.getTopic().equals("lk.chat") && header.hasTextHeader()) {
                     typed.put(header.getStreamId(), new ByteArrayOutputStream());
                     if (typed.size() > MOST_STREAMS) {
-                        typed.remove(typed.keySet().iterator().next()); // never to be completed
+                        typed.remove(typed.keySet().iterator().next()); // the oldest one
                     }
                 }
             }
@@ -92,7 +99,7 @@ final class Texts {
             case STREAM_TRAILER -> {
                 DataStream.Trailer trailer = packet.getStreamTrailer();
                 var text = typed.remove(trailer.getStreamId());
-                // A trailer with a reason is a sender's giving up.
+                // A trailer that gives a reason means that the sender has given up.
                 if (text != null && trailer.getReason().isEmpty() && text.size() > 0) {
                     return text.toString(StandardCharsets.UTF_8);
                 }

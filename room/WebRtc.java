@@ -6,17 +6,22 @@ import dev.onvoid.webrtc.media.audio.*;
 import voice.Log;
 import voice.Speaker;
 
-/// What every call's sound needs of libwebrtc (by webrtc-java): the two factories that its peer
-/// connections are made by, their offers and answers, and the ear. Peers uses it for a room and
-/// WebPhone for a browser; both on a platform thread of their own, because a virtual one that waits
-/// in native code keeps its carrier.
+/// What every call's sound needs of WebRTC: the two factories that make its peer connections, the
+/// making of offers and answers, and the ear that hears a caller. It stands on
+/// [webrtc-java](https://github.com/devopvoid/webrtc-java), which loads Google's native library.
+///
+/// Peers uses this class for a room, and the demo's WebPhone for a browser. Each does so on a
+/// platform thread of its own: a virtual thread that waits in native code keeps its carrier thread.
+///
+/// Not handled: video.
 public final class WebRtc {
     private static final Duration SDP = Duration.ofSeconds(5);
 
-    // Two factories for the whole process. One that both sends pushed sound and receives aborts
-    // the JVM: the device module it listens with also "records" into what it sends, from a second
-    // thread. So one sends and has no device, the other plays what it receives into our sinks.
-    // Neither is ever disposed: doing that with a call up is a segmentation fault.
+    // There are two factories for the whole process, because one factory that both receives sound
+    // and sends sound that we push aborts the JVM: the device module that plays also "records",
+    // from a second thread, into the sound that we send. So SEND has no device, and RECEIVE plays
+    // what it receives into our sinks. Neither is ever disposed: disposing a factory during a call
+    // is a segmentation fault.
     public static final PeerConnectionFactory SEND =
             new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
     public static final PeerConnectionFactory RECEIVE =
@@ -24,14 +29,14 @@ public final class WebRtc {
 
     private WebRtc() {}
 
-    /// Loads the native library and makes the factories. Blocks, some 0.2 s; an Error when a
-    /// library of the system's is missing.
+    /// Loads the native library and makes the factories. Blocks, some 0.2 s. Throws an Error when a
+    /// library of the operating system is missing.
     static void load() {
-        SEND.hashCode(); // whatever touches this class
+        SEND.hashCode(); // whatever makes Java initialize this class
     }
 
-    /// Runs through an offer and an answer once, so that the first call does not pay for it (130
-    /// ms and more). Blocks, some 0.3 s.
+    /// Makes an offer and an answer once. Otherwise the first call would wait for what WebRTC
+    /// prepares then (130 ms or more). Blocks, some 0.3 s.
     public static void warmUp() {
         var config = new RTCConfiguration();
         RTCPeerConnection from = SEND.createPeerConnection(config, _ -> {});
@@ -53,12 +58,14 @@ public final class WebRtc {
         }
     }
 
-    /// Of what it cannot read, webrtc-java 0.14 makes a message, and of the message a format for
-    /// `printf`: a %s in it ends the process. Nothing that we need has a per cent sign in it.
+    /// Replaces every per cent sign. When webrtc-java 0.14 cannot read a description or a
+    /// candidate, it quotes it in a message, and uses that message as a format for `printf`: a `%s`
+    /// in it ends the process. Nothing that we need contains a per cent sign.
     public static String harmless(String sdp) {
         return sdp.replace('%', '_');
     }
 
+    /// Waits for an offer or an answer that WebRTC creates. Blocks, 5 s at most.
     public static RTCSessionDescription created(Consumer<CreateSessionDescriptionObserver> create)
             throws IOException {
         var result = new SdpResult();
@@ -66,17 +73,18 @@ public final class WebRtc {
         return result.await();
     }
 
+    /// Waits until WebRTC has taken a local or remote description. Blocks, 5 s at most.
     public static void set(Consumer<SetSessionDescriptionObserver> set) throws IOException {
         var result = new SdpResult();
         set.accept(result);
         result.await();
     }
 
-    /// What WebRTC says to either, as a future.
+    /// What WebRTC reports to either observer, as a future.
     private static final class SdpResult extends CompletableFuture<RTCSessionDescription>
             implements CreateSessionDescriptionObserver, SetSessionDescriptionObserver {
         @Override public void onSuccess() { complete(null); }
-        @Override public void onSuccess(RTCSessionDescription it) { complete(it); }
+        @Override public void onSuccess(RTCSessionDescription made) { complete(made); }
         @Override public void onFailure(String why) { completeExceptionally(new IOException(why)); }
 
         RTCSessionDescription await() throws IOException {
@@ -88,8 +96,11 @@ public final class WebRtc {
         }
     }
 
-    /// The result, or what has kept it from coming as an IOException. (Of a room's, too. If it
-    /// were there, a start from source would have to compile the room first: 0.2 s.)
+    /// Waits for a result, `bound` at most. Whatever has kept it from coming is thrown as an
+    /// IOException; `otherwise` says what the time-out means.
+    ///
+    /// Room uses it for futures that have nothing to do with WebRTC. It does not stand in Room,
+    /// because a start from source would then compile Room before the worker registers (0.2 s).
     public static <T> T await(Future<T> result, Duration bound, String otherwise)
             throws IOException, InterruptedException {
         try {
@@ -101,42 +112,44 @@ public final class WebRtc {
         }
     }
 
-    /// What cannot be closed must not keep the rest from being closed. (0.14 throws Errors too.)
-    public static void quietly(String call, Runnable close) {
+    /// Closes something, and only logs a failure, so that what else is to be closed is closed too.
+    /// `callId` is for the log.
+    public static void quietly(String callId, Runnable close) {
         try {
             close.run();
-        } catch (RuntimeException | Error e) {
-            Log.log(call, "WebRTC did not close cleanly: " + Log.reason(e));
+        } catch (RuntimeException | Error e) { // webrtc-java 0.14 throws Errors, too
+            Log.log(callId, "WebRTC did not close cleanly: " + Log.reason(e));
         }
     }
 
-    /// One caller's sound: what WebRTC plays, at 48 kHz, goes on at 24 kHz to whoever listens at
-    /// the time. It comes on WebRTC's playout thread, which all calls share.
+    /// The ear for one caller. It takes the sound that WebRTC plays, 48 kHz, and passes it on at
+    /// 24 kHz, 16 bit, mono, 10 ms at a time, to the listener of the moment. It does so on WebRTC's
+    /// playout thread, which all calls share.
     public static final class Ear {
-        private final String call;
+        private final String callId;
         private final Supplier<Consumer<byte[]>> listener;
         private final Consumer<String> unusable;
-        private final Map<String, AudioTrack> heard = new HashMap<>();      // by mid
+        private final Map<String, AudioTrack> tracks = new HashMap<>();     // by mid
         private final AudioTrackSink sink = this::sound;
         private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
         private final byte[] resampled = new byte[Speaker.FRAME];
-        private boolean deaf;                               // guarded by resampler
+        private boolean closed;                             // guarded by resampler
 
-        /// `listener` may give null: nobody listens. `unusable` is told of sound that is not as
-        /// it must be.
-        public Ear(String call, Supplier<Consumer<byte[]>> listener, Consumer<String> unusable) {
-            this.call = call;
+        /// `listener` returns who listens now, or null for nobody. `unusable` is told why, when the
+        /// sound does not have the form that it must have. Both run on the playout thread.
+        public Ear(String callId, Supplier<Consumer<byte[]>> listener, Consumer<String> unusable) {
+            this.callId = callId;
             this.listener = listener;
             this.unusable = unusable;
         }
 
-        /// Hears what comes in on this line of the connection.
+        /// Listens to the sound of this transceiver.
         public void hear(RTCRtpTransceiver transceiver) {
-            // After an unpublish and a publish the same line is used again and this is called
-            // again, with another wrapper of the same track: a second sink would hear everything
-            // twice.
+            // When a caller unpublishes a track and publishes another, WebRTC reports the same
+            // transceiver again, with a new Java object for the same native track. A second sink
+            // on it would pass everything on twice.
             if (transceiver.getReceiver().getTrack() instanceof AudioTrack track
-                    && heard.putIfAbsent(transceiver.getMid(), track) == null) {
+                    && tracks.putIfAbsent(transceiver.getMid(), track) == null) {
                 track.addSink(sink);
             }
         }
@@ -151,7 +164,7 @@ public final class WebRtc {
                 return;
             }
             synchronized (resampler) {
-                if (deaf) {
+                if (closed) {
                     return;
                 }
                 resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
@@ -159,13 +172,13 @@ public final class WebRtc {
             ear.accept(resampled);
         }
 
-        /// Before its connection is closed.
+        /// Stops listening. To be called before the peer connection is closed.
         public void close() {
             synchronized (resampler) {
-                deaf = true;
-                quietly(call, resampler::dispose);
+                closed = true;
+                quietly(callId, resampler::dispose);
             }
-            heard.values().forEach(track -> quietly(call, () -> track.removeSink(sink)));
+            tracks.values().forEach(track -> quietly(callId, () -> track.removeSink(sink)));
         }
     }
 }
