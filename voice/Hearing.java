@@ -1,0 +1,162 @@
+package voice;
+
+import module java.base;
+
+/// The caller's sound on its way to the model, and the doubt whether the model hears it. Realtime
+/// has one Hearing for each call, over all connections (Link) of that call.
+///
+/// Three things are done with the sound. It is cut into pieces of 20 ms and sent. The latest pieces
+/// are kept, because a new connection has to hear what the caller has said in the meantime. And
+/// its loudness is compared with what the model says it hears: a model that is stuck keeps the
+/// connection open and reports nothing, and only this comparison finds that out.
+///
+/// What is not done here: deciding whose turn it is. The model does that
+/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)). Loudness is too simple
+/// for it, and only raises a doubt.
+///
+/// All sound is 24 kHz, 16 bit little endian, mono. Any thread may call any method, and none waits:
+/// the lock is never held for longer than it takes to copy some sound.
+final class Hearing {
+    static final int PIECE_MS = 20;
+    /// The most that is kept of a turn, in pieces: 15 s.
+    static final int MOST_KEPT = 15_000 / PIECE_MS;
+    private static final int PIECE = PIECE_MS * Speaker.BYTES_PER_MS;       // bytes
+    /// What is kept while nobody waits for an answer, in pieces: 1 s. The model notices that the
+    /// caller has begun to speak less than 1 s late, so the beginning is still there then.
+    private static final int KEPT_BEFORE_A_TURN = 1_000 / PIECE_MS;
+
+    private static final int LOUD = 500;                                    // RMS of 16 bit samples
+    private static final int LOUD_MS = 200;             // so much loud sound means that they speak
+    private static final Duration MISMATCH_BEFORE_PROBE = Duration.ofSeconds(1);
+    private static final Duration NO_EVENT_BEFORE_PROBE = Duration.ofSeconds(8);
+    private static final Duration PROBE_ANSWERED_WITHIN = Duration.ofMillis(1_300);
+    private static final Duration BETWEEN_PROBES = Duration.ofSeconds(5);
+    private static final Duration END_NOT_NOTICED = Duration.ofSeconds(15);
+
+    private final String phoneCall;                     // its id, for the log
+
+    // All that follows is guarded by `this`.
+    private Link link;                                  // where the sound goes
+    private final byte[] piece = new byte[PIECE];       // the next one, not yet whole
+    private int pieceFilled;                            // bytes
+    private final Deque<byte[]> kept = new ArrayDeque<>();                  // whole pieces
+    private long refused;                               // pieces that the link had no room for
+
+    // Times are System.nanoTime(), and 0 stands for "never" or "not now".
+    private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
+    private int loudMs;                                 // rises with loud sound, falls with silence
+    private long lastLoud = System.nanoTime();
+    private long mismatchSince;                         // the model hears something else than we do
+    private long lastEvent = System.nanoTime();         // when the model has last sent anything
+    private long probeSent;                             // 0 also when the probe was answered
+    private long noProbeBefore = System.nanoTime();
+
+    Hearing(String phoneCall) {
+        this.phoneCall = phoneCall;
+    }
+
+    /// The caller's sound, in pieces of any size; from one thread at a time. `turnUnanswered`: the
+    /// caller has not been answered yet, so all that they say is kept, 15 s at most.
+    synchronized void hear(byte[] pcm, boolean turnUnanswered) {
+        for (int at = 0; at < pcm.length; ) {
+            int some = Math.min(PIECE - pieceFilled, pcm.length - at);
+            System.arraycopy(pcm, at, piece, pieceFilled, some);
+            at += some;
+            pieceFilled += some;
+            if (pieceFilled == PIECE) {
+                pieceFilled = 0;
+                pass(piece.clone(), turnUnanswered);
+            }
+        }
+    }
+
+    private void pass(byte[] whole, boolean turnUnanswered) {
+        kept.add(whole);
+        boolean all = turnUnanswered || mismatchSince != 0;
+        while (kept.size() > (all ? MOST_KEPT : KEPT_BEFORE_A_TURN)) {
+            kept.remove();
+        }
+        // Of all that is sent to the model, only sound may be dropped: sound that comes late is of
+        // no use to anybody.
+        if (!link.hear(whole) && refused++ % 50 == 0) {
+            Log.log(phoneCall, "the model does not take the caller's sound");
+        }
+        compare(whole);
+    }
+
+    /// Compares what the model hears with what we hear, once for each piece. (The caller's sound
+    /// never pauses, so it also serves as the clock here.)
+    ///
+    /// When the two differ for too long, or the model has long sent no event, it is sent a probe.
+    /// When it does not answer the probe, it is stuck, and the connection is given up. It is also
+    /// given up when the model does not notice that the caller has long been quiet.
+    private void compare(byte[] whole) {
+        long now = System.nanoTime();
+        boolean loud = rms(whole) > LOUD;
+        loudMs = loud ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
+        lastLoud = loud ? now : lastLoud;
+        if (modelHearsSpeech && loud) {
+            mismatchSince = 0;
+        } else if (mismatchSince == 0 && (modelHearsSpeech || loudMs >= LOUD_MS)) {
+            mismatchSince = now;
+        }
+        if (probeSent != 0 && now - probeSent > PROBE_ANSWERED_WITHIN.toNanos()) {
+            probeSent = 0;
+            giveUp("the model says nothing any more");
+        } else if (modelHearsSpeech && now - lastLoud > END_NOT_NOTICED.toNanos()) {
+            lastLoud = now;
+            giveUp("the model does not notice that the caller has finished");
+        } else if (probeSent == 0 && now > noProbeBefore && (mismatchSince != 0
+                && now - mismatchSince > MISMATCH_BEFORE_PROBE.toNanos()
+                || modelHearsSpeech && now - lastEvent > NO_EVENT_BEFORE_PROBE.toNanos())) {
+            probeSent = now;
+            link.probe();
+        }
+    }
+
+    /// On a thread of its own: the present one is WebRTC's and must not wait for Realtime's lock.
+    private void giveUp(String why) {
+        Link suspected = link;
+        Thread.ofVirtual().start(() -> suspected.fail(why));
+    }
+
+    private static double rms(byte[] pcm) {
+        long energy = 0;
+        for (int i = 0; i < pcm.length; i += 2) {
+            int sample = pcm[i] & 0xff | pcm[i + 1] << 8;
+            energy += sample * sample;
+        }
+        return Math.sqrt(energy / (pcm.length / 2.0));
+    }
+
+    /// The model has sent an event, so it is there. `hearsSpeech`: after this event, it takes it
+    /// that the caller is speaking.
+    synchronized void eventCame(boolean hearsSpeech) {
+        lastEvent = System.nanoTime();
+        if (probeSent != 0) {
+            probeSent = mismatchSince = 0;
+            noProbeBefore = lastEvent + BETWEEN_PROBES.toNanos();
+        }
+        if (hearsSpeech != modelHearsSpeech) {
+            modelHearsSpeech = hearsSpeech;
+            mismatchSince = loudMs = 0;
+        }
+    }
+
+    /// How long the caller has made no sound, as far as we hear: the model notices that later, on a
+    /// slow connection much later.
+    synchronized Duration callerQuiet() {
+        return Duration.ofNanos(System.nanoTime() - lastLoud);
+    }
+
+    /// From now on the sound goes to `next`. When the caller was not answered, or the model may not
+    /// have heard them, `next` first hears once more what they have said.
+    synchronized void moveTo(Link next, boolean turnUnanswered) {
+        if (turnUnanswered || mismatchSince != 0) {
+            kept.forEach(next::hear);
+        }
+        modelHearsSpeech = false;
+        probeSent = mismatchSince = loudMs = 0;
+        link = next;
+    }
+}

@@ -1,0 +1,321 @@
+package voice;
+
+import module java.base;
+import com.openai.core.http.WebSocketWriteNotAttempted;
+import com.openai.helpers.RealtimeConnection;
+import com.openai.models.realtime.*;
+import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
+import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
+import voice.History.Item;
+import voice.History.Message;
+import voice.History.Role;
+import voice.History.ToolCall;
+import voice.History.ToolOutput;
+
+/// One connection to the model: a
+/// [WebSocket](https://platform.openai.com/docs/guides/realtime-websocket) on which both sides send
+/// events, as JSON. Realtime opens a Link for each call, and another one when the first has failed.
+///
+/// Link knows how each event that we send is written. An event waits in a queue until there is a
+/// connection; then one thread sends all events in their order. Another thread hands each event
+/// that the model sends to `Realtime.received`.
+///
+/// What is not done here: Link does not know what an event means for the conversation, and it does
+/// not connect a second time. When it is of no use any more, it says so to `Realtime.linkFailed`.
+///
+/// Every method returns at once.
+final class Link {
+    /// The id of the event that configures the session. An error about that event names the id.
+    static final String SESSION_UPDATE = "session";
+
+    private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
+    private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
+    private static final Duration PROVEN_AFTER = Duration.ofSeconds(10);
+    /// Pieces of sound in the queue: a whole turn that is heard again, and 5 s more.
+    private static final int MOST_SOUND_WAITING = Hearing.MOST_KEPT + 5_000 / Hearing.PIECE_MS;
+
+    /// An event, or a piece of sound that is made into an event when its turn has come.
+    private record Outgoing(RealtimeClientEvent event, byte[] sound) {}
+
+    private final Realtime conversation;
+    private final Model model;
+    private final String phoneCall;                     // its id, for the log
+    private final boolean replacement;
+    private final long madeAt = System.nanoTime();
+    private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
+    private final AtomicInteger soundWaiting = new AtomicInteger();         // pieces in the queue
+    private volatile RealtimeConnection connection;
+    private volatile boolean hasReceived;               // the model has sent an event
+    private volatile boolean closed;
+
+    // Guarded by Realtime's lock, which it holds when it calls a method that uses these.
+    private Thread receiving;
+    private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
+    private boolean hasReceivedSound;
+
+    /// `replacement`: a Link before this one has failed.
+    Link(Realtime conversation, Model model, String phoneCall, boolean replacement) {
+        this.conversation = conversation;
+        this.model = model;
+        this.phoneCall = phoneCall;
+        this.replacement = replacement;
+    }
+
+    /// Connects. What is in the queue already is sent first.
+    void start() {
+        receiving = Thread.ofVirtual().name("model " + phoneCall).start(this::run);
+        Duration bound = replacement ? REPLACEMENT_CONNECTING : Model.CONNECTING;
+        CompletableFuture.delayedExecutor(bound.toMillis(), TimeUnit.MILLISECONDS).execute(() -> {
+            if (!hasReceived) {
+                fail("no answer within " + bound.toSeconds() + " s");
+            }
+        });
+    }
+
+    /// Says that this connection is of no use any more. Waits for Realtime's lock.
+    void fail(String why) {
+        conversation.linkFailed(this, why);
+    }
+
+    void close() {
+        closed = true;
+        if (receiving != null) {
+            receiving.interrupt();
+        }
+        RealtimeConnection current = connection;
+        if (current != null) {
+            Thread.ofVirtual().start(current::close); // which may have to wait
+        }
+    }
+
+    boolean isClosed() {
+        return closed;
+    }
+
+    boolean isReplacement() {
+        return replacement;
+    }
+
+    boolean hasReceived() {
+        return hasReceived;
+    }
+
+    long ageMs() {
+        return (System.nanoTime() - madeAt) / 1_000_000;
+    }
+
+    /// The connection was of use. So whatever is wrong with it now has nothing to do with what was
+    /// wrong with the one before.
+    boolean hasProvedItself() {
+        return hasReceivedSound
+                || hasReceived && System.nanoTime() - madeAt > PROVEN_AFTER.toNanos();
+    }
+
+    /// The model has sent an event. True the first time.
+    boolean eventCame() {
+        boolean first = !hasReceived;
+        hasReceived = true;
+        return first;
+    }
+
+    /// The model has sent so much of the sound of an item.
+    void soundCame(String itemId, int bytes) {
+        soundBytes.merge(itemId, bytes, Integer::sum);
+        hasReceivedSound = true;
+    }
+
+    /// How much sound of an item this connection has received; null for none.
+    Integer soundBytes(String itemId) {
+        return soundBytes.get(itemId);
+    }
+
+    // What we send.
+
+    /// The caller's sound, one piece. False when too much is waiting already, and it was dropped.
+    boolean hear(byte[] piece) {
+        boolean room = soundWaiting.get() < MOST_SOUND_WAITING;
+        if (room && !closed) {
+            soundWaiting.incrementAndGet();
+            outgoing.add(new Outgoing(null, piece));
+        }
+        return room;
+    }
+
+    /// Tells the model who it is and what it can do. A tool is a
+    /// [function](https://platform.openai.com/docs/guides/realtime-conversations#function-calling):
+    /// a JSON object as text, with name, description and parameters. Throws
+    /// IllegalArgumentException when a tool is not such an object.
+    void configure(String instructions, List<String> tools) {
+        var session = RealtimeSessionCreateRequest.builder()
+                .instructions(instructions)
+                .addOutputModality(RealtimeSessionCreateRequest.OutputModality.AUDIO)
+                .audio(RealtimeAudioConfig.builder()
+                        .input(input().build()).output(output()).build());
+        for (String tool : tools) {
+            try {
+                session.addTool(
+                        model.client.jsonMapper().readValue(tool, RealtimeFunctionTool.class));
+            } catch (IOException e) {
+                throw new IllegalArgumentException("not a tool's schema: " + tool, e);
+            }
+        }
+        update(SESSION_UPDATE, session.build());
+        if (!model.transcription.isBlank()) {
+            // An update of its own: one value that the service does not know voids the whole
+            // update, and a conversation without a transcript is better than one without
+            // instructions.
+            var input = input().transcription(
+                    AudioTranscription.builder().model(model.transcription).build());
+            update("transcription", RealtimeSessionCreateRequest.builder()
+                    .audio(RealtimeAudioConfig.builder().input(input.build()).build()).build());
+        }
+    }
+
+    /// The caller's sound, and who decides whose turn it is: the model, by
+    /// [server VAD](https://platform.openai.com/docs/guides/realtime-vad).
+    private static RealtimeAudioConfigInput.Builder input() {
+        return RealtimeAudioConfigInput.builder().format(pcm())
+                .turnDetection(ServerVad.builder().silenceDurationMs(500)
+                        .createResponse(true).interruptResponse(true).build());
+    }
+
+    private RealtimeAudioConfigOutput output() {
+        var output = RealtimeAudioConfigOutput.builder().format(pcm());
+        return model.voice.isBlank() ? output.build() : output.voice(model.voice).build();
+    }
+
+    private static AudioPcm pcm() {
+        return AudioPcm.builder().type(AudioPcm.Type.AUDIO_PCM).rate(AudioPcm.Rate._24000).build();
+    }
+
+    /// Sends an update that changes nothing. The model always answers an update, so when it does
+    /// not, it is stuck.
+    void probe() {
+        update("probe", RealtimeSessionCreateRequest.builder().build());
+    }
+
+    private void update(String eventId, RealtimeSessionCreateRequest session) {
+        send(RealtimeClientEvent.ofSessionUpdate(
+                SessionUpdateEvent.builder().eventId(eventId).session(session).build()));
+    }
+
+    /// Adds an item to the conversation. The model does not answer it by itself.
+    void add(Item item) {
+        var event = ConversationItemCreateEvent.builder();
+        switch (item) {
+            case Message(Role by, String text) when by == Role.CALLER ->
+                    event.item(RealtimeConversationItemUserMessage.builder()
+                            .addContent(RealtimeConversationItemUserMessage.Content.builder()
+                                    .type(RealtimeConversationItemUserMessage.Content.Type
+                                            .INPUT_TEXT).text(text).build()).build());
+            case Message(Role by, String text) when by == Role.AGENT ->
+                    event.item(RealtimeConversationItemAssistantMessage.builder()
+                            .addContent(RealtimeConversationItemAssistantMessage.Content.builder()
+                                    .type(RealtimeConversationItemAssistantMessage.Content.Type
+                                            .OUTPUT_TEXT).text(text).build()).build());
+            case Message(_, String text) ->
+                    event.item(RealtimeConversationItemSystemMessage.builder()
+                            .addContent(RealtimeConversationItemSystemMessage.Content.builder()
+                                    .type(RealtimeConversationItemSystemMessage.Content.Type
+                                            .INPUT_TEXT).text(text).build()).build());
+            case ToolCall(String callId, String name, String arguments) ->
+                    event.item(RealtimeConversationItemFunctionCall.builder()
+                            .callId(callId).name(name).arguments(arguments).build());
+            case ToolOutput(String callId, String json) ->
+                    event.item(RealtimeConversationItemFunctionCallOutput.builder()
+                            .callId(callId).output(json).build());
+        }
+        send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
+    }
+
+    /// Asks for a response. An error about this names `eventId`. `instructions` take the place of
+    /// the session's for this one response; null for none.
+    void askForResponse(String eventId, String instructions) {
+        var event = ResponseCreateEvent.builder().eventId(eventId);
+        if (instructions != null) {
+            event.response(RealtimeResponseCreateParams.builder()
+                    .instructions(instructions).build());
+        }
+        send(RealtimeClientEvent.ofResponseCreate(event.build()));
+    }
+
+    void cancelResponse() {
+        send(RealtimeClientEvent.ofResponseCancel(ResponseCancelEvent.builder().build()));
+    }
+
+    /// Tells the model that the caller has heard only the first `ms` milliseconds of an item.
+    void truncate(String itemId, int ms) {
+        send(RealtimeClientEvent.ofConversationItemTruncate(
+                ConversationItemTruncateEvent.builder().itemId(itemId).contentIndex(0)
+                        .audioEndMs(ms).build()));
+    }
+
+    private void send(RealtimeClientEvent event) {
+        outgoing.add(new Outgoing(event, null));
+    }
+
+    // The two threads.
+
+    private void run() {
+        Thread sending = null;
+        try (var c = model.connect()) {
+            connection = c;
+            sending = Thread.ofVirtual().name("to model " + phoneCall).start(() -> sendAll(c));
+            while (!closed) {
+                RealtimeServerEvent event = c.receive();
+                try {
+                    conversation.received(this, event);
+                } catch (RuntimeException e) {
+                    Log.log(phoneCall, "the model sent something odd: " + reason(e));
+                }
+            }
+        } catch (Exception e) {
+            fail(Model.hint(reason(e)));
+        } finally {
+            if (sending != null) {
+                sending.interrupt();
+            }
+        }
+    }
+
+    /// The library's `send` refuses an event while the one before is still on its way. So one
+    /// thread sends all events, in order, and tries again.
+    private void sendAll(RealtimeConnection c) {
+        try {
+            while (!closed) {
+                Outgoing next = outgoing.poll(1, TimeUnit.MINUTES);
+                if (next == null) {
+                    continue;
+                }
+                RealtimeClientEvent event = next.event;
+                if (next.sound != null) {
+                    soundWaiting.decrementAndGet();
+                    event = RealtimeClientEvent.ofInputAudioBufferAppend(
+                            InputAudioBufferAppendEvent.builder().audio(Base64.getEncoder()
+                                    .encodeToString(next.sound)).build());
+                }
+                long giveUp = System.nanoTime() + NOTHING_TAKEN.toNanos();
+                while (!closed) {
+                    try {
+                        c.send(event);
+                        break;
+                    } catch (WebSocketWriteNotAttempted.Busy e) {
+                        if (System.nanoTime() > giveUp) {
+                            throw new IOException("the model has taken nothing for 10 s", e);
+                        }
+                        LockSupport.parkNanos(300_000);
+                    }
+                }
+            }
+        } catch (InterruptedException e) {
+            // The connection was closed.
+        } catch (Exception e) {
+            fail(reason(e));
+        }
+    }
+
+    /// Without what the library has "received": that may be anything, a phone number too.
+    private static String reason(Throwable thrown) {
+        return Log.reason(thrown).replaceAll("(?s), received .*", "");
+    }
+}
