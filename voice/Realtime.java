@@ -31,6 +31,9 @@ public final class Realtime implements AutoCloseable {
 
     private record Setup(String instructions, List<String> tools, String greeting) {}
 
+    /// What a response has brought, now that the model is done with it.
+    private enum Outcome { SOUND, TOOL_CALL, NOTHING, CANCELLED, FAILED }
+
     private final Model model;
     private final String phoneCall;                     // its id, for the log
     private final Mailbox mailbox;
@@ -53,6 +56,8 @@ public final class Realtime implements AutoCloseable {
     private String askedBy;                             // event id, until the response begins
     private int timesAsked;
     private boolean greeted;                            // it has sent sound
+    private boolean responseHasSound;                   // this one, or the last
+    private boolean responseHasToolCall;
 
     // Tool calls, by call id.
     private final Set<String> toolsCalled = new HashSet<>();
@@ -269,8 +274,8 @@ public final class Realtime implements AutoCloseable {
             byte[] sound = Base64.getDecoder().decode(delta.delta());
             speaker.play(delta.itemId(), sound);
             from.soundCame(delta.itemId(), sound.length);
-            greeted = true;
-            answered();
+            greeted = responseHasSound = true;
+            turnAnswered();
             unfinishedItem = delta.itemId();
             if (!delta.itemId().equals(lastItemWithSound)) {
                 lastItemWithSound = delta.itemId();
@@ -293,23 +298,10 @@ public final class Realtime implements AutoCloseable {
             responding = true;
             askedBy = null;
             askWhenQuiet = responseExpected = false;
+            responseHasSound = responseHasToolCall = false;
             mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseDone()) {
-            var response = event.asResponseDone().response();
-            responding = false;
-            String status = response.status().map(one -> one.asString()).orElse("");
-            if (status.equals("failed")) {
-                responding = true; // it is owed still
-                linkFailed(from, "it failed to answer: " + response.statusDetails()
-                        .flatMap(RealtimeResponseStatus::error)
-                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
-                return;
-            }
-            if (!status.equals("cancelled")) {
-                answered(); // be it with nothing
-            }
-            askIfQuiet();
-            mailbox.post(new Event.TurnChanged());
+            responseDone(from, event.asResponseDone().response());
         } else if (event.isResponseFunctionCallArgumentsDone()) {
             var done = event.asResponseFunctionCallArgumentsDone();
             toolCalled(done.callId(), done.name(), done.arguments());
@@ -347,19 +339,47 @@ public final class Realtime implements AutoCloseable {
 
     /// OpenAI says it twice, services that speak its protocol in one way or the other.
     private void toolCalled(String callId, String name, String arguments) {
+        responseHasToolCall = true;
         if (toolsCalled.add(callId)) {
             history.toolCalled(callId, name, arguments);
             toolsRunning.add(callId);
-            answered();
+            turnAnswered();
             mailbox.post(new Event.ToolCalled(callId, name, arguments));
         }
     }
 
     /// There is an answer to what the caller has said, if they are not saying more already.
-    private void answered() {
+    private void turnAnswered() {
         if (!callerSpeaking) {
             turnUnanswered = false;
         }
+    }
+
+    private void responseDone(Link from, RealtimeResponse response) {
+        responding = false;
+        switch (outcome(response)) {
+            case SOUND, TOOL_CALL, NOTHING -> turnAnswered();
+            case CANCELLED -> { }
+            case FAILED -> {
+                responding = true; // the response is owed still
+                linkFailed(from, "it failed to answer: " + response.statusDetails()
+                        .flatMap(RealtimeResponseStatus::error)
+                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
+                return;
+            }
+        }
+        askIfQuiet();
+        mailbox.post(new Event.TurnChanged());
+    }
+
+    /// This alone decides what a response has brought.
+    private Outcome outcome(RealtimeResponse response) {
+        return switch (response.status().map(status -> status.asString()).orElse("")) {
+            case "failed" -> Outcome.FAILED;
+            case "cancelled" -> Outcome.CANCELLED;
+            default -> responseHasSound ? Outcome.SOUND
+                    : responseHasToolCall ? Outcome.TOOL_CALL : Outcome.NOTHING;
+        };
     }
 
     /// Most errors are about one thing that we have sent, and the conversation goes on without it.
