@@ -5,10 +5,12 @@ import javax.sound.sampled.AudioFormat;
 import javax.sound.sampled.AudioSystem;
 import javax.sound.sampled.UnsupportedAudioFileException;
 
-/// What the caller hears when the model cannot speak: recordings, in voice/clips. Agent says them.
+/// What the caller hears when the model cannot speak: three recordings, one file each in
+/// voice/clips. The call decides when one is played, and Speaker plays it.
 ///
-/// They are three files, made once with a speech synthesiser (espeak-ng). Put your own voice and
-/// language there, under the same names: any WAV file that Java can read will do.
+/// The files were made once, with a speech synthesiser (espeak-ng). Replace them by your own voice
+/// and language, under the same names: any WAV file that Java can read will do. They are looked for
+/// from the working directory.
 public enum Clips {
     /// "One moment, please."
     MOMENT,
@@ -18,18 +20,19 @@ public enum Clips {
     GOODBYE;
 
     private byte[] pcm = new byte[0];
-    private String wrong;
+    private String unreadable;                  // why; null when it was read
 
     Clips() {
         Path file = Path.of("voice", "clips", name().toLowerCase(Locale.ROOT) + ".wav");
         try {
             pcm = read(file);
         } catch (IOException e) {
-            wrong = file + " cannot be used: " + Log.reason(e);
+            unreadable = file + " cannot be used: " + Log.reason(e);
         }
     }
 
-    /// A recording as `Speaker.play` takes it: 24 kHz, 16 bit little endian, mono; 20 s at most.
+    /// Reads a recording, of a long one only the first 20 s, and converts it to what `Speaker.play`
+    /// takes: 24 kHz, 16 bit little endian, mono.
     public static byte[] read(Path wav) throws IOException {
         try (var in = AudioSystem.getAudioInputStream(wav.toFile())) {
             var its = in.getFormat();
@@ -43,14 +46,14 @@ public enum Clips {
         }
     }
 
-    /// null, or which of them cannot be read and why: there is silence instead of it. The first
-    /// use of this class reads them, which takes 30 ms.
+    /// Returns null, or which recording cannot be read and why. Instead of such a recording there
+    /// is silence. The first use of this class reads all three, which takes 30 ms.
     public static String check() {
-        return Arrays.stream(values()).map(clip -> clip.wrong).filter(Objects::nonNull)
+        return Arrays.stream(values()).map(clip -> clip.unreadable).filter(Objects::nonNull)
                 .findFirst().orElse(null);
     }
 
-    /// 24 kHz, 16 bit little endian, mono: for `Speaker.play`.
+    /// The recording as `Speaker.play` takes it; empty when it cannot be read.
     public byte[] pcm() {
         return pcm;
     }

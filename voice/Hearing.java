@@ -5,28 +5,28 @@ import module java.base;
 /// The caller's sound on its way to the model, and the doubt whether the model hears it. Realtime
 /// has one Hearing for each call, over all connections (Link) of that call.
 ///
-/// Three things are done with the sound. It is cut into pieces of 20 ms and sent. The latest pieces
-/// are kept, because a new connection has to hear what the caller has said in the meantime. And
-/// its loudness is compared with what the model says it hears: a model that is stuck keeps the
-/// connection open and reports nothing, and only this comparison finds that out.
+/// Hearing does three things with the sound. It cuts the sound into pieces of 20 ms and sends them.
+/// It keeps the latest pieces, because a new connection has to hear what the caller has said since
+/// they were last answered. And it compares how loud the caller is with what the model reports to
+/// hear. A model that is stuck does not say so, but it does not notice either that the caller has
+/// begun, or finished.
 ///
-/// What is not done here: deciding whose turn it is. The model does that
-/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)). Loudness is too simple
-/// for it, and only raises a doubt.
+/// What is not done here: Hearing does not decide whose turn it is. The model does that
+/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)).
 ///
-/// All sound is 24 kHz, 16 bit little endian, mono. Any thread may call any method, and none waits:
-/// the lock is never held for longer than it takes to copy some sound.
+/// All sound is 24 kHz, 16 bit little endian, mono. Any thread may call any method. No method
+/// waits, and the lock is never held for long.
 final class Hearing {
     static final int PIECE_MS = 20;
     /// The most that is kept of a turn, in pieces: 15 s.
     static final int MOST_KEPT = 15_000 / PIECE_MS;
     private static final int PIECE = PIECE_MS * Speaker.BYTES_PER_MS;       // bytes
-    /// What is kept while nobody waits for an answer, in pieces: 1 s. The model notices that the
-    /// caller has begun to speak less than 1 s late, so the beginning is still there then.
+    /// What is kept while nobody waits for an answer, in pieces: 1 s. The model notices less than
+    /// 1 s late that the caller has begun to speak. So the beginning is still there then.
     private static final int KEPT_BEFORE_A_TURN = 1_000 / PIECE_MS;
 
     private static final int LOUD = 500;                                    // RMS of 16 bit samples
-    private static final int LOUD_MS = 200;             // so much loud sound means that they speak
+    private static final int LOUD_MS = 200;             // from then on we take it for speech
     private static final Duration MISMATCH_BEFORE_PROBE = Duration.ofSeconds(1);
     private static final Duration NO_EVENT_BEFORE_PROBE = Duration.ofSeconds(8);
     private static final Duration PROBE_ANSWERED_WITHIN = Duration.ofMillis(1_300);
@@ -42,21 +42,21 @@ final class Hearing {
     private final Deque<byte[]> kept = new ArrayDeque<>();                  // whole pieces
     private long refused;                               // pieces that the link had no room for
 
-    // Times are System.nanoTime(), and 0 stands for "never" or "not now".
     private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
     private int loudMs;                                 // rises with loud sound, falls with silence
+    // Times, as System.nanoTime().
     private long lastLoud = System.nanoTime();
-    private long mismatchSince;                         // the model hears something else than we do
     private long lastEvent = System.nanoTime();         // when the model has last sent anything
-    private long probeSent;                             // 0 also when the probe was answered
+    private long mismatchSince;                         // 0 while the model hears what we hear
+    private long probeSent;                             // 0 when no probe waits for its answer
     private long noProbeBefore = System.nanoTime();
 
     Hearing(String phoneCall) {
         this.phoneCall = phoneCall;
     }
 
-    /// The caller's sound, in pieces of any size; from one thread at a time. `turnUnanswered`: the
-    /// caller has not been answered yet, so all that they say is kept, 15 s at most.
+    /// The caller's sound, in pieces of any size. One thread at a time. `turnUnanswered`: what the
+    /// caller has said has no answer yet. So all of it is kept, 15 s at most.
     synchronized void hear(byte[] pcm, boolean turnUnanswered) {
         for (int at = 0; at < pcm.length; ) {
             int some = Math.min(PIECE - pieceFilled, pcm.length - at);
@@ -76,7 +76,7 @@ final class Hearing {
         while (kept.size() > (all ? MOST_KEPT : KEPT_BEFORE_A_TURN)) {
             kept.remove();
         }
-        // Of all that is sent to the model, only sound may be dropped: sound that comes late is of
+        // Only sound may be dropped, of all that is sent to the model: sound that comes late is of
         // no use to anybody.
         if (!link.hear(whole) && refused++ % 50 == 0) {
             Log.log(phoneCall, "the model does not take the caller's sound");
@@ -84,12 +84,13 @@ final class Hearing {
         compare(whole);
     }
 
-    /// Compares what the model hears with what we hear, once for each piece. (The caller's sound
-    /// never pauses, so it also serves as the clock here.)
+    /// Compares what the model hears with what we hear, once for each piece. The caller's sound is
+    /// also the clock here, because it never pauses.
     ///
-    /// When the two differ for too long, or the model has long sent no event, it is sent a probe.
-    /// When it does not answer the probe, it is stuck, and the connection is given up. It is also
-    /// given up when the model does not notice that the caller has long been quiet.
+    /// A probe is sent when the two have differed for 1 s, or when the model has sent nothing for
+    /// 8 s while it takes it that the caller is speaking. A model that does not answer the probe is
+    /// stuck, and the connection is given up. The connection is also given up when the model has
+    /// not noticed for 15 s that the caller has finished.
     private void compare(byte[] whole) {
         long now = System.nanoTime();
         boolean loud = rms(whole) > LOUD;
@@ -114,7 +115,8 @@ final class Hearing {
         }
     }
 
-    /// On a thread of its own: the present one is WebRTC's and must not wait for Realtime's lock.
+    /// On a thread of its own, because the present one is WebRTC's. It must not wait for Realtime's
+    /// lock.
     private void giveUp(String why) {
         Link suspected = link;
         Thread.ofVirtual().start(() -> suspected.fail(why));
@@ -129,8 +131,8 @@ final class Hearing {
         return Math.sqrt(energy / (pcm.length / 2.0));
     }
 
-    /// The model has sent an event, so it is there. `hearsSpeech`: after this event, it takes it
-    /// that the caller is speaking.
+    /// The model has sent an event, so it is there. `hearsSpeech`: by what it has reported so far,
+    /// the caller is speaking.
     synchronized void eventCame(boolean hearsSpeech) {
         lastEvent = System.nanoTime();
         if (probeSent != 0) {
@@ -143,14 +145,14 @@ final class Hearing {
         }
     }
 
-    /// How long the caller has made no sound, as far as we hear: the model notices that later, on a
+    /// How long the caller has made no sound, as far as we hear. The model notices that later, on a
     /// slow connection much later.
     synchronized Duration callerQuiet() {
         return Duration.ofNanos(System.nanoTime() - lastLoud);
     }
 
-    /// From now on the sound goes to `next`. When the caller was not answered, or the model may not
-    /// have heard them, `next` first hears once more what they have said.
+    /// From now on the sound goes to `next`. When the caller's turn has no answer yet, or the model
+    /// may not have heard it, `next` first hears it once more.
     synchronized void moveTo(Link next, boolean turnUnanswered) {
         if (turnUnanswered || mismatchSince != 0) {
             kept.forEach(next::hear);

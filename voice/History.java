@@ -2,10 +2,10 @@ package voice;
 
 import module java.base;
 
-/// What was said and done in one conversation, in writing. A connection to the model that takes the
-/// place of another one is told it. Only Realtime uses it, and holds its own lock when it does.
+/// What was said and done in one conversation, in writing. A new connection to the model, which
+/// knows nothing of it, is told it. Only Realtime uses a History, and holds its own lock then.
 ///
-/// What is not done here: no sound is kept, and no more than the last 200 items.
+/// What is not done here: no sound is kept (Hearing keeps it), and no more than the last 200 items.
 final class History {
     private static final int MOST_ITEMS = 200;
     private static final String INTERRUPTED = " (interrupted)";
@@ -25,28 +25,45 @@ final class History {
     enum Role { CALLER, AGENT, PROGRAM }
 
     private final Map<String, Item> items = new LinkedHashMap<>();          // by item id
+    private final Set<String> toolsCalled = new HashSet<>();                // by call id
+    private final Set<String> toolsRunning = new HashSet<>();               // by call id
     private Message about;
 
-    /// Whom the model talks to. A new connection is told this first, and it is never too old.
+    /// Whom the model talks to. A new connection is told this first, however old it is.
     Item about(String caller) {
         about = new Message(Role.PROGRAM, caller);
         return about;
     }
 
-    /// What the model is told in writing.
+    /// What the model is told in writing, by the program or the caller.
     Item told(Role by, String text) {
         return note("told " + UUID.randomUUID(), new Message(by, text));
     }
 
-    void toolCalled(String callId, String name, String arguments) {
-        note("call " + callId, new ToolCall(callId, name, arguments));
+    /// The model has called a tool
+    /// ([function calling](https://platform.openai.com/docs/guides/realtime-conversations)).
+    /// False when this call is known already.
+    boolean toolCalled(String callId, String name, String arguments) {
+        boolean first = toolsCalled.add(callId);
+        if (first) {
+            note("call " + callId, new ToolCall(callId, name, arguments));
+            toolsRunning.add(callId);
+        }
+        return first;
+    }
+
+    /// Some tool was called and has no output yet.
+    boolean toolRunning() {
+        return !toolsRunning.isEmpty();
     }
 
     Item toolOutput(String callId, String json) {
+        toolsRunning.remove(callId);
         return note("output " + callId, new ToolOutput(callId, json));
     }
 
-    /// What the caller says; "" as long as it is not written down.
+    /// What the caller says; "" while only the sound is known. The transcript may come later, or
+    /// not at all.
     void callerSays(String itemId, String text) {
         note(itemId, new Message(Role.CALLER, text));
     }
@@ -59,8 +76,8 @@ final class History {
         }
     }
 
-    /// The caller has heard only the first part of an item's sound: `share` of it, 0 to 1. Which
-    /// word that is, nobody knows. So the same share of the text is kept.
+    /// The caller has heard only the first part of an item's sound: `share` of it, 0 to 1. Nobody
+    /// knows at which word that ends. So the same share of the text is kept.
     void interrupted(String itemId, double share) {
         if (items.get(itemId) instanceof Message(Role by, String text)) {
             items.put(itemId, new Message(by,
@@ -68,7 +85,7 @@ final class History {
         }
     }
 
-    /// An item that is known by the same id is replaced, where it stands.
+    /// Adds an item at the end. An item that has this id already is replaced where it stands.
     private Item note(String id, Item item) {
         items.put(id, item);
         if (items.size() > MOST_ITEMS) {
@@ -77,9 +94,9 @@ final class History {
         return item;
     }
 
-    /// Tells all of it to a new connection, but for the item `heardAgain` (or null): that one is
-    /// heard there once more and need not be read. `brokeOff`: the last connection failed while the
-    /// agent was speaking.
+    /// Tells all of it to a new connection, except for the item `heardAgain` (null for none): the
+    /// model hears that one once more and need not read it. `brokeOff`: the connection before it
+    /// has failed while the agent was speaking.
     void tell(Link to, String heardAgain, boolean brokeOff) {
         to.add(about);
         var calls = new HashSet<String>();

@@ -16,14 +16,15 @@ import voice.History.ToolOutput;
 /// [WebSocket](https://platform.openai.com/docs/guides/realtime-websocket) on which both sides send
 /// events, as JSON. Realtime opens a Link for each call, and another one when the first has failed.
 ///
-/// Link knows how each event that we send is written. An event waits in a queue until there is a
-/// connection; then one thread sends all events in their order. Another thread hands each event
-/// that the model sends to `Realtime.received`.
+/// Link knows how each event that we send is written. The events wait in a queue until there is a
+/// connection. Then one thread sends them in their order, and another thread hands each event that
+/// the model sends to `Realtime.received`.
 ///
 /// What is not done here: Link does not know what an event means for the conversation, and it does
-/// not connect a second time. When it is of no use any more, it says so to `Realtime.linkFailed`.
+/// not connect a second time. When it is of no use any more, it reports that to
+/// `Realtime.linkFailed`.
 ///
-/// Every method returns at once.
+/// Every method returns at once. Any thread may call one that sends.
 final class Link {
     /// The id of the event that configures the session. An error about that event names the id.
     static final String SESSION_UPDATE = "session";
@@ -31,10 +32,10 @@ final class Link {
     private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
     private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
     private static final Duration PROVEN_AFTER = Duration.ofSeconds(10);
-    /// Pieces of sound in the queue: a whole turn that is heard again, and 5 s more.
+    /// The most pieces of sound in the queue: a whole turn that is heard once more, and 5 s more.
     private static final int MOST_SOUND_WAITING = Hearing.MOST_KEPT + 5_000 / Hearing.PIECE_MS;
 
-    /// An event, or a piece of sound that is made into an event when its turn has come.
+    /// An event, or a piece of sound that is made into an event when it is sent.
     private record Outgoing(RealtimeClientEvent event, byte[] sound) {}
 
     private final Realtime conversation;
@@ -61,7 +62,7 @@ final class Link {
         this.replacement = replacement;
     }
 
-    /// Connects. What is in the queue already is sent first.
+    /// Starts to connect. What is in the queue already will be sent first.
     void start() {
         receiving = Thread.ofVirtual().name("model " + phoneCall).start(this::run);
         Duration bound = replacement ? REPLACEMENT_CONNECTING : Model.CONNECTING;
@@ -72,7 +73,7 @@ final class Link {
         });
     }
 
-    /// Says that this connection is of no use any more. Waits for Realtime's lock.
+    /// Reports that this connection is of no use any more. This takes Realtime's lock.
     void fail(String why) {
         conversation.linkFailed(this, why);
     }
@@ -84,7 +85,7 @@ final class Link {
         }
         RealtimeConnection current = connection;
         if (current != null) {
-            Thread.ofVirtual().start(current::close); // which may have to wait
+            Thread.ofVirtual().start(current::close); // closing may have to wait
         }
     }
 
@@ -104,8 +105,8 @@ final class Link {
         return (System.nanoTime() - madeAt) / 1_000_000;
     }
 
-    /// The connection was of use. So whatever is wrong with it now has nothing to do with what was
-    /// wrong with the one before.
+    /// The connection has been of use. So what is wrong with it now has nothing to do with what was
+    /// wrong with the one before it.
     boolean hasProvedItself() {
         return hasReceivedSound
                 || hasReceived && System.nanoTime() - madeAt > PROVEN_AFTER.toNanos();
@@ -131,7 +132,8 @@ final class Link {
 
     // What we send.
 
-    /// The caller's sound, one piece. False when too much is waiting already, and it was dropped.
+    /// Sends a piece of the caller's sound. False when too much is waiting already: then the piece
+    /// is dropped.
     boolean hear(byte[] piece) {
         boolean room = soundWaiting.get() < MOST_SOUND_WAITING;
         if (room && !closed) {
@@ -143,8 +145,9 @@ final class Link {
 
     /// Tells the model who it is and what it can do. A tool is a
     /// [function](https://platform.openai.com/docs/guides/realtime-conversations#function-calling):
-    /// a JSON object as text, with name, description and parameters. Throws
-    /// IllegalArgumentException when a tool is not such an object.
+    /// a JSON object as text, with name, description and parameters.
+    ///
+    /// Throws IllegalArgumentException when a tool is not a JSON object.
     void configure(String instructions, List<String> tools) {
         var session = RealtimeSessionCreateRequest.builder()
                 .instructions(instructions)
@@ -161,9 +164,9 @@ final class Link {
         }
         update(SESSION_UPDATE, session.build());
         if (!model.transcription.isBlank()) {
-            // An update of its own: one value that the service does not know voids the whole
-            // update, and a conversation without a transcript is better than one without
-            // instructions.
+            // This is an update of its own, because the service refuses a whole update for one
+            // value that it does not know. A conversation without a transcript is better than one
+            // without instructions.
             var input = input().transcription(
                     AudioTranscription.builder().model(model.transcription).build());
             update("transcription", RealtimeSessionCreateRequest.builder()
@@ -171,7 +174,7 @@ final class Link {
         }
     }
 
-    /// The caller's sound, and who decides whose turn it is: the model, by
+    /// How the caller's sound comes, and that the model decides whose turn it is, by
     /// [server VAD](https://platform.openai.com/docs/guides/realtime-vad).
     private static RealtimeAudioConfigInput.Builder input() {
         return RealtimeAudioConfigInput.builder().format(pcm())
@@ -188,8 +191,8 @@ final class Link {
         return AudioPcm.builder().type(AudioPcm.Type.AUDIO_PCM).rate(AudioPcm.Rate._24000).build();
     }
 
-    /// Sends an update that changes nothing. The model always answers an update, so when it does
-    /// not, it is stuck.
+    /// Sends an update that changes nothing. The model always answers an update. So a model that
+    /// does not answer this one is stuck.
     void probe() {
         update("probe", RealtimeSessionCreateRequest.builder().build());
     }
@@ -199,7 +202,7 @@ final class Link {
                 SessionUpdateEvent.builder().eventId(eventId).session(session).build()));
     }
 
-    /// Adds an item to the conversation. The model does not answer it by itself.
+    /// Adds an item to the conversation. The model does not respond to it by itself.
     void add(Item item) {
         var event = ConversationItemCreateEvent.builder();
         switch (item) {
@@ -228,8 +231,8 @@ final class Link {
         send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
     }
 
-    /// Asks for a response. An error about this names `eventId`. `instructions` take the place of
-    /// the session's for this one response; null for none.
+    /// Asks for a response. An error about this event names `eventId`. For this one response,
+    /// `instructions` take the place of the session's, unless they are null.
     void askForResponse(String eventId, String instructions) {
         var event = ResponseCreateEvent.builder().eventId(eventId);
         if (instructions != null) {
@@ -314,7 +317,8 @@ final class Link {
         }
     }
 
-    /// Without what the library has "received": that may be anything, a phone number too.
+    /// The library quotes what it has "received". This is left out here, because it may hold
+    /// anything, a phone number too.
     private static String reason(Throwable thrown) {
         return Log.reason(thrown).replaceAll("(?s), received .*", "");
     }

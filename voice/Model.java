@@ -9,11 +9,11 @@ import com.openai.helpers.RealtimeWebSocketOptions;
 import com.openai.models.realtime.RealtimeServerEvent;
 
 /// Which [OpenAI Realtime](https://platform.openai.com/docs/guides/realtime) model talks, and whose
-/// account pays: one for all calls of the process. A call opens a Realtime on it; `check` tries it
-/// at the start of the program.
+/// account pays. All calls of the process share one Model. Each call opens a Realtime on it. The
+/// program calls `check` when it starts, to find wrong settings before the first call does.
 ///
-/// It is a file of its own because Agent names it at once, and a start from source compiles whole
-/// files.
+/// What is not done here: a Model holds no connection. It is a small file of its own because Agent
+/// names it at once: Java, started from source, compiles the whole file of each class it meets.
 public final class Model {
     static final Duration CONNECTING = Duration.ofSeconds(3);
 
@@ -22,7 +22,8 @@ public final class Model {
     final String voice;
     final String transcription;
 
-    /// `voice` and `transcription` (a model) may be blank: the model's own voice; none.
+    /// With a blank `voice`, the model speaks with its default voice. `transcription` names the
+    /// model that writes down what the caller says. When it is blank, nobody writes that down.
     public Model(String key, String baseUrl, String name, String voice, String transcription) {
         var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
         this.client = ClientOptions.builder()
@@ -33,8 +34,8 @@ public final class Model {
         this.transcription = transcription;
     }
 
-    /// Connects as a call does and hangs up again: null, or why a call could not talk. Blocks,
-    /// 10 s at most.
+    /// Connects as a call does, and closes the connection again. Returns null, or why a call could
+    /// not talk. Blocks, 10 s at most.
     public String check() throws InterruptedException {
         var result = new CompletableFuture<String>();
         var connected = new CompletableFuture<RealtimeConnection>();
@@ -58,13 +59,15 @@ public final class Model {
         }
     }
 
-    /// A new connection. Blocks, 3 s at most.
+    /// Opens a new connection, a
+    /// [WebSocket](https://platform.openai.com/docs/guides/realtime-websocket). Blocks for 3 s at
+    /// most.
     RealtimeConnection connect() throws Exception {
         return RealtimeConnection.connect(
                 client, RealtimeWebSocketOptions.builder().model(name).build());
     }
 
-    /// Why it does not work, and the setting to look at.
+    /// Why the connection failed, and, when this is known, which setting to look at.
     static String hint(String why) {
         return why + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
                 + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "");

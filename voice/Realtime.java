@@ -4,25 +4,24 @@ import module java.base;
 import com.openai.models.realtime.*;
 
 /// One conversation with an [OpenAI Realtime](https://platform.openai.com/docs/guides/realtime)
-/// model: what was said and done, whose turn it is, and when the model is asked for a response.
-/// Each call has one.
+/// model: whose turn it is, when the model is asked for a response, and what happens when a
+/// connection fails. Each call has one Realtime.
 ///
 /// The caller's sound goes through Hearing to the model. The agent's sound goes to the Speaker.
-/// Whatever else happens is posted to the Mailbox as an Event.
+/// Everything else that happens is posted to the Mailbox, as an Event.
 ///
-/// Whose turn it is, the model decides, by
-/// [server VAD](https://platform.openai.com/docs/guides/realtime-vad) (voice activity detection):
-/// it notices that the caller has begun or finished to speak, breaks off its own response and gives
-/// the next one. Two things are left to us: to stop the sound, and to tell the model how much of it
-/// the caller has heard (`truncate`).
+/// The model decides whose turn it is, by voice activity detection
+/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)): it notices that the caller
+/// has begun or finished speaking, breaks off its own response, and gives the next one. Two things
+/// are left to us: to stop the sound, and to tell the model how much of it was heard (`truncate`).
 ///
-/// A connection (Link) may be refused, break, fail to respond, or report nothing any more. Then
-/// another one takes its place within two seconds. The new one is told what the old one knew: the
-/// instructions, what was said and done (in writing), and what the caller has said since they were
-/// last answered (as sound). So the conversation goes on where it was. The model is lost when the
-/// new connection fails too, before it was of any use.
+/// A connection (Link) may be refused, break, fail to respond, or go silent. Then a new one takes
+/// its place within two seconds. The new one is told what the old one knew: the instructions, what
+/// was said and done (History), and, as sound, what the caller has said since they were last
+/// answered (Hearing). So the conversation goes on where it was. When the new one fails too, and
+/// it has been of no use yet, the model is lost.
 ///
-/// What is not done here: the caller's sound is not kept after they were answered. So when no
+/// What is not done here: the caller's sound is not kept once they are answered. So when no
 /// transcription model is set, a new connection knows only the agent's half of the conversation.
 ///
 /// Every method returns at once and may be called from any thread.
@@ -35,39 +34,34 @@ public final class Realtime implements AutoCloseable {
     private enum Outcome { SOUND, TOOL_CALL, NOTHING, CANCELLED, FAILED }
 
     private final Model model;
-    private final String phoneCall;                     // its id, for the log
+    private final String phoneCall;             // its id, for the log
     private final Mailbox mailbox;
     private final Speaker speaker;
     private final Hearing hearing;
 
-    // All that follows is guarded by `this`; what is volatile is also read without the lock.
+    // All that follows is guarded by `this`. What is volatile is also read without the lock.
+    private final History history = new History();
     private volatile Link link;
     private volatile boolean closed;
-    private String earlierFault;                        // why the link before this one has failed
-    private Setup setup;                                // null until `begin`
-    private final History history = new History();
+    private Setup setup;                        // null until `begin`
+    private String earlierFault;                // why the link before this one has failed
 
-    // Whose turn it is.
-    private boolean callerSpeaking;                     // so the model reports
-    private volatile boolean turnUnanswered;            // what the caller says or has said last
-    private boolean responseExpected;                   // they have finished; it has not begun yet
-    private boolean responding;                         // it has begun a response and not ended it
-    private boolean askWhenQuiet;                       // it was told something it shall respond to
-    private String askedBy;                             // event id, until the response begins
-    private int timesAsked;
-    private boolean greeted;                            // it has sent sound
-    private boolean responseHasSound;                   // this one, or the last
+    private boolean callerSpeaking;             // the model has noticed a beginning, and no end
+    private volatile boolean turnUnanswered;    // the caller's latest turn has no answer yet
+    private boolean responseExpected;           // the caller has finished, the model must begin
+    private boolean responding;                 // the model has begun a response, and not ended it
+    private boolean responseHasSound;           // what the latest response has brought so far
     private boolean responseHasToolCall;
+    private boolean greeted;                    // the model has sent sound
+    private boolean askWhenQuiet;               // a response is to be asked for, at a quiet moment
+    private String askedBy;                     // the event that asks for one; null once it begins
+    private int timesAsked;
 
-    // Tool calls, by call id.
-    private final Set<String> toolsCalled = new HashSet<>();
-    private final Set<String> toolsRunning = new HashSet<>();
-
-    // Items, by id.
-    private String callersItem;                         // what the caller says or has said last
-    private String unfinishedItem;                      // more of its sound is to come
+    // Ids of items.
+    private String callersItem;                 // what the caller says or has said last
+    private String unfinishedItem;              // what the agent says, when more sound is to come
     private String lastItemWithSound;
-    private String itemBeingWritten;                    // its transcript comes in pieces
+    private String itemBeingWritten;            // its transcript comes in pieces
 
     /// Starts to connect. What is sent before there is a connection waits.
     public Realtime(Model model, String phoneCall, Mailbox mailbox, Speaker speaker) {
@@ -80,8 +74,8 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
-    /// (`tools`: name, description, parameters, each a JSON object as text). Then the model speaks
-    /// first, as `greeting` says.
+    /// (`tools`: each a JSON object as text, with name, description and parameters). Then the model
+    /// speaks first, as `greeting` says.
     public synchronized void begin(String instructions, String about, List<String> tools,
             String greeting) {
         setup = new Setup(instructions, tools, greeting);
@@ -90,28 +84,27 @@ public final class Realtime implements AutoCloseable {
         ask();
     }
 
-    /// Tells the model whom it talks to. This replaces what it was told of that before. A new
-    /// connection is told it first, however long the conversation was.
+    /// Tells the model whom it talks to. A new connection is told only the latest of these texts,
+    /// and is told it first, however long the conversation was.
     public synchronized void about(String caller) {
         link.add(history.about(caller));
     }
 
-    /// The output of a tool, JSON. When it is to `speak`, the model speaks of it as soon as nobody
-    /// else is speaking.
+    /// The output of a tool that the model has called, as JSON. With `speak`, the model responds to
+    /// it as soon as nobody is speaking.
     public synchronized void answer(String callId, String json, boolean speak) {
         link.add(history.toolOutput(callId, json));
-        toolsRunning.remove(callId);
         askWhenQuiet |= speak;
         askIfQuiet();
         mailbox.post(new Event.TurnChanged());
     }
 
-    /// Tells the model what has happened. It responds as soon as nobody is speaking.
+    /// Tells the model what has happened. The model responds as soon as nobody is speaking.
     public void tell(String what) {
         tell(History.Role.PROGRAM, what);
     }
 
-    /// The caller has written this, instead of saying it. The model responds as soon as nobody is
+    /// The caller has written this instead of saying it. The model responds as soon as nobody is
     /// speaking.
     public void callerWrote(String text) {
         tell(History.Role.CALLER, text);
@@ -123,7 +116,8 @@ public final class Realtime implements AutoCloseable {
         askIfQuiet();
     }
 
-    /// Breaks off the response that is being given, if any. The caller's voice does that by itself.
+    /// Breaks off the response that is being given, if there is one. (The caller's voice needs no
+    /// such call: the model breaks off by itself.)
     public synchronized void interrupt() {
         if (responding) {
             link.cancelResponse();
@@ -138,7 +132,7 @@ public final class Realtime implements AutoCloseable {
 
     /// The model waits for the output of a tool.
     public synchronized boolean toolRunning() {
-        return !toolsRunning.isEmpty();
+        return history.toolRunning();
     }
 
     /// The caller is speaking, as far as the model has noticed.
@@ -146,23 +140,20 @@ public final class Realtime implements AutoCloseable {
         return !closed && callerSpeaking;
     }
 
-    /// How long the caller has made no sound, as far as we hear: the model notices that later, on a
-    /// slow connection much later.
+    /// How long the caller has made no sound, as we hear it. The model notices that later.
     public Duration callerQuiet() {
         return hearing.callerQuiet();
     }
 
-    /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size; one thread at a time.
+    /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size. One thread at a time.
     public void hear(byte[] pcm) {
         hearing.hear(pcm, turnUnanswered);
     }
 
-    /// What the caller has not heard, the model has not said. Sound that is not this model's own
-    /// (of an earlier connection, or a recording) does not matter to it.
-    ///
-    /// The rule is the service's, for clients that play the sound themselves:
-    /// "Interruption and truncation" in
-    /// [its guide](https://platform.openai.com/docs/guides/realtime-conversations).
+    /// Tells the model how much of a sentence the caller has heard, so that the model does not take
+    /// the rest for said. The service calls this
+    /// [truncation](https://platform.openai.com/docs/guides/realtime-conversations). Does nothing
+    /// for sound that is not from this connection, but from an earlier one or a recording.
     public synchronized void truncate(Speaker.Cut cut) {
         Integer bytes = link.soundBytes(cut.itemId());
         if (bytes == null) {
@@ -173,7 +164,7 @@ public final class Realtime implements AutoCloseable {
         link.truncate(cut.itemId(), cut.ms());
     }
 
-    /// The caller has waited too long for an answer: something is wrong with the connection.
+    /// The caller has waited too long for an answer, so the connection must be at fault.
     public void giveUpOn(String why) {
         linkFailed(link, why);
     }
@@ -186,17 +177,17 @@ public final class Realtime implements AutoCloseable {
 
     // Asking for a response.
 
-    /// The instructions of a response take the place of the session's. So the greeting comes with
-    /// the session's instructions once more.
+    /// The instructions of a response take the place of the session's. So the session's are sent
+    /// again together with the greeting.
     private void ask() {
         askedBy = "ask-" + ++timesAsked;
         link.askForResponse(askedBy,
                 greeted ? null : setup.instructions + "\n" + setup.greeting);
     }
 
-    /// Asks for a response, when one is wanted and this is the moment. It is an error to ask while
-    /// a response is being given. While the caller speaks it is needless: when they have finished,
-    /// the model responds by itself.
+    /// Asks for a response, if one is to be asked for and this is a quiet moment. The service takes
+    /// it for an error when it is asked while it gives a response. While the caller speaks, asking
+    /// is needless: the model responds by itself when they have finished.
     private void askIfQuiet() {
         if (setup != null && askWhenQuiet && askedBy == null && !responding && !callerSpeaking
                 && !toolRunning()) {
@@ -207,15 +198,15 @@ public final class Realtime implements AutoCloseable {
 
     // Replacing a connection.
 
-    /// A connection is of no use any more. Another one takes its place, unless this one has taken
-    /// another's place and has not been of any use.
+    /// A connection is of no use any more. A new one takes its place; or the model is lost, if this
+    /// one had taken the place of another and has been of no use itself.
     synchronized void linkFailed(Link failed, String why) {
         if (closed || failed != link || failed.isClosed()) {
             return;
         }
         failed.close();
         if (unfinishedItem != null) {
-            speaker.end(unfinishedItem); // no more of it will come
+            speaker.end(unfinishedItem); // no more of its sound will come
         }
         if (earlierFault != null && !failed.hasProvedItself()) {
             closed = true;
@@ -226,7 +217,7 @@ public final class Realtime implements AutoCloseable {
         earlierFault = why;
         Log.log(phoneCall, "the model is lost, connecting again: " + why);
         mailbox.post(new Event.ModelAway(why));
-        // A service that has just refused us is not asked again in the same instant.
+        // The service may just have refused us, so it is not asked again in the same instant.
         Duration wait = failed.hasReceived() ? Duration.ZERO : AFTER_REFUSAL;
         CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
                 .execute(() -> connect(failed));
@@ -248,7 +239,7 @@ public final class Realtime implements AutoCloseable {
         hearing.moveTo(next, turnUnanswered);
         link = next;
         if (turnUnanswered) {
-            responseExpected = true; // `next` hears their turn once more, and responds by itself
+            responseExpected = true; // the model hears the turn once more, and responds by itself
         } else if (responseOwed) {
             askWhenQuiet = true;
             askIfQuiet();
@@ -258,7 +249,7 @@ public final class Realtime implements AutoCloseable {
 
     // What the model sends.
 
-    /// An event from the model. `from` calls this on its own thread.
+    /// An event from the model. The thread on which `from` receives calls this.
     synchronized void received(Link from, RealtimeServerEvent event) {
         if (from != link || from.isClosed() || closed) {
             return;
@@ -308,7 +299,7 @@ public final class Realtime implements AutoCloseable {
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
-            // One that was broken off by the caller's words may end in mid-argument.
+            // When the caller's words have broken off a call, it may end in mid-argument.
             if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
                 toolCalled(tool.callId().orElseThrow(() -> new IllegalArgumentException(
                         "a tool call without a call_id")), tool.name(), tool.arguments());
@@ -319,7 +310,7 @@ public final class Realtime implements AutoCloseable {
             says(delta.itemId(), delta.delta());
         } else if (event.isResponseOutputAudioTranscriptDone()) {
             var done = event.asResponseOutputAudioTranscriptDone();
-            if (!done.itemId().equals(itemBeingWritten)) { // it came in one piece
+            if (!done.itemId().equals(itemBeingWritten)) { // all of it comes in this event
                 says(done.itemId(), done.transcript());
             }
             mailbox.post(new Event.AgentSaid(done.itemId(), done.transcript()));
@@ -328,7 +319,7 @@ public final class Realtime implements AutoCloseable {
             history.callerSays(said.itemId(), said.transcript());
             mailbox.post(new Event.CallerSaid(said.itemId(), said.transcript()));
         } else if (event.isError()) {
-            failed(from, event.asError().error());
+            errorReported(from, event.asError().error());
         }
     }
 
@@ -337,18 +328,17 @@ public final class Realtime implements AutoCloseable {
         mailbox.post(new Event.AgentSays(itemId, text));
     }
 
-    /// OpenAI says it twice, services that speak its protocol in one way or the other.
+    /// OpenAI reports a call in two events. Other services that speak its protocol send only one of
+    /// them, either the one or the other.
     private void toolCalled(String callId, String name, String arguments) {
         responseHasToolCall = true;
-        if (toolsCalled.add(callId)) {
-            history.toolCalled(callId, name, arguments);
-            toolsRunning.add(callId);
+        if (history.toolCalled(callId, name, arguments)) {
             turnAnswered();
             mailbox.post(new Event.ToolCalled(callId, name, arguments));
         }
     }
 
-    /// There is an answer to what the caller has said, if they are not saying more already.
+    /// The caller's turn has an answer, unless they are saying more already.
     private void turnAnswered() {
         if (!callerSpeaking) {
             turnUnanswered = false;
@@ -359,9 +349,9 @@ public final class Realtime implements AutoCloseable {
         responding = false;
         switch (outcome(response)) {
             case SOUND, TOOL_CALL, NOTHING -> turnAnswered();
-            case CANCELLED -> { }
+            case CANCELLED -> { } // an answer to what broke it off is still to come
             case FAILED -> {
-                responding = true; // the response is owed still
+                responding = true; // so `connect` sees that a response is still owed
                 linkFailed(from, "it failed to answer: " + response.statusDetails()
                         .flatMap(RealtimeResponseStatus::error)
                         .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
@@ -382,16 +372,16 @@ public final class Realtime implements AutoCloseable {
         };
     }
 
-    /// Most errors are about one thing that we have sent, and the conversation goes on without it.
-    private void failed(Link from, RealtimeError error) {
+    /// Most errors are about one event that we have sent. The conversation goes on without it.
+    private void errorReported(Link from, RealtimeError error) {
         String code = error.code().orElse("");
         if (code.equals("response_cancel_not_active")) {
-            return; // it had ended as we broke it off
+            return; // the response had ended as we broke it off
         }
         String said = (code.isEmpty() ? error.type() : code) + ": " + error.message();
         String cause = error.eventId().orElse("");
         if (code.equals("conversation_already_has_active_response")) {
-            // We asked for a response as it began one of its own: then after that.
+            // We asked while the model began a response by itself. So we ask again after that one.
             askedBy = null;
             responding = askWhenQuiet = true;
         } else if (cause.equals(Link.SESSION_UPDATE) || cause.equals(askedBy)

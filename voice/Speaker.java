@@ -2,25 +2,31 @@ package voice;
 
 import module java.base;
 
-/// What the caller hears: the agent's sound, cut into 10 ms frames, one every 10 ms, silence when
-/// there is nothing to say.
+/// What the caller hears: the agent's sound, cut into frames of 10 ms, of which one goes out every
+/// 10 ms. A frame is silence when there is nothing to say. Realtime queues the model's sound here,
+/// the call queues recordings and breaks the sound off.
 ///
 /// Frames go out without a pause from the first moment to the last, because the receiver's clock
-/// advances with the frames: after a pause everything would be heard that much later, for the
-/// rest of the call. And never in a burst, because nothing behind `out` queues them.
+/// advances with the frames. After a pause, everything would be heard that much later for the rest
+/// of the call. Frames never go out in a burst either, because nothing behind `out` queues them.
 ///
-/// One thread serves the speakers of all calls. Every method may be called from any thread, and
-/// none waits.
+/// What is not done here: Speaker does not know whose turn it is, and what `out` does with a frame.
+///
+/// One thread serves the speakers of all calls. Any thread may call any method, and no method
+/// waits.
 public final class Speaker implements AutoCloseable {
     public static final int RATE = 24_000;                  // Hz; 16 bit little endian, mono
     public static final int BYTES_PER_MS = RATE / 1000 * 2;
-    public static final int FRAME = 10 * BYTES_PER_MS;
-    private static final int LONGEST = 300_000 * BYTES_PER_MS;
+    public static final int FRAME = 10 * BYTES_PER_MS;      // bytes
+    private static final int MOST_QUEUED = 300_000 * BYTES_PER_MS;          // bytes: 5 minutes
     private static final int STARVED = 30;                  // frames: 300 ms of silence
 
-    /// A sentence that was cut off after `ms` milliseconds.
+    /// An item that was cut off after `ms` milliseconds of its sound. (The model's sound comes in
+    /// [items](https://platform.openai.com/docs/guides/realtime-conversations); a recording is one,
+    /// too.)
     public record Cut(String itemId, int ms) {}
 
+    /// Some sound of an item, or (`end`) the mark that there is no more of it.
     private record Piece(String itemId, ByteBuffer pcm, boolean end) {}
 
     private final Consumer<byte[]> out;
@@ -30,22 +36,23 @@ public final class Speaker implements AutoCloseable {
     private int queued;                                     // bytes in the queue
     private int ends;                                       // end marks in the queue
     private String playing;                                 // the item being heard, or null
-    private final Map<String, Integer> played = new HashMap<>();            // bytes of each item
-    private int starved;                                    // frames that it was waited for
-    private final Set<String> cut = new HashSet<>();
-    private boolean held = true;
-    private boolean told;                                   // what `changed` last stood for
-    private boolean running;
+    private final Map<String, Integer> played = new HashMap<>();            // bytes, by item
+    private int starved;                // frames of silence since the rest of `playing` is missing
+    private final Set<String> cut = new HashSet<>();        // items
+    private boolean held = true;                            // until `release`
+    private boolean toldSpeaking;                           // `speaking` when `changed` last ran
+    private boolean running;                                // between `start` and `stop`
     private boolean closed;
 
-    /// `out` takes a frame of 480 bytes. It is the same array each time: to be used at once.
-    /// `changed` is run when `speaking` has become another. Neither may wait.
+    /// `out` takes each frame, 480 bytes. It gets the same array each time and must use it at once.
+    /// `changed` is run when `speaking` has changed. Both run on the thread that all calls share,
+    /// so neither may wait.
     public Speaker(Consumer<byte[]> out, Runnable changed) {
         this.out = out;
         this.changed = changed;
     }
 
-    /// The frames begin: silence as long as the sound is held.
+    /// Frames go out from now on. They are silence until `release`.
     public synchronized void start() {
         if (!closed) {
             running = true;
@@ -53,36 +60,38 @@ public final class Speaker implements AutoCloseable {
         }
     }
 
-    /// There is nowhere to send them: no frame goes out, and the sound stays where it is, until
-    /// `start`. The last frame is out when this returns, so that `out` may be taken down.
+    /// No frame goes out until `start` is called again, because there is nowhere to send it. The
+    /// sound stays in the queue. When this returns, the last frame has gone out, so `out` may be
+    /// taken down.
     public synchronized void stop() {
         running = false;
         Pacer.remove(this);
     }
 
-    /// Something is being said, or about to be: not when it is only waiting to be released, or for
-    /// a rest of the sentence that does not come.
+    /// Something is being said, or is about to be. This is false before `release`. It is also false
+    /// when the rest of a sentence has not come for 300 ms.
     public synchronized boolean speaking() {
         return !held && (playing != null || !queue.isEmpty()) && starved < STARVED;
     }
 
-    /// The caller hears us now: what was queued meanwhile is played from its beginning.
+    /// The caller can hear us now. What was queued meanwhile is played from its beginning.
     public synchronized void release() {
         held = false;
     }
 
-    /// Queues sound of one of the model's items; dropped when that item has been cut, or when more
-    /// is waiting than anybody will listen to.
+    /// Queues sound of an item: 24 kHz, 16 bit little endian, mono. The sound is dropped when that
+    /// item has been cut off, or when more is waiting than anybody will listen to.
     public synchronized void play(String itemId, byte[] pcm) {
         int whole = pcm.length & ~1; // half a sample would shift all that follow
-        if (whole > 0 && !cut.contains(itemId) && queued < LONGEST) {
+        if (whole > 0 && !cut.contains(itemId) && queued < MOST_QUEUED) {
             queue.add(new Piece(itemId, ByteBuffer.wrap(pcm, 0, whole), false));
             queued += whole;
             starved = 0;
         }
     }
 
-    /// The item is all there: what is left of it at the end may be less than a whole frame.
+    /// All sound of the item was queued. So what is left of it may be played even when it is less
+    /// than a whole frame.
     public synchronized void end(String itemId) {
         if (!cut.contains(itemId)) {
             queue.add(new Piece(itemId, ByteBuffer.allocate(0), true));
@@ -90,8 +99,8 @@ public final class Speaker implements AutoCloseable {
         }
     }
 
-    /// Silence, from the next frame on. Returns what was cut off: the sentence being heard and
-    /// any queued behind it (0 ms). A frame that is out will be heard, so it counts.
+    /// From the next frame on there is silence. Returns what was cut off: the item being heard, and
+    /// any item queued behind it (0 ms). A frame that has gone out will be heard, so it counts.
     public synchronized List<Cut> clear() {
         var items = new LinkedHashMap<String, Integer>();
         if (playing != null) {
@@ -106,32 +115,34 @@ public final class Speaker implements AutoCloseable {
         return items.entrySet().stream().map(e -> new Cut(e.getKey(), e.getValue())).toList();
     }
 
-    /// As `stop`, for good.
+    /// The same as `stop`, for good.
     @Override
     public synchronized void close() {
         closed = true;
         stop();
     }
 
+    /// Sends the next frame. Pacer's thread.
     private synchronized void next() {
         if (!running) {
             return;
         }
         int filled = 0;
-        // Less than a frame of a sentence that is still coming waits for the rest of it: silence
-        // in mid-word would be heard as a click.
+        // Less than a frame is not played while more of the sentence is to come: silence in
+        // mid-word would be heard as a click.
         if (!held && (queued >= FRAME || ends > 0)) {
             filled = fill();
         }
         starved = filled == 0 && playing != null ? starved + 1 : 0;
-        if (told != speaking()) {
-            told = !told;
+        if (toldSpeaking != speaking()) {
+            toldSpeaking = !toldSpeaking;
             changed.run();
         }
         Arrays.fill(frame, filled, FRAME, (byte) 0);
         out.accept(frame);
     }
 
+    /// Takes sound from the queue into `frame`, and stops at the end of an item. Returns the bytes.
     private int fill() {
         int filled = 0;
         while (filled < FRAME && !queue.isEmpty()) {
@@ -160,7 +171,8 @@ public final class Speaker implements AutoCloseable {
     private static final class Pacer {
         private static final long FRAME_NANOS = 10_000_000;
         private static final Set<Speaker> speakers = ConcurrentHashMap.newKeySet();
-        // A platform thread: it must not wait for a carrier that a call keeps busy.
+        // A platform thread. A virtual one would have to wait for a carrier thread, and a call may
+        // keep all of them busy.
         private static final Thread thread =
                 Thread.ofPlatform().name("pacer").daemon().priority(Thread.MAX_PRIORITY)
                         .start(Pacer::run);
@@ -185,12 +197,13 @@ public final class Speaker implements AutoCloseable {
                     try {
                         speaker.next();
                     } catch (RuntimeException | Error e) {
-                        speakers.remove(speaker); // one call's trouble is not the others'
+                        speakers.remove(speaker); // the other calls go on
                         Log.log("", "a speaker stopped: " + Log.reason(e));
                     }
                 }
-                // When the machine has kept us waiting, we catch up frame by frame at double
-                // speed. Catching up at once would be a burst; not at all, a pause.
+                // When the machine has kept this thread waiting, it catches up at double speed,
+                // frame by frame. To catch up at once would be a burst. Not to catch up would be a
+                // pause.
                 due += FRAME_NANOS;
                 long now = System.nanoTime();
                 due = Math.max(due, now - 50 * FRAME_NANOS);
