@@ -121,7 +121,7 @@ final class Bench {
         this.quick = quick;
         model.keepMs = 0;
         model.firstSoundMs = THINKING_MS;
-        model.end = ANSWER;
+        model.afterScript = ANSWER;
         model.watch = (session, event) -> {
             String type = event.getString("type");
             if (type.equals(STOPPED) || type.equals(SOUND)) {

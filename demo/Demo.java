@@ -46,8 +46,8 @@ public final class Demo {
         crm.people();
         if (speaks == null) {
             model = new DemoModel(0, Script.TURNS);
-            model.end = Script.END;
-            model.written = Script::written;
+            model.afterScript = Script.END;
+            model.stepsForText = Script::written;
             model.keepMs = 0;
         } else {
             model = null;
