@@ -6,95 +6,64 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
 import jakarta.json.Json;
-import jakarta.json.JsonException;
 import jakarta.json.JsonObject;
-import jakarta.json.JsonString;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static java.util.stream.Collectors.toMap;
 
 /// A CRM to try the sample against: contacts, notes, activities and the receiving end of the
-/// webhooks. The tests and the trials run it in their own process and read back what arrived; Demo
-/// shows its page (crm.html) beside a call; `main` runs it alone, for a first call without a CRM.
+/// webhooks. The tests and the trials run it in their own process and read back what arrived. Demo
+/// shows its page (crm.html) beside a call. `main` runs it alone, for a first call without a CRM.
 ///
-/// Everything is in memory and gone with the process. It does not check the bearer token, and it
-/// cannot sign or verify by itself: the check is handed in, so that a receiver is tested with the
-/// very function the reader would copy. It listens on 127.0.0.1 only.
+/// This file is the HTTP server and the page. Receiver is what happens to a request: who is known,
+/// which webhook is refused, what is kept.
+///
+/// Everything is in memory and gone with the process. The server listens on 127.0.0.1 only and
+/// does not check the bearer token. It cannot sign or verify by itself: the check is handed in, so
+/// that a test checks signatures with the very function that a reader would copy.
 public final class DemoCrm implements AutoCloseable {
 
     /// One request as it came. `verified` is true for a webhook whose signature was checked and
-    /// found right; other paths carry none. `why` it was not taken, or null. `attempt` counts those
-    /// of one event, note or activity; `found` is who a search has found, or null.
+    /// found right; requests to other paths carry no signature. `why` it was not taken, or null.
+    /// `attempt` is 1 the first time that this event, note or activity came, and counts on from
+    /// there. `found` is whom a search has found, or null.
     public record Request(long atNanos, Instant at, String method, String path,
                           Map<String, String> headers, byte[] body, boolean verified, int status,
                           String why, int attempt, String found) {
         public JsonObject json() {
-            return DemoCrm.json(body);
+            return Receiver.json(body);
         }
     }
 
-    /// The check of the Standard Webhooks headers; the timestamp and `now` stop old requests.
+    /// The check of the Standard Webhooks headers (https://www.standardwebhooks.com). With
+    /// `timestamp` and `now` it refuses old requests.
     public interface Standard {
         boolean verify(String id, long timestamp, byte[] body, String signatures, Instant now);
     }
 
-    private record Reply(int status, String json, String why, String found) {
-        Reply(int status, String json) {
-            this(status, json, null, null);
-        }
-
-        Reply(int status, String json, String why) {
-            this(status, json, why, null);
-        }
-    }
-
-    private record Fault(int status, int times) {}
-
-    private static final Reply NOT_FOUND = new Reply(404, "{\"error\":\"not found\"}");
-    private static final String FORGED =
-            "X-Signature is not the HMAC-SHA256 of this body with our secret: forged, or changed";
-    private static final String STALE =
-            "webhook-signature is wrong, or webhook-timestamp more than five minutes off";
-    private static final String REPLAYED = "this very request has been here before: a replay "
-            + "(the agent signs every attempt anew, with its own time)";
     private static final List<String> SIGNATURES = List.of(
             "x-signature", "webhook-id", "webhook-timestamp", "webhook-signature");
     private static final Duration FAILING = Duration.ofSeconds(20);
     private static final Duration KEEP_ALIVE = Duration.ofSeconds(15);
     private static final Path PAGE = Path.of("demo", "crm.html");
 
-    private final BiPredicate<byte[], String> verify; // null: signatures are not checked
-    private final Standard standard;                  // null: only X-Signature is
-    private final Consumer<Request> log;
-    private final String run = UUID.randomUUID().toString(); // so that a page knows it is another
+    private final Receiver receiver;
+    private final String run = UUID.randomUUID().toString(); // the page notices a restart by it
     private final HttpServer server;
     private final ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor();
-    private final Map<String, Integer> delays = new ConcurrentHashMap<>();
+    private final Map<String, Integer> delays = new ConcurrentHashMap<>(); // ms, by path prefix
 
-    // all below is guarded by `this`, and whoever changes it calls notifyAll for await()
-    private final List<Request> requests = new ArrayList<>();
-    private final Map<String, JsonObject> contacts = new LinkedHashMap<>(); // by phone
-    private final Map<String, JsonObject> events = new LinkedHashMap<>();   // by event id
-    private final Map<String, List<String>> notes = new LinkedHashMap<>();
-    private final Map<String, List<JsonObject>> activities = new LinkedHashMap<>();
-    private final Map<String, Fault> faults = new LinkedHashMap<>();        // by path prefix
-    private final Map<String, Integer> attempts = new HashMap<>();          // by id
-    private final Set<String> taken = new HashSet<>();                      // signatures
-    private long failsUntil = System.nanoTime();
-
-    /// Port 0 takes any free one. `verify` gets the exact body and the X-Signature header; null
-    /// accepts every webhook unchecked.
+    /// Port 0 takes any free one. `verify` gets the exact body and the X-Signature header; with
+    /// null, every webhook is accepted unchecked.
     public DemoCrm(int port, BiPredicate<byte[], String> verify) throws IOException {
         this(port, verify, null, _ -> {});
     }
 
-    /// The same, but it also checks the Standard Webhooks headers, and lets in no request twice.
-    /// `log` is told of each request, and must not wait.
+    /// The same. With `standard`, this CRM also checks the Standard Webhooks headers, and takes no
+    /// request twice. `log` is told of each request, and must not wait.
     public DemoCrm(int port, BiPredicate<byte[], String> verify, Standard standard,
             Consumer<Request> log) throws IOException {
-        this.verify = verify;
-        this.standard = standard;
-        this.log = log;
+        receiver = new Receiver(verify, standard, log);
         var loopback = InetAddress.getByAddress(new byte[] {127, 0, 0, 1});
         server = HttpServer.create(new InetSocketAddress(loopback, port), 0);
         server.setExecutor(threads);
@@ -106,12 +75,12 @@ public final class DemoCrm implements AutoCloseable {
         return "http://127.0.0.1:" + server.getAddress().getPort();
     }
 
-    /// Makes this contact known, as JSON; a search for `phone` answers exactly this.
-    public synchronized void contact(String phone, String json) {
-        contacts.put(phone, json(json.getBytes(UTF_8)));
+    /// Makes this contact known, as JSON. A search for `phone` answers exactly this.
+    public void contact(String phone, String json) {
+        receiver.contact(phone, json);
     }
 
-    /// Makes two people known to try it with.
+    /// Makes two people known, to try the sample with.
     public void people() {
         contact("+15550100", """
                 {"id": "c-1", "name": "Ada Byron", "email": "ada@example.com",
@@ -120,172 +89,65 @@ public final class DemoCrm implements AutoCloseable {
                 {"id": 17, "name": "Charles Babbage", "company": "Difference Ltd"}""");
     }
 
-    public synchronized List<Request> requests() {
-        return List.copyOf(requests);
+    /// All requests, in the order in which they came.
+    public List<Request> requests() { return receiver.requests(); }
+
+    /// The webhook events that were taken, each once.
+    public List<JsonObject> events() { return receiver.events(); }
+
+    public List<String> notes(String contactId) { return receiver.notes(contactId); }
+
+    public List<JsonObject> activities(String contactId) { return receiver.activities(contactId); }
+
+    /// The first such request, even if it came before this call; null after `bound`.
+    public Request await(Predicate<Request> which, Duration bound) {
+        return receiver.await(which, bound);
     }
 
-    public synchronized List<JsonObject> events() {
-        return List.copyOf(events.values());
+    /// The next `times` requests to paths with this prefix are answered with `status` and change
+    /// nothing.
+    public void fail(String pathPrefix, int status, int times) {
+        receiver.fail(pathPrefix, status, times);
     }
 
-    public synchronized List<String> notes(String contactId) {
-        return List.copyOf(notes.getOrDefault(contactId, List.of()));
-    }
-
-    public synchronized List<JsonObject> activities(String contactId) {
-        return List.copyOf(activities.getOrDefault(contactId, List.of()));
-    }
-
-    /// The first matching request, also one that came before; null after the bound.
-    public synchronized Request await(Predicate<Request> which, Duration bound) {
-        long end = System.nanoTime() + bound.toNanos();
-        for (int seen = 0;;) {
-            for (; seen < requests.size(); seen++) {
-                if (which.test(requests.get(seen))) return requests.get(seen);
-            }
-            long left = end - System.nanoTime();
-            if (left <= 0) return null;
-            try {
-                TimeUnit.NANOSECONDS.timedWait(this, left);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                return null;
-            }
-        }
-    }
-
-    /// The next `times` requests there are answered with `status` and change nothing.
-    public synchronized void fail(String pathPrefix, int status, int times) {
-        faults.put(pathPrefix, new Fault(status, times));
-    }
-
-    /// Answers there come that much later; what was asked for is done at once all the same, as
-    /// with a CRM that commits and then is too slow to say so.
+    /// Answers to requests there come so many ms later. What was asked for is still done at once:
+    /// a slow CRM may commit, and be too late with its answer.
     public void delay(String pathPrefix, int ms) {
         delays.put(pathPrefix, ms);
     }
 
     @Override public void close() {
         server.stop(0);
-        threads.shutdownNow(); // a delayed answer must not outlive the test that asked for it
+        threads.shutdownNow(); // a delayed answer must not outlive the test that delayed it
     }
 
     private void handle(HttpExchange exchange) throws IOException {
         try (exchange) {
-            // the signature is over these bytes: parsing and printing again would change them
+            // The signature covers exactly these bytes. Parsed and printed again, they differ.
             byte[] body = exchange.getRequestBody().readAllBytes();
             var headers = exchange.getRequestHeaders().entrySet().stream()
                     .collect(toMap(h -> h.getKey().toLowerCase(Locale.ROOT),
                             h -> h.getValue().getFirst()));
             String path = exchange.getRequestURI().getRawPath();
-            Reply reply = answer(exchange.getRequestMethod(), path, headers, body);
+            Receiver.Reply reply = receiver.take(exchange.getRequestMethod(), path, headers, body);
             for (var delay : delays.entrySet()) {
                 if (path.startsWith(delay.getKey())) Thread.sleep(delay.getValue());
             }
-            byte[] answer = reply.json().getBytes(UTF_8);
+            byte[] json = reply.json().getBytes(UTF_8);
             exchange.getResponseHeaders().set("Content-Type", "application/json");
-            // -1, not 0: 0 would announce a body of unknown length
-            boolean bare = answer.length == 0 || exchange.getRequestMethod().equals("HEAD");
-            exchange.sendResponseHeaders(reply.status(), bare ? -1 : answer.length);
-            if (!bare) exchange.getResponseBody().write(answer);
+            // For HttpServer -1 means no body. 0 would announce a body of unknown length.
+            boolean bare = json.length == 0 || exchange.getRequestMethod().equals("HEAD");
+            exchange.sendResponseHeaders(reply.status(), bare ? -1 : json.length);
+            if (!bare) exchange.getResponseBody().write(json);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt(); // closed while an answer was being delayed
         }
     }
 
-    /// Judges, does and records a request in one step, so that the lists agree on the order.
-    private synchronized Reply answer(String method, String path, Map<String, String> headers,
-                                      byte[] body) {
-        boolean webhook = path.matches("/webhooks/(call|intent|crm)");
-        Reply refused = webhook && verify != null ? refused(headers, body) : null;
-        long now = System.nanoTime();
-        Fault fault = faultAt(path);
-        Reply reply;
-        if (fault != null) reply = new Reply(fault.status(), "");
-        else if (!method.equals("POST")) reply = NOT_FOUND;
-        else if (refused != null) reply = refused;
-        else if (now < failsUntil) reply = new Reply(503, "", "the CRM was told to fail");
-        else try {
-            reply = webhook ? event(json(body)) : contacts(path, body);
-        } catch (JsonException | NullPointerException | ClassCastException e) {
-            reply = new Reply(400, ""); // not JSON, or a field missing, or of another type
-        }
-        String signature = headers.get("webhook-signature");
-        if (webhook && reply.status() / 100 == 2 && signature != null) taken.add(signature);
-        String id = headers.getOrDefault("webhook-id", headers.get("idempotency-key"));
-        int attempt = id == null || refused != null ? 1 : attempts.merge(id, 1, Integer::sum);
-        var request = new Request(now, Instant.now(), method, path, headers, body,
-                webhook && verify != null && refused == null, reply.status(), reply.why(), attempt,
-                reply.found());
-        requests.add(request);
-        log.accept(request);
-        notifyAll();
-        return reply;
-    }
-
-    /// Null for a webhook that is what it says it is.
-    private Reply refused(Map<String, String> headers, byte[] body) {
-        String signature = headers.get("x-signature"), sent = headers.get("webhook-timestamp");
-        if (signature == null || !verify.test(body, signature)) return new Reply(401, "", FORGED);
-        if (standard == null) return null;
-        String signatures = headers.getOrDefault("webhook-signature", "");
-        if (sent == null || !sent.matches("[0-9]{1,12}") || !standard.verify(
-                headers.getOrDefault("webhook-id", ""), Long.parseLong(sent), body, signatures,
-                Instant.now())) {
-            return new Reply(401, "", STALE);
-        }
-        // An event whose answer was lost comes again, but with another time and so another
-        // signature. (Within the same second: then it comes a third time.)
-        return taken.contains(signatures) ? new Reply(409, "", REPLAYED) : null;
-    }
-
-    private Fault faultAt(String path) {
-        for (var entry : faults.entrySet()) {
-            Fault fault = entry.getValue();
-            if (fault.times() > 0 && path.startsWith(entry.getKey())) {
-                entry.setValue(new Fault(fault.status(), fault.times() - 1));
-                return fault;
-            }
-        }
-        return null;
-    }
-
-    /// Delivery is at least once, so an id seen before is accepted again and changes nothing.
-    private Reply event(JsonObject event) {
-        events.putIfAbsent(event.getString("id"), event);
-        return new Reply(204, "");
-    }
-
-    private Reply contacts(String path, byte[] body) {
-        if (path.equals("/contacts/search")) {
-            var results = Json.createArrayBuilder();
-            JsonObject found = contacts.get(json(body).getJsonObject("filter").getString("phone"));
-            if (found != null) results.add(found);
-            return new Reply(200,
-                    Json.createObjectBuilder().add("results", results).build().toString(), null,
-                    found == null ? null : found.getString("name", "somebody without a name"));
-        }
-        String[] parts = path.split("/"); // "", "contacts", id, what
-        if (parts.length != 4 || !parts[1].equals("contacts")) return NOT_FOUND;
-        // URLDecoder is made for forms, where + is a space; in a path it is a plus
-        String id = URLDecoder.decode(parts[2].replace("+", "%2B"), UTF_8);
-        if (contacts.values().stream().noneMatch(c -> id(c).equals(id))) return NOT_FOUND;
-        switch (parts[3]) {
-            case "notes" -> notes.computeIfAbsent(id, _ -> new ArrayList<>())
-                    .add(json(body).getString("text"));
-            case "activities" -> activities.computeIfAbsent(id, _ -> new ArrayList<>())
-                    .add(json(body));
-            default -> {
-                return NOT_FOUND;
-            }
-        }
-        return new Reply(201, "{}");
-    }
-
     // The page.
 
-    /// Serves crm.html at `/`, what it shows of the CRM, and its three buttons. `model` is who
-    /// speaks, for people.
+    /// From now on serves crm.html at `/`, what the page shows of the CRM, and its three buttons.
+    /// The page shows `model`, the name of the model that speaks; "recorded" when none does.
     public void page(String model) {
         HttpHandler html = guarded(DemoCrm::html);
         server.removeContext("/");
@@ -308,7 +170,7 @@ public final class DemoCrm implements AutoCloseable {
                 };
                 exchange.sendResponseHeaders(status, -1);
             } catch (InterruptedException e) {
-                Thread.currentThread().interrupt(); // closed
+                Thread.currentThread().interrupt(); // the server is being closed
             }
         });
     }
@@ -318,7 +180,7 @@ public final class DemoCrm implements AutoCloseable {
         var headers = exchange.getResponseHeaders();
         headers.set("Content-Type", "text/html; charset=utf-8");
         headers.set("Cache-Control", "no-store");
-        // Nothing but what is in the file and on this server.
+        // The page may use only what is in this file and on this server.
         headers.set("Content-Security-Policy", "default-src 'none'; "
                 + "script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                 + "connect-src 'self'; media-src 'self' blob: mediastream:; img-src data:");
@@ -326,7 +188,7 @@ public final class DemoCrm implements AutoCloseable {
         exchange.getResponseBody().write(html);
     }
 
-    /// Lets somebody else answer the page's requests below that path.
+    /// Lets `handler` answer the page's requests to that path and below it.
     public void serve(String path, HttpHandler handler) {
         server.createContext(path, guarded(handler));
     }
@@ -334,14 +196,15 @@ public final class DemoCrm implements AutoCloseable {
     private HttpHandler guarded(HttpHandler handler) {
         return exchange -> {
             try (exchange) {
-                if (ours(exchange)) handler.handle(exchange);
+                if (fromOurPage(exchange)) handler.handle(exchange);
             }
         };
     }
 
-    /// Any page in the world can make a browser send something to this port, and a name of its own
-    /// lead here; a call may cost money.
-    private boolean ours(HttpExchange exchange) throws IOException {
+    /// Refuses a request that does not come from our own page. Any page in the world can make a
+    /// browser send a request to this port, and can let a host name of its own lead here (DNS
+    /// rebinding). Such a request could begin a call, which may cost money.
+    private boolean fromOurPage(HttpExchange exchange) throws IOException {
         String host = exchange.getRequestHeaders().getFirst("Host");
         String origin = exchange.getRequestHeaders().getFirst("Origin");
         if (host != null && host.matches("(127\\.0\\.0\\.1|localhost):"
@@ -353,43 +216,32 @@ public final class DemoCrm implements AutoCloseable {
         return false;
     }
 
-    /// Server-sent events: who is known, everything that has come, and then what comes.
+    /// Sends, as server-sent events: who is known, every request that has come, and then each
+    /// request when it comes. Returns, with an exception, when the page has gone.
     private void stream(HttpExchange exchange, String model)
             throws IOException, InterruptedException {
         exchange.getResponseHeaders().set("Content-Type", "text/event-stream");
         exchange.getResponseHeaders().set("Cache-Control", "no-store");
         exchange.sendResponseHeaders(200, 0);
         var out = exchange.getResponseBody();
-        JsonObject hello;
-        synchronized (this) {
-            var known = Json.createArrayBuilder();
-            contacts.forEach((phone, contact) ->
-                    known.add(Json.createObjectBuilder(contact).add("phone", phone)));
-            hello = Json.createObjectBuilder().add("kind", "hello").add("run", run)
-                    .add("model", model).add("contacts", known).build();
-        }
-        tell(out, hello);
+        tell(out, Json.createObjectBuilder().add("kind", "hello").add("run", run)
+                .add("model", model)
+                .add("contacts", Json.createArrayBuilder(receiver.contacts())).build());
         int seen = 0;
-        for (long fails = System.nanoTime(); ; ) {
-            var news = new ArrayList<JsonObject>();
-            synchronized (this) {
-                if (seen == requests.size() && fails >= failsUntil) {
-                    TimeUnit.NANOSECONDS.timedWait(this, KEEP_ALIVE.toNanos());
-                }
-                if (fails < failsUntil) {
-                    fails = failsUntil;
-                    long ms = Math.max(0, (fails - System.nanoTime()) / 1_000_000);
-                    news.add(Json.createObjectBuilder().add("kind", "failing")
-                            .add("seconds", (ms + 999) / 1_000).build());
-                }
-                for (; seen < requests.size(); seen++) {
-                    if (requests.get(seen).method().equals("POST")) {
-                        news.add(forPage(seen, requests.get(seen)));
-                    }
-                }
+        long failsUntil = System.nanoTime();
+        while (true) {
+            Receiver.News news = receiver.awaitNews(seen, failsUntil, KEEP_ALIVE);
+            if (failsUntil < news.failsUntil()) {
+                failsUntil = news.failsUntil();
+                long ms = Math.max(0, (failsUntil - System.nanoTime()) / 1_000_000);
+                tell(out, Json.createObjectBuilder().add("kind", "failing")
+                        .add("seconds", (ms + 999) / 1_000).build());
             }
-            for (JsonObject each : news) tell(out, each);
-            out.write(":\n\n".getBytes(UTF_8)); // a comment: is anybody there?
+            for (Request request : news.requests()) {
+                if (request.method().equals("POST")) tell(out, forPage(seen, request));
+                seen++;
+            }
+            out.write(":\n\n".getBytes(UTF_8)); // a comment; writing fails when the page has gone
             out.flush();
         }
     }
@@ -399,6 +251,7 @@ public final class DemoCrm implements AutoCloseable {
         out.flush();
     }
 
+    /// The request as the page gets it; `n` is its place in the order of arrival.
     private static JsonObject forPage(int n, Request request) {
         JsonObject body = null;
         Long ms = null;
@@ -407,65 +260,68 @@ public final class DemoCrm implements AutoCloseable {
             ms = Duration.between(Instant.parse(body.getString("timestamp")), request.at())
                     .toMillis();
         } catch (RuntimeException e) {
-            // no JSON, or not an event: there is less to show
+            // The body is no JSON, or no event: the page shows less of it.
         }
-        return json("kind", "request", "n", n,
-                "at", request.at().toString(), "path", request.path(), "status", request.status(),
-                "verified", request.verified(), "why", request.why(),
-                "attempt", request.attempt(), "ms", ms, "found", request.found(),
-                "x_signature", request.headers().get("x-signature"),
-                "headers", signatures(request), "body", body);
+        var told = new LinkedHashMap<String, Object>(); // unlike the builder it takes null
+        told.put("kind", "request");
+        told.put("n", n);
+        told.put("at", request.at().toString());
+        told.put("path", request.path());
+        told.put("status", request.status());
+        told.put("verified", request.verified());
+        told.put("why", request.why());
+        told.put("attempt", request.attempt());
+        told.put("ms", ms);
+        told.put("found", request.found());
+        told.put("x_signature", request.headers().get("x-signature"));
+        told.put("headers", signatures(request));
+        told.put("body", body);
+        return Json.createObjectBuilder(told).build();
     }
 
-    /// What a receiver checks of it.
+    /// The headers that a receiver checks.
     private static Map<String, String> signatures(Request request) {
         var signatures = new HashMap<>(request.headers());
         signatures.keySet().retainAll(SIGNATURES);
         return signatures;
     }
 
-    /// Names and values in turn; unlike `Map.of` it keeps their order and takes null.
-    static JsonObject json(Object... fields) {
-        var map = new LinkedHashMap<String, Object>();
-        for (int i = 0; i < fields.length; i += 2) map.put((String) fields[i], fields[i + 1]);
-        return Json.createObjectBuilder(map).build();
-    }
+    // The three buttons: each returns the HTTP status that its request gets.
 
-    /// Somebody without the secret sends an event.
+    /// Plays somebody who does not have the secret and sends an event.
     private int forge() throws IOException, InterruptedException {
         var random = ThreadLocalRandom.current();
-        String id = "evt_" + UUID.randomUUID(), now = Instant.now().toString();
+        String id = "evt_" + UUID.randomUUID();
+        Instant now = Instant.now();
         byte[] guess = new byte[32];
         random.nextBytes(guess);
-        byte[] body = json("id", id, "event", "call.ended", "timestamp", now,
-                "call_id", "web_forged", "sequence", 1, "reason", "caller_hung_up",
-                "summary", "Give this caller a refund of 5,000.").toString().getBytes(UTF_8);
+        byte[] body = Json.createObjectBuilder().add("id", id).add("event", "call.ended")
+                .add("timestamp", now.toString()).add("call_id", "web_forged").add("sequence", 1)
+                .add("reason", "caller_hung_up")
+                .add("summary", "Give this caller a refund of 5,000.")
+                .build().toString().getBytes(UTF_8);
         post("/webhooks/call", body, Map.of("X-Signature", HexFormat.of().formatHex(guess),
-                "webhook-id", id, "webhook-timestamp", "" + Instant.now().getEpochSecond(),
+                "webhook-id", id, "webhook-timestamp", "" + now.getEpochSecond(),
                 "webhook-signature", "v1," + Base64.getEncoder().encodeToString(guess)));
         return 204;
     }
 
-    /// Somebody has recorded a request on its way, and sends it again.
+    /// Plays somebody who has recorded a request on its way and sends it again.
     private int replay() throws IOException, InterruptedException {
-        Request last;
-        synchronized (this) {
-            last = requests.reversed().stream()
-                    .filter(request -> request.verified() && request.status() == 204)
-                    .findFirst().orElse(null);
-        }
-        if (last == null) return 409; // there is nothing yet
+        Request last = requests().reversed().stream()
+                .filter(request -> request.verified() && request.status() == 204)
+                .findFirst().orElse(null);
+        if (last == null) return 409; // no webhook has come yet
         post(last.path(), last.body(), signatures(last));
         return 204;
     }
 
-    private synchronized int fail() {
-        failsUntil = System.nanoTime() + FAILING.toNanos();
-        notifyAll();
+    private int fail() {
+        receiver.failFor(FAILING);
         return 204;
     }
 
-    /// From outside, as anybody would.
+    /// Sends it over the network, as anybody outside would.
     private void post(String path, byte[] body, Map<String, String> headers)
             throws IOException, InterruptedException {
         var request = HttpRequest.newBuilder(URI.create(url() + path))
@@ -475,17 +331,6 @@ public final class DemoCrm implements AutoCloseable {
         try (var http = HttpClient.newHttpClient()) {
             http.send(request.build(), HttpResponse.BodyHandlers.discarding());
         }
-    }
-
-    private static JsonObject json(byte[] utf8) {
-        try (var reader = Json.createReader(new StringReader(new String(utf8, UTF_8)))) {
-            return reader.readObject();
-        }
-    }
-
-    /// CRMs use both: {"id":"c-1"} and {"id":17}.
-    private static String id(JsonObject contact) {
-        return contact.get("id") instanceof JsonString s ? s.getString() : "" + contact.get("id");
     }
 
     public static void main(String[] args) throws Exception {
