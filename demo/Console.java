@@ -7,11 +7,11 @@ import voice.Log;
 import voice.Mailbox;
 import voice.Speaker;
 
-/// A call that is typed: what is written counts as said, and what the agent says is read in the
-/// log. Nobody hears it, but it takes its time as if somebody did. Demo makes one for `console`
-/// and for its one scripted call; Agent knows it as a Line.
+/// A call that is typed. What the caller types counts as said, and what the agent says is in the
+/// log. The agent's sound goes nowhere, but it takes as long as if somebody heard it. Demo makes
+/// such a call for `console` and for its one scripted call; the agent knows it as a Line.
 ///
-/// Not handled: sound. A transfer always works, and puts nobody through.
+/// Deliberately not handled: sound. A transfer always succeeds, and puts nobody through.
 final class Console implements Line {
     private final String id;
     private final String number;
@@ -19,26 +19,27 @@ final class Console implements Line {
     private final Speaker speaker =
             new Speaker(_ -> {}, () -> mailbox.post(new Event.TurnChanged()));
     private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
-    private String state = "initializing";                  // guarded by `this`, which is notified
-    private boolean over;                                   // the same
+    // Both are guarded by `this`, which is notified when they change.
+    private String state = "initializing";                  // the agent's, as `show` has told it
+    private boolean over;
 
     Console(String id, String number) {
         this.id = id;
         this.number = number;
     }
 
-    /// Waits until the agent listens or, when not `heardOut`, may be interrupted. False when the
-    /// call is over, or the bound.
-    synchronized boolean awaitTurn(boolean heardOut, Duration bound) throws InterruptedException {
+    /// Waits until the caller may speak: a `patient` caller waits until the agent listens, another
+    /// one only until the agent has begun. Returns false when the call is over, or after `bound`.
+    synchronized boolean awaitTurn(boolean patient, Duration bound) throws InterruptedException {
         long end = System.nanoTime() + bound.toNanos();
         while (!over && System.nanoTime() < end
-                && !(heardOut ? state.equals("listening") : !state.equals("initializing"))) {
+                && !(patient ? state.equals("listening") : !state.equals("initializing"))) {
             TimeUnit.NANOSECONDS.timedWait(this, end - System.nanoTime());
         }
         return !over && System.nanoTime() < end;
     }
 
-    /// Waits until the call is over, or for that long.
+    /// Waits until the call is over, `bound` at most.
     synchronized void awaitEnd(Duration bound) throws InterruptedException {
         long end = System.nanoTime() + bound.toNanos();
         while (!over && System.nanoTime() < end) {
@@ -46,25 +47,27 @@ final class Console implements Line {
         }
     }
 
-    /// The caller's words.
+    /// The caller types this text. Any thread, as `press`, `leave` and `stop`.
     void type(String text) {
-        soonThinking();
+        expectThinking();
         mailbox.post(new Event.CallerWrote(text));
     }
 
-    /// The agent only says so when it has read this.
-    private synchronized void soonThinking() {
+    /// The agent shows "thinking" only when it has read the message. Until then awaitTurn must not
+    /// take the old "listening" for the caller's turn.
+    private synchronized void expectThinking() {
         state = "thinking";
     }
 
-    /// Keys of the phone.
+    /// The caller presses these keys of the phone.
     void press(String keys) {
         if (!keys.isEmpty()) {
-            soonThinking();
+            expectThinking();
         }
         keys.chars().forEach(key -> mailbox.post(new Event.KeyPressed(Character.toString(key))));
     }
 
+    /// The caller hangs up.
     void leave() {
         mailbox.post(new Event.CallerLeft("hung up"));
     }
@@ -74,8 +77,8 @@ final class Console implements Line {
         mailbox.post(new Event.Stop());
     }
 
-    /// `answer` has returned.
-    void end() {
+    /// The agent has returned from the call: gives everything back.
+    void close() {
         speaker.close();
         hungUp.complete(null);
         synchronized (this) {
@@ -93,7 +96,7 @@ final class Console implements Line {
     @Override public String number() { return number; }
     @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
-    @Override public boolean onPhone() { return true; }     // so that a transfer can be tried
+    @Override public boolean onPhone() { return true; }     // so that you can try a transfer
     @Override public void dial(String trunk) { }
     @Override public void listen(Consumer<byte[]> ear) { }
     @Override public void caption(boolean agents, String segment, String text, boolean last) { }

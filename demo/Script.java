@@ -8,9 +8,12 @@ import jakarta.json.Json;
 import voice.Clips;
 
 /// What the stand-in for the model says and does in a demo, where there is no key. Its lines are
-/// recordings (demo/clips, made with flite, voice slt). It understands no speech: whatever the
-/// caller says, the end of it takes the next step of `TURNS`, so that all four tools come up. What
-/// is written it knows by a word in it.
+/// recordings (demo/clips, made with the speech synthesiser flite, voice slt). Demo hands this
+/// script to DemoModel.
+///
+/// It deliberately does not understand speech: when the caller stops speaking, DemoModel takes the
+/// next step of `TURNS`, whatever was said. The steps call all four tools, one after the other. In
+/// a text message this class looks for the words that it knows.
 final class Script {
     static final List<Step> TURNS;
     static final Step END = line("end", "That was my whole script.");
@@ -42,11 +45,13 @@ final class Script {
 
     private Script() {}
 
-    /// For what somebody has written: the caller, or Agent, which says so when nothing is said.
-    static List<Step> written(String text) {
+    /// The steps that answer a text message. The caller has written it, or the agent: who the
+    /// caller is, that keys were pressed, that the caller is silent. The first four conditions
+    /// below know the agent's texts by how they begin.
+    static List<Step> forText(String text) {
         String words = text.toLowerCase(Locale.ROOT);
         if (words.startsWith("# the caller")) {
-            return List.of(); // who it is: nobody has said that
+            return List.of(); // the record of the caller: nobody has said that
         } else if (words.startsWith("the caller pressed")) {
             return List.of(KEYS);
         } else if (words.startsWith("the caller has said nothing")) {

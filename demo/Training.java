@@ -16,29 +16,31 @@ import okio.ByteString;
 import room.Worker;
 import voice.Line;
 
-/// What Java watches when it makes the AOT cache (JEP 514): the program starts, rehearses, takes
-/// one call and stops. Whatever it has loaded by then, later starts find ready. run.sh runs this
-/// (`demo --train`) after it has built the jar; it needs no key and no server.
+/// The training run for Java's AOT cache (https://openjdk.org/jeps/514): the program starts,
+/// rehearses, takes one call and stops, and Java watches. Later starts find ready every class that
+/// was loaded by then. run.sh runs this (`demo --train`) after it has built the jar. The run needs
+/// no key and no server.
 ///
-/// LiveKit is a stand-in on this machine, which says just enough for a call to begin and to end.
-/// There is no sound in it: that is native code, which no cache holds.
+/// LiveKit is a stand-in on this machine, which says just enough for a call to begin and to end
+/// (the messages are those of https://github.com/livekit/protocol). The call deliberately has no
+/// sound: sound is native code, which the cache cannot hold.
 final class Training extends Dispatcher {
     private static final String JOB = "AJ_training", CALLER = "sip_+15550100";
     private static final Duration CALL = Duration.ofSeconds(10), ENDING = Duration.ofSeconds(2);
 
     private final CountDownLatch over = new CountDownLatch(1);
-    private volatile WebSocket agent;
+    private volatile WebSocket workerSocket;
 
     private Training() {}
 
     /// Returns whether the call came to its end.
-    static boolean run(Consumer<Line> answer, Runnable warmUp) throws Exception {
+    static boolean run(Consumer<Line> takeCall, Runnable warmUp) throws Exception {
         var training = new Training();
         try (var livekit = new MockWebServer()) {
             livekit.setDispatcher(training);
             livekit.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
             var worker = new Worker("ws://127.0.0.1:" + livekit.getPort(), "key",
-                    "a secret of thirty-two characters", "training", 1, answer);
+                    "a secret of thirty-two characters", "training", 1, takeCall);
             worker.run(() -> {
                 warmUp.run();
                 training.send(ServerMessage.newBuilder().setAvailability(
@@ -64,16 +66,16 @@ final class Training extends Dispatcher {
         return switch (request.getUrl().encodedPath()) {
             case "/agent" -> new MockResponse.Builder().webSocketUpgrade(new Jobs()).build();
             case "/rtc" -> new MockResponse.Builder().webSocketUpgrade(new Room()).build();
-            default -> new MockResponse.Builder().build(); // of the API: DeleteRoom and the like
+            default -> new MockResponse.Builder().build(); // the server API: DeleteRoom and others
         };
     }
 
     private void send(ServerMessage.Builder message) {
-        agent.send(ByteString.of(message.build().toByteArray()));
+        workerSocket.send(ByteString.of(message.build().toByteArray()));
     }
 
-    /// LiveKit's end of a socket.
-    private abstract static class End extends WebSocketListener {
+    /// LiveKit's side of a socket.
+    private abstract static class Side extends WebSocketListener {
         abstract void take(WebSocket socket, byte[] message) throws IOException;
 
         @Override
@@ -91,14 +93,14 @@ final class Training extends Dispatcher {
         }
     }
 
-    /// Of the worker's.
-    private final class Jobs extends End {
+    /// LiveKit's side of the worker's socket. It assigns the job to the worker that accepts it.
+    private final class Jobs extends Side {
         @Override
         void take(WebSocket socket, byte[] bytes) throws IOException {
             var message = WorkerMessage.parseFrom(bytes);
             switch (message.getMessageCase()) {
                 case REGISTER -> {
-                    agent = socket;
+                    workerSocket = socket;
                     send(ServerMessage.newBuilder().setRegister(
                             RegisterWorkerResponse.newBuilder().setWorkerId("AW_training")));
                 }
@@ -107,16 +109,16 @@ final class Training extends Dispatcher {
                 case PING -> {
                     send(ServerMessage.newBuilder().setPong(WorkerPong.newBuilder()
                             .setLastTimestamp(message.getPing().getTimestamp())));
-                    over.countDown(); // it asks after it has reported the job's result
+                    over.countDown(); // it pings after it has reported the job's result
                 }
                 default -> { }
             }
         }
     }
 
-    /// Of the room's: a phone is there, and rings until the agent offers its sound;
-    /// then the caller hangs up.
-    private static final class Room extends End {
+    /// LiveKit's side of the room's socket. A phone is in the room, and rings until the agent
+    /// publishes its track. Then the phone is picked up, and the caller hangs up at once.
+    private static final class Room extends Side {
         private final ParticipantInfo phone = ParticipantInfo.newBuilder()
                 .setSid("PA_phone").setIdentity(CALLER).setKind(ParticipantInfo.Kind.SIP)
                 .setState(ParticipantInfo.State.ACTIVE)
