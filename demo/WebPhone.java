@@ -12,23 +12,23 @@ import voice.Log;
 import voice.Mailbox;
 import voice.Speaker;
 
-/// A call from a web page on this machine: the browser's microphone and loudspeaker straight to
-/// the agent, without LiveKit and without a telephone. The demo makes one for each call from its
-/// page; Agent knows it as a Line.
+/// A call from a web page on this machine. The browser's microphone and loudspeaker are connected
+/// straight to the agent, without LiveKit and without a telephone. WebCalls makes one for each call
+/// from the demo's page; the agent knows it as a Line.
 ///
-/// Two peer connections, one per direction, both offered by the browser and complete from the
-/// start (no trickle). What is not sound, the page is told as JSON, and tells by `wrote`, `pressed`
-/// and `left`.
+/// There are two WebRTC peer connections, one for each direction. The browser offers both, with all
+/// of its addresses (no trickle ICE). Everything else goes as JSON: the page is told of it through
+/// `page`, and what the caller does comes in through `wrote`, `pressed` and `left`.
 ///
-/// Not handled: browsers on other machines (that would need HTTPS, and perhaps TURN), and the
-/// telephone network: a transfer always works, and puts nobody through.
+/// Deliberately not handled: browsers on other machines (they would need HTTPS, and perhaps TURN),
+/// and the telephone network: a transfer always succeeds, and puts nobody through.
 public final class WebPhone implements Line, AutoCloseable {
     private static final Duration GATHERING = Duration.ofSeconds(2);
     private static final Duration ANSWERING = Duration.ofSeconds(10);
     private static final Duration CONNECTING = Duration.ofSeconds(10);
     private static final Duration CLOSING = Duration.ofSeconds(2);
 
-    /// SDP of both: the connection that brings the caller's sound, and the one that takes ours.
+    /// The SDP of both connections: `up` brings the caller's sound, `down` takes the agent's.
     public record Sdp(String up, String down) {}
 
     private final String id;
@@ -44,20 +44,20 @@ public final class WebPhone implements Line, AutoCloseable {
     private final CompletableFuture<Void> connected = new CompletableFuture<>();
     private final CompletableFuture<Void> hungUp = new CompletableFuture<>();
 
-    // All below is for this thread, which is not a virtual one: see WebRtc.
+    // Only this thread uses the fields below. It is not a virtual one: see WebRtc.
     private final ExecutorService thread;
     private Peer up;
     private Peer down;
     private boolean closed;
 
-    /// Spares the first call from waiting for WebRTC. Blocks, some 0.5 s; an Error when a library
-    /// of the system's is missing.
+    /// Loads WebRTC, so that the first call does not have to wait for it. Blocks, some 0.5 s. An
+    /// Error says that a library of the operating system is missing.
     public static void warmUp() {
         WebRtc.warmUp();
     }
 
-    /// `number` is the caller's (E.164), or null for one that is withheld. `page` is told what
-    /// happens, on any thread, and must not wait.
+    /// `number` is the caller's (E.164), or null when it is withheld. `page` is told what happens,
+    /// on any thread, and must not wait.
     public WebPhone(String id, String number, Consumer<JsonObject> page) {
         this.id = id;
         this.number = number;
@@ -65,11 +65,11 @@ public final class WebPhone implements Line, AutoCloseable {
         hearing = new WebRtc.Ear(id, () -> ear, this::lost);
         thread = new ThreadPoolExecutor(1, 1, 0, TimeUnit.SECONDS, new LinkedBlockingQueue<>(),
                 Thread.ofPlatform().name("phone " + id).daemon().factory(),
-                new ThreadPoolExecutor.DiscardPolicy()); // what WebRTC says after the end
+                new ThreadPoolExecutor.DiscardPolicy()); // WebRTC still reports after the end
     }
 
-    /// Takes the browser's offers; its answers. Blocks, 10 s at most; an IOException says what
-    /// WebRTC does not like of them.
+    /// Takes the browser's two offers and returns the two answers to them. Blocks, 10 s at most. An
+    /// IOException says what WebRTC does not like in the offers.
     public Sdp connect(Sdp offers) throws IOException, InterruptedException {
         return WebRtc.await(thread.submit(() -> {
             up = new Peer(WebRtc.RECEIVE);
@@ -80,7 +80,7 @@ public final class WebPhone implements Line, AutoCloseable {
         }), ANSWERING, "WebRTC does not answer");
     }
 
-    /// The caller has written something. Any thread, as the next two.
+    /// The caller has written something. Any thread, as `pressed`, `left` and `stop`.
     public void wrote(String text) {
         mailbox.post(new Event.CallerWrote(text));
     }
@@ -107,7 +107,7 @@ public final class WebPhone implements Line, AutoCloseable {
         mailbox.post(new Event.LineLost(why));
     }
 
-    /// Gives everything back, when `answer` has returned. Blocks, 2 s at most.
+    /// Gives everything back, once the agent has returned from the call. Blocks, 2 s at most.
     @Override
     public void close() {
         speaker.close();
@@ -151,7 +151,7 @@ public final class WebPhone implements Line, AutoCloseable {
     @Override public void dial(String trunk) { } // there is nobody to dial
     @Override public CompletableFuture<Void> hangUp() { return hungUp; }
 
-    /// As far as it goes: so that a transfer can be tried.
+    /// The caller is not on a phone. This says so all the same, so that you can try a transfer.
     @Override public boolean onPhone() { return true; }
 
     @Override
@@ -193,8 +193,8 @@ public final class WebPhone implements Line, AutoCloseable {
 
         Peer(PeerConnectionFactory factory) throws IOException {
             var config = new RTCConfiguration();
-            // Without a network there is no address to offer, and the browser has none either;
-            // this way we take any that it finds us by.
+            // Without a network, neither we nor the browser have an address to offer. With this
+            // setting we take the browser's packets on any address that they reach us on.
             config.portAllocatorConfig.setDisableAdapterEnumeration(!online());
             connection = factory.createPeerConnection(config, this);
         }
@@ -208,7 +208,7 @@ public final class WebPhone implements Line, AutoCloseable {
             return connection.getLocalDescription().sdp;
         }
 
-        @Override public void onIceCandidate(RTCIceCandidate candidate) { } // they are in the SDP
+        @Override public void onIceCandidate(RTCIceCandidate candidate) { } // the SDP has them
 
         @Override
         public void onIceGatheringChange(RTCIceGatheringState state) {
