@@ -12,8 +12,7 @@ import voice.Event;
 /// when it hears us and when it has left. Each change is posted to the call's mailbox. A person
 /// whom we have dialled is also called the caller.
 ///
-/// Room makes one. Everything here runs on the room's thread, except the five getters that Line
-/// has too.
+/// Room makes one. Everything here runs on the room's thread, except what is marked for any thread.
 ///
 /// A phone is a participant of kind SIP. What LiveKit knows about the telephone call stands in its
 /// [attributes](https://docs.livekit.io/reference/telephony/sip-participant/): `sip.phoneNumber`,
@@ -48,17 +47,18 @@ final class Caller {
         dialledNumber = number;
     }
 
-    /// The number that `willBeDialled` was given, or null.
+    /// The number that `willBeDialled` was given, or null. Any thread.
     String dialledNumber() {
         return dialledNumber;
     }
 
     /// The identity that the dialled phone has in the room. Only when a number is to be dialled.
+    /// Any thread.
     String dialledIdentity() {
         return "sip_" + dialledNumber;
     }
 
-    // What Line has, for any thread.
+    // What Line has, too. Any thread.
 
     boolean onPhone() { return onPhone; }
     String number() { return number; }
@@ -169,15 +169,15 @@ final class Caller {
                 : participant.getAttributesMap().getOrDefault("sip.callStatus", "");
     }
 
-    // Do they hear us?
+    // When the caller hears us.
 
     /// We are about to publish our track, at which LiveKit's SIP service answers a phone.
     void willBePickedUp() {
         activeBeforePickUp = callStatus().equals("active");
     }
 
-    /// Somebody has subscribed to our track. LiveKit does not say who; it is the caller, unless
-    /// the phone still rings: LiveKit's SIP service subscribes for a phone that rings, too.
+    /// Somebody has subscribed to our track. LiveKit does not say who. It is taken for the caller,
+    /// unless a phone still rings: LiveKit's SIP service subscribes while it rings, too.
     void trackSubscribed() {
         boolean rings = dialledNumber != null ? !callStatus().equals("active")
                 : isPhone(participant) && !activeBeforePickUp && !callStatus().isEmpty();
@@ -193,7 +193,7 @@ final class Caller {
         }
     }
 
-    // What we hear of them.
+    // What we hear of the caller.
 
     /// The sid of the caller's track that we listen to, or "" for none.
     String track() {

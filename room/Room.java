@@ -14,7 +14,8 @@ import voice.Speaker;
 /// One call in its LiveKit
 /// [room](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/): how the agent
 /// joins it, picks up, writes in it, dials, transfers, hangs up and leaves. Worker makes one Room
-/// for each job. The program that answers the call knows it only as a Line.
+/// for each [job](https://docs.livekit.io/agents/server/job/). The program that answers the call
+/// knows it only as a Line.
 ///
 /// A Room has four parts: Signalling keeps the connection to the room, Caller knows who is there,
 /// Peers carries sound and data, and Texts reads and writes what is said in writing. Sip and Rooms
@@ -156,7 +157,7 @@ public final class Room implements Line {
                     hungUp.completeExceptionally(trouble);
                 }
             });
-            pause(deleted, DELETING, "the room is not deleted yet");
+            waitFor(deleted, DELETING, "the room is not deleted yet");
         } else {
             hungUp.complete(null); // nobody is to be hung up, or the job never was ours
         }
@@ -165,10 +166,11 @@ public final class Room implements Line {
             return; // we have never begun to join
         }
         work.add(this::leave);
-        pause(left, LEAVING, "leaving the room takes too long");
+        waitFor(left, LEAVING, "leaving the room takes too long");
     }
 
-    private void pause(Future<?> until, Duration bound, String otherwise) {
+    /// Waits, `bound` at most. A failure is only logged: leaving goes on.
+    private void waitFor(Future<?> until, Duration bound, String otherwise) {
         try {
             WebRtc.await(until, bound, otherwise);
         } catch (IOException e) {
@@ -285,6 +287,8 @@ public final class Room implements Line {
 
     // What is said in writing.
 
+    /// Sets attributes of our participant. LiveKit's clients look at `lk.agent.state`, the
+    /// [agent's state](https://docs.livekit.io/frontends/build/agent-state/).
     @Override
     public void show(Map<String, String> attributes) {
         work.add(() -> {
