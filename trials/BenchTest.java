@@ -46,7 +46,7 @@ public final class BenchTest {
         CompletableFuture.delayedExecutor(3, TimeUnit.MINUTES).execute(bench::destroy);
         List<String> said = bench.inputReader().lines().toList();
         assertEquals(0, bench.waitFor(), String.join("\n", said));
-        var json = Stage.json(said.getLast());
+        var json = Stand.json(said.getLast());
         assertEquals(0, json.getJsonArray("wrong").size(), said.getLast());
         var rows = json.getJsonArray("rows").getValuesAs(row -> row.asJsonObject());
         for (String row : List.of("start to registered, ./run.sh dev", "memory, idle",

@@ -10,7 +10,6 @@ import com.sun.management.HotSpotDiagnosticMXBean;
 import com.sun.net.httpserver.HttpServer;
 import demo.DemoModel;
 import jakarta.json.Json;
-import jakarta.json.JsonObject;
 import java.lang.management.ManagementFactory;
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Executable;
@@ -48,6 +47,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
+import static trials.Stand.json;
 
 /// Every byte from outside is distrusted: some 100,000 odd inputs, made from valid ones, at every
 /// door that somebody else's bytes come in by. Whatever they are, nothing is thrown that is not
@@ -210,7 +210,7 @@ public final class FuzzTest {
 
     private Path folder() throws IOException {
         Path folder = Files.createTempDirectory("fuzz-test-");
-        open.add(() -> Stage.delete(folder));
+        open.add(() -> Stand.delete(folder));
         return folder;
     }
 
@@ -473,7 +473,7 @@ public final class FuzzTest {
         }
         eventually("all is reported", () -> webhooks.stream()
                 .filter(body -> body.contains("\"event\":\"call.ended\"")).count() == calls);
-        var events = webhooks.stream().map(FuzzTest::json).collect(Collectors.groupingBy(
+        var events = webhooks.stream().map(Stand::json).collect(Collectors.groupingBy(
                 event -> event.getString("call_id")));
         assertEquals(calls, events.size());
         events.values().forEach(of -> {
@@ -803,12 +803,6 @@ public final class FuzzTest {
     }
 
     // What odd inputs are made of.
-
-    static JsonObject json(String text) {
-        try (var reader = Json.createReader(new StringReader(text))) {
-            return reader.readObject();
-        }
-    }
 
     /// A text as it arrives in protobuf: without halves of letters.
     static String utf8(String text) {

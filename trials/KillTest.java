@@ -10,6 +10,7 @@ import org.junit.jupiter.api.Test;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static trials.Stand.json;
 
 /// The program is killed (SIGKILL) over and over, at random instants, and started again on the same
 /// outbox. What it promises is then held against what came to the CRM: nothing that it had accepted

@@ -107,7 +107,7 @@ final class Mutator {
         String it = valid;
         try {
             if (!once(3)) {
-                it = changed(FuzzTest.json(valid)).toString()
+                it = changed(Stand.json(valid)).toString()
                         .replace(HERE.toString(), one(ODD_JSON));
             }
         } catch (RuntimeException e) {

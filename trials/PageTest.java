@@ -109,7 +109,7 @@ public final class PageTest {
             program.destroyForcibly();
         }
         ran("ip", "netns", "del", NAMESPACE);
-        if (folder != null) Stage.delete(folder);
+        if (folder != null) Stand.delete(folder);
     }
 
     /// A caller who says "Are you still there?" and then listens for some seconds, again and again.

@@ -67,7 +67,7 @@ public final class SoakTest extends Stage {
         programs.add(calls);
         // Read as they come: a pipe that is full would stop the calls.
         var reports = CompletableFuture.supplyAsync(() ->
-                calls.inputReader().lines().map(Stage::json).toList());
+                calls.inputReader().lines().map(Stand::json).toList());
         List<JsonObject> made = reports.get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
         assertEquals(count, made.size(), "calls that came to their greeting or gave up");
         for (JsonObject call : made) {

@@ -5,17 +5,9 @@ import demo.DemoCrm;
 import demo.DemoModel;
 import io.livekit.server.AgentDispatchServiceClient;
 import io.livekit.server.RoomServiceClient;
-import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
-import javax.crypto.Mac;
-import javax.crypto.spec.SecretKeySpec;
 import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
-import org.junit.jupiter.api.MethodOrderer;
-import org.junit.jupiter.api.Order;
-import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.TestMethodOrder;
 import org.junit.jupiter.api.extension.AfterTestExecutionCallback;
 import org.junit.jupiter.api.extension.RegisterExtension;
 
@@ -23,10 +15,12 @@ import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
-import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
+import static trials.Stand.delete;
+import static trials.Stand.hmac;
+import static trials.Stand.json;
 
 /// What the trials stand on: a real livekit-server, the program as a process, stand-ins for the CRM
 /// and the model, a proxy between the program and LiveKit that can break things, and callers on
@@ -167,12 +161,6 @@ abstract class Stage {
         folders.clear();
     }
 
-    static void delete(Path folder) throws IOException {
-        try (var all = Files.walk(folder)) {
-            all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
-        }
-    }
-
     /// Waits until a call has ended for that reason, and holds all its events, and the job's end
     /// at the server, against what is promised of every call.
     static DemoCrm.Request ended(Caller caller, String reason) throws Exception {
@@ -255,16 +243,6 @@ abstract class Stage {
         return windows * 20;
     }
 
-    static byte[] hmac(byte[] key, byte[] body) {
-        try {
-            var mac = Mac.getInstance("HmacSHA256");
-            mac.init(new SecretKeySpec(key, "HmacSHA256"));
-            return mac.doFinal(body);
-        } catch (GeneralSecurityException e) {
-            throw new AssertionError(e);
-        }
-    }
-
     static String firstThatRuns(List<String> programs, String... arguments)
             throws InterruptedException {
         for (String program : programs) {
@@ -313,12 +291,6 @@ abstract class Stage {
 
     static String string(JsonObject from, String name) {
         return from.get(name) instanceof JsonString string ? string.getString() : null;
-    }
-
-    static JsonObject json(String text) {
-        try (var reader = Json.createReader(new StringReader(text))) {
-            return reader.readObject();
-        }
     }
 
     /// Stands between the program and LiveKit: cuts connections, refuses to resume one, and answers
@@ -460,7 +432,7 @@ abstract class Stage {
             Thread.ofVirtual().start(() -> {
                 try {
                     process.inputReader().lines()
-                            .map(Stage::json).forEach(r -> reports(r.getString("event")).add(r));
+                            .map(Stand::json).forEach(r -> reports(r.getString("event")).add(r));
                 } catch (UncheckedIOException e) {
                     // it was killed
                 }

@@ -1,0 +1,251 @@
+package trials;
+
+import module java.base;
+import javax.tools.JavaCompiler;
+import javax.tools.StandardJavaFileManager;
+import javax.tools.ToolProvider;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.MethodOrderer;
+import org.junit.jupiter.api.Order;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestMethodOrder;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// The house itself: the sources compile without a warning, run.sh runs what the sources say now, and README
+/// and docs/ name only what is there. README's commands are run as a reader would run them.
+///
+/// Compilers and programs need the processor, so these tests run one by one, beside those of the
+/// other classes, which mostly wait.
+@Execution(ExecutionMode.SAME_THREAD)
+@TestMethodOrder(MethodOrderer.OrderAnnotation.class)
+public final class HouseTest extends Stand {
+
+    // The program, as a process.
+
+    record Ran(int status, String output) {}
+
+    /// Runs a command to its end. When `until` is not null, the command is stopped as soon as it
+    /// has written that, and its status is then -1.
+    static Ran run(List<String> command, String until) {
+        try {
+            var builder = new ProcessBuilder(command).redirectErrorStream(true);
+            builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+            builder.environment().merge("PATH", System.getProperty("java.home") + "/bin",
+                    (path, java) -> java + ":" + path);
+            builder.environment().put("CRM_URL", "http://crm.example"); // whatever .env says
+            builder.environment().put("OPENAI_API_KEY", "none");
+            Process process = builder.start();
+            process.getOutputStream().close(); // nobody types
+            CompletableFuture.delayedExecutor(60, TimeUnit.SECONDS)
+                    .execute(process::destroyForcibly);
+            var output = new StringBuilder();
+            try (var lines = process.inputReader(UTF_8)) {
+                for (String line; (line = lines.readLine()) != null; ) {
+                    output.append(line).append('\n');
+                    if (until != null && line.contains(until)) {
+                        process.descendants().forEach(ProcessHandle::destroy);
+                        process.toHandle().destroy();
+                        until = null;
+                        if (process.waitFor(10, TimeUnit.SECONDS)) {
+                            return new Ran(-1, output.toString());
+                        }
+                    }
+                }
+            }
+            return new Ran(process.waitFor(), output.toString());
+        } catch (IOException | InterruptedException e) {
+            throw new AssertionError(command.toString(), e);
+        }
+    }
+
+    private static void says(int status, String what, Ran ran, String line) {
+        assertEquals(status, ran.status, line + ": " + ran.output);
+        assertTrue(ran.output.contains(what), line + ": " + ran.output);
+    }
+
+    private static CompletableFuture<Ran> build;
+    private static final Map<String, CompletableFuture<Ran>> commands = new LinkedHashMap<>();
+
+    /// Each command is a Java that starts, so they run one by one, beside the tests. Only the
+    /// two that have a whole call, which is nearly all waiting, do not hold up the others.
+    @BeforeAll
+    static void startCommands() throws IOException {
+        var beside = Executors.newVirtualThreadPerTaskExecutor();
+        var oneByOne = Executors.newSingleThreadExecutor(Thread.ofVirtual().factory());
+        build = CompletableFuture.supplyAsync(
+                () -> run(List.of("./run.sh", "build"), null), oneByOne);
+        for (String line : commandsOfReadme()) {
+            boolean call = List.of("./run.sh", "./run.sh console").contains(line);
+            // `demo --once` is what `./run.sh` is where there is no terminal: its first words do.
+            String until = line.endsWith(" --once") ? "Hello. I am a recording."
+                    : line.contains(" demo/") ? "=http://127.0.0.1:" : null;
+            commands.put(line, build.thenApplyAsync(
+                    _ -> run(List.of("bash", "-c", line), until), call ? beside : oneByOne));
+        }
+    }
+
+    /// And three that a reader may mistype. The tests and the bench are left out.
+    private static List<String> commandsOfReadme() throws IOException {
+        var lines = new ArrayList<String>();
+        for (String block : Docs.readme("sh")) {
+            String before = "";
+            for (String line : block.lines().toList()) {
+                if (line.startsWith("export ")) {
+                    before += line + "; ";
+                } else if (!line.matches("./run.sh (test|bench).*")) {
+                    // Port 0 is any that is free.
+                    lines.add(before + line.replaceFirst("( demo/.*) [0-9]+$", "$1 0"));
+                }
+            }
+        }
+        lines.addAll(List.of("./run.sh fly", "./run.sh demo --fly",
+                "java @lib/java.options Agent.java"));
+        return lines;
+    }
+
+    /// Last, because the commands run meanwhile.
+    @Test
+    @Order(Integer.MAX_VALUE)
+    void theReadmesCommandsSayWhatIsWrong() throws Exception {
+        assertEquals(13, commands.size(), commands.keySet().toString());
+        assertEquals("./run.sh", commands.keySet().iterator().next());
+        for (var command : commands.entrySet()) {
+            Ran ran = command.getValue().get(180, TimeUnit.SECONDS);
+            String line = command.getKey();
+            switch (line.replaceFirst(".*(Agent|DemoCrm|DemoModel).java", "$1")) {
+                case "./run.sh" -> {
+                    assertEquals(0, ran.status, line + ": " + ran.output);
+                    assertTrue(ran.output.endsWith("The CRM has all 5 events of the call, verified "
+                            + "and in order: call.started, intent.recorded, crm.updated, "
+                            + "call.transferred, call.ended\n"), line + ": " + ran.output);
+                    assertTrue(ran.output.contains("Hello. I am a recording."), ran.output);
+                    assertFalse(ran.output.contains("\u001b"), "colours are for a terminal");
+                }
+                case "./run.sh demo --once" -> says(-1, "Hello. I am a recording.", ran, line);
+                case "./run.sh console" -> {
+                    assertEquals(0, ran.status, line + ": " + ran.output);
+                    assertTrue(ran.output.endsWith("call.started, call.ended\n"), ran.output);
+                }
+                case "./run.sh fly", "./run.sh demo --fly", "Agent" ->
+                        says(1, "usage: ", ran, line);
+                case "DemoCrm 0", "DemoModel 0" -> says(-1, "=http://127.0.0.1:", ran, line);
+                default -> says(2, "CRM_URL: what callers say travels to it", ran, line);
+            }
+        }
+    }
+
+    /// In a copy of the folder; the jars and the AOT caches are those of this one.
+    @Test
+    void runShRunsWhatTheSourcesSayNow() throws Exception {
+        Path copy = folder();
+        Ran built = build.get(180, TimeUnit.SECONDS);
+        assertEquals(0, built.status, built.output);
+        run(List.of("bash", "-c", "cp -a run.sh *.java " + String.join(" ", sourceFolders())
+                + " \"$0\" && mkdir \"$0/lib\" && "
+                + "cp -a lib/*.* lib/.fetched lib/.trained \"$0/lib\"", copy.toString()), null);
+        var fly = List.of("bash", "-c", "JDK_JAVA_OPTIONS=-XX:AOTMode=on \"$0/run.sh\" fly",
+                copy.toString()); // "on": it must find the cache, and take it
+        Path agent = copy.resolve("Agent.java");
+        String source = Files.readString(agent);
+
+        Files.writeString(agent, source.replace("usage: ./run.sh", "changed: ./run.sh"));
+        Ran first = run(fly, null), second = run(fly, null);
+        says(1, "compiling", first, "after a change");
+        says(1, "changed: ./run.sh VERB", first, "after a change");
+        says(1, "changed: ./run.sh VERB", second, "after no change");
+        assertFalse(second.output.contains("compiling"), second.output);
+
+        Files.writeString(agent, source + "mistake");
+        says(1, "Agent.java:", run(fly, null), "with a mistake");
+        says(1, "mistake", run(fly, null), "with the same mistake");
+        Files.writeString(agent, source);
+        says(1, "usage: ./run.sh VERB", run(fly, null), "without it");
+        try (var left = Files.list(copy.resolve("lib/app"))) {
+            assertEquals(1, left.count(), "in lib/app");
+        }
+    }
+
+    /// The folders that the program is made of: all with sources but for the tests and the bench.
+    private static List<String> sourceFolders() throws IOException {
+        try (var sources = Files.find(Path.of(""), 2,
+                (path, _) -> path.getNameCount() == 2 && path.toString().endsWith(".java"))) {
+            return sources.map(path -> path.getParent().toString())
+                    .filter(folder -> !List.of("lib", "trials", "bench").contains(folder))
+                    .distinct().sorted().toList();
+        }
+    }
+
+    // The sources.
+
+    private static List<Path> sources() throws IOException {
+        try (var all = Files.find(Path.of(""), 2, (path, _) -> path.toString().endsWith(".java"))) {
+            return all.sorted().toList();
+        }
+    }
+
+    private static final JavaCompiler COMPILER = ToolProvider.getSystemJavaCompiler();
+
+    /// Compiles with the jars alone: a class path may hold classes of ours as well. Returns what
+    /// the compiler says, or "".
+    private static String compile(StandardJavaFileManager files, List<Path> sources,
+            String... options) throws IOException {
+        Path out = Files.createTempDirectory("agent-test-");
+        try {
+            String jars = Stream.of(System.getProperty("java.class.path").split(File.pathSeparator))
+                    .filter(each -> each.endsWith(".jar"))
+                    .collect(Collectors.joining(File.pathSeparator));
+            var said = new StringWriter();
+            boolean passed = COMPILER.getTask(said, files, null,
+                    Stream.concat(Stream.of("-d", out.toString(), "-cp", jars),
+                            Stream.of(options)).toList(),
+                    null, files.getJavaFileObjectsFromPaths(sources)).call();
+            return passed ? "" : "it does not compile:\n" + said;
+        } finally {
+            delete(out);
+        }
+    }
+
+    @Test
+    void theSourcesCompileWithoutAWarning() throws Exception {
+        try (var files = COMPILER.getStandardFileManager(null, null, null)) {
+            var sources = sources();
+            assertEquals("", compile(files, sources, "-Xlint:all", "-Werror"));
+            assertTrue(sources.size() >= 12, "only " + sources);
+        }
+    }
+
+    // README and docs/.
+
+    @Test
+    void theExercisesStartWhereTheReadmeSays() throws Exception {
+        String readme = Files.readString(Path.of("README.md"));
+        String exercises = readme.substring(readme.indexOf("## Exercises"),
+                readme.indexOf("## Tests"));
+        assertEquals(5, Pattern.compile("(?m)^[1-5]\\. \\*\\*")
+                .matcher(exercises).results().count());
+        var places = Pattern.compile("`([A-Z]\\w+)\\.(\\w+)`").matcher(exercises).results()
+                .filter(place -> !place.group(2).equals("java")).toList();
+        assertTrue(places.size() >= 8, places.toString());
+        for (var place : places) {
+            String file = place.group(1).equals("Call") ? "Agent" : place.group(1);
+            Path source = Stream.concat(Stream.of(""), sourceFolders().stream())
+                    .map(folder -> Path.of(folder, file + ".java"))
+                    .filter(Files::exists).findFirst().orElseThrow();
+            assertTrue(Pattern.compile("\\b" + place.group(2) + "( =|\\()")
+                    .matcher(Files.readString(source)).find(), place.group());
+        }
+    }
+
+    @Test
+    void theReadmesCodeIsTheSources() throws Exception {
+        String tools = Files.readString(Path.of("Tools.java"));
+        Docs.readme("java").forEach(code -> assertTrue(tools.contains(code), code));
+        assertFalse(Docs.readme("java").isEmpty());
+    }
+}
