@@ -181,6 +181,57 @@ public final class HouseTest extends Stand {
         }
     }
 
+    /// run.sh compiles again when it sees a change, so it has to look into every folder. Java
+    /// itself is not needed for that: this JDK does nothing but print what it was called with.
+    @Test
+    void runShSeesAChangeInEveryFolder() throws Exception {
+        Path copy = folder(), jdk = folder();
+        for (String folder : sourceFolders()) {
+            Files.createDirectory(copy.resolve(folder));
+        }
+        Files.createDirectory(copy.resolve("lib"));
+        Files.copy(Path.of("run.sh"), copy.resolve("run.sh"),
+                StandardCopyOption.COPY_ATTRIBUTES);
+        var files = new ArrayList<>(List.of("lib/pom.xml", "lib/livekit-server-0.jar",
+                "lib/libraries.jar", "lib/.fetched"));
+        for (Path source : sources()) {
+            if (source.getNameCount() == 1
+                    || sourceFolders().contains(source.getParent().toString())) {
+                files.add(source.toString());
+            }
+        }
+        for (String file : files) {
+            Files.createFile(copy.resolve(file));
+        }
+        Files.setLastModifiedTime(copy.resolve("lib/pom.xml"), FileTime.fromMillis(0));
+        String all = "while [ $# -gt 0 ]; do %s; shift; done";
+        program(jdk, "javac", all.formatted("[ \"$1\" != -d ] || mkdir -p \"$2\""));
+        program(jdk, "jar", all.formatted("[ \"$1\" != --file ] || : >\"$2\""));
+        program(jdk, "java", "echo \"$@\"");
+        Files.writeString(jdk.resolve("release"), "JAVA_VERSION=\"25\"\n");
+        var run = List.of("env", "JAVA_HOME=" + jdk, copy.resolve("run.sh").toString());
+
+        Ran first = run(run, null);
+        says(0, "compiling", first, "at first");
+        assertTrue(first.output.endsWith(" Agent demo\n"), first.output);
+        assertFalse(run(run, null).output.contains("compiling"), "without a change");
+        var folders = new ArrayList<>(sourceFolders());
+        folders.add("");
+        for (String folder : folders) {
+            String changed = files.stream().filter(file -> file.endsWith(".java")
+                    && Objects.toString(Path.of(file).getParent(), "").equals(folder))
+                    .findFirst().orElseThrow();
+            Files.writeString(copy.resolve(changed), "// changed\n");
+            says(0, "compiling", run(run, null), changed + " was changed");
+        }
+    }
+
+    private static void program(Path jdk, String name, String script) throws IOException {
+        Path file = Files.createDirectories(jdk.resolve("bin")).resolve(name);
+        Files.writeString(file, "#!/bin/sh\n" + script + "\n");
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rwxr-xr-x"));
+    }
+
     // The sources.
 
     private static List<Path> sources() throws IOException {
