@@ -15,6 +15,7 @@ import org.junit.jupiter.api.parallel.ExecutionMode;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// The house itself: the sources compile without a warning, run.sh runs what the sources say now, and README
@@ -126,6 +127,7 @@ public final class HouseTest extends Stand {
                             + "call.transferred, call.ended\n"), line + ": " + ran.output);
                     assertTrue(ran.output.contains("Hello. I am a recording."), ran.output);
                     assertFalse(ran.output.contains("\u001b"), "colours are for a terminal");
+                    Docs.areReal("log demo", ran.output);
                 }
                 case "./run.sh demo --once" -> says(-1, "Hello. I am a recording.", ran, line);
                 case "./run.sh console" -> {
@@ -298,5 +300,107 @@ public final class HouseTest extends Stand {
         String tools = Files.readString(Path.of("Tools.java"));
         Docs.readme("java").forEach(code -> assertTrue(tools.contains(code), code));
         assertFalse(Docs.readme("java").isEmpty());
+    }
+
+    private static final Pattern A_CLASS =
+            Pattern.compile("(\\w+/)?[A-Z]\\w*[a-z]\\w*(\\.\\w+)*(\\(\\))?");
+
+    /// `Worker`, `Tools.Contact.of` and `Agent.java` between backticks are classes, members and
+    /// files of ours.
+    @Test
+    void theClassesInTheDocsExist() throws Exception {
+        var texts = new HashMap<Path, String>();
+        for (Path source : sources()) {
+            texts.put(source, Files.readString(source));
+        }
+        var wrong = new ArrayList<String>();
+        int seen = 0;
+        for (var doc : Docs.all().entrySet()) {
+            for (String name : Docs.quoted(doc.getValue())) {
+                if (!A_CLASS.matcher(name).matches()) {
+                    continue;
+                }
+                seen++;
+                String[] parts = name.replaceFirst("\\(\\)$", "").split("[.]");
+                String type = parts[0].substring(parts[0].indexOf('/') + 1);
+                boolean exists = name.endsWith(".java") ? Files.exists(Path.of(name))
+                        : texts.values().stream().anyMatch(text -> declares(text, type)
+                                && Stream.of(parts).skip(1).allMatch(each -> has(text, each)));
+                if (!exists) {
+                    wrong.add(doc.getKey() + ": " + name);
+                }
+            }
+        }
+        assertEquals(List.of(), wrong);
+        assertTrue(seen >= 40, "only " + seen);
+    }
+
+    private static boolean declares(String text, String type) {
+        return Pattern.compile("\\b(class|interface|record|enum) " + type + "\\b")
+                .matcher(text).find();
+    }
+
+    private static boolean has(String text, String member) {
+        return declares(text, member) || Pattern.compile("\\b" + member + "( =|[(;,])")
+                .matcher(text).find();
+    }
+
+    @Test
+    void theSettingsInTheDocsExist() throws Exception {
+        String example = Files.readString(Path.of(".env.example"));
+        var wrong = new ArrayList<String>();
+        for (var doc : Docs.all().entrySet()) {
+            Pattern.compile("\\b" + SettingsTest.A_SETTING + "\\b").matcher(doc.getValue())
+                    .results().filter(name -> !example.contains("\n" + name.group() + "="))
+                    .forEach(name -> wrong.add(doc.getKey() + ": " + name.group()));
+        }
+        assertEquals(List.of(), wrong);
+    }
+
+    /// This is how LiveTest, PhoneTest and the demo find the lines that the docs show.
+    @Test
+    void aLineOfTheLogIsKnownByItsWords() {
+        for (var each : Map.of(
+                "06:20:04.284  181bf0  event     call.started         evt_3a375e1f-e349-473b",
+                "AJ_...  event call.started evt_...",
+                "06:20:04.284                    registered at ws://127.0.0.1:7880 as an-agent",
+                "registered at wss://your-project.livekit.cloud as an-agent",
+                "06:20:04.284  181bf0  call      from a number ending in 0100",
+                "12:00:00.000  x7Yk2m  call      from a number ending in 4567",
+                "asked an-agent to call, in room call-66b08fc2",
+                "asked an-agent to call, in room call-0123abcd").entrySet()) {
+            assertEquals(Docs.normal(each.getKey()), Docs.normal(each.getValue()));
+        }
+        assertNotEquals(Docs.normal("agent  Hello."), Docs.normal("caller  Hello."));
+    }
+
+    /// Every `./run.sh ..` and `java ..`, on a line of its own or between backticks. The usage,
+    /// which the program prints, says which verbs there are.
+    @Test
+    void theVerbsInTheDocsExist() throws Exception {
+        String usage = commands.get("./run.sh fly").get(180, TimeUnit.SECONDS).output;
+        var wrong = new ArrayList<String>();
+        int seen = 0;
+        for (var doc : Docs.all().entrySet()) {
+            var lines = Stream.concat(doc.getValue().lines(),
+                    Docs.quoted(doc.getValue()).stream());
+            for (String line : lines.toList()) {
+                var command = Pattern.compile("(?:\\w+=\\S+ )?(\\./run\\.sh|java "
+                        + "(?:[@-]\\S+ )*(\\S+\\.java))(?: ([a-z]+)\\b.*| [0-9]+)?").matcher(line);
+                if (!command.matches()) {
+                    continue;
+                }
+                seen++;
+                String file = command.group(2), verb = command.group(3);
+                boolean exists = (file == null || Files.exists(Path.of(file))) && (verb == null
+                        || Pattern.compile("(?m)^ *" + verb + " |\\(.*\\b" + verb + "\\b.*\\)")
+                                .matcher(usage).find());
+                if (!exists) {
+                    wrong.add(doc.getKey() + ": " + line);
+                }
+            }
+        }
+        assertEquals(List.of(), wrong);
+        assertTrue(seen >= 20, "only " + seen);
     }
 }

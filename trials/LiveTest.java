@@ -289,5 +289,6 @@ public final class LiveTest extends Stage {
                 .filter(event -> event.getString("event").equals("call.ended")).toList();
         assertEquals(ends.size(),
                 ends.stream().map(event -> event.getString("room")).distinct().count());
+        Docs.areReal("log", Files.readString(output));
     }
 }

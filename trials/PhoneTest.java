@@ -191,6 +191,7 @@ public final class PhoneTest extends Stage {
         assertTrue(model.sessions().getLast().received().toString().contains("Bill"),
                 "the contact that came with the call");
         ended(phone.join(), "caller_hung_up");
+        Docs.areReal("log call", called.said);
     }
 
     @Test @Order(5)
@@ -371,6 +372,7 @@ public final class PhoneTest extends Stage {
             next.next("disconnected");
             ended(next, "worker_stopped");
             assertTrue(second.waitFor(5, TimeUnit.SECONDS));
+            Docs.areReal("log phone", Files.readString(output));
         } finally {
             Files.delete(log);
         }
