@@ -27,28 +27,28 @@ final class Hmac {
     }
 
     /// The value of X-Signature for these bytes.
-    String sign(byte[] body) {
+    String signBody(byte[] body) {
         return HexFormat.of().formatHex(mac(plain, body));
     }
 
     /// Is this the X-Signature of these bytes? Takes as long for a wrong one as for a right one.
-    boolean verify(byte[] body, String signature) {
-        return signature != null && same(sign(body), signature);
+    boolean verifyBody(byte[] body, String signature) {
+        return signature != null && same(signBody(body), signature);
     }
 
     /// The value of webhook-signature. `timestamp` is that of webhook-timestamp: seconds.
-    String sign(String id, long timestamp, byte[] body) {
+    String signStandard(String id, long timestamp, byte[] body) {
         byte[] head = (id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8);
         return "v1," + Base64.getEncoder().encodeToString(mac(standard, head, body));
     }
 
     /// Is one of the space-separated signatures right, and the request no older (or newer) than
     /// five minutes?
-    boolean verify(String id, long timestamp, byte[] body, String signatures, Instant now) {
+    boolean verifyStandard(String id, long timestamp, byte[] body, String signatures, Instant now) {
         long seconds = now.getEpochSecond();
         return signatures != null && timestamp >= seconds - TOLERANCE
                 && timestamp <= seconds + TOLERANCE && Arrays.stream(signatures.split(" "))
-                        .anyMatch(signature -> same(sign(id, timestamp, body), signature));
+                        .anyMatch(signature -> same(signStandard(id, timestamp, body), signature));
     }
 
     static SecretKeySpec key(byte[] bytes) {

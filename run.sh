@@ -86,7 +86,7 @@ new=lib/app/.$$
 trap 'rm -rf "$new"' EXIT
 
 # The jar is named by the sum of all that it is made of, so there never is a stale one.
-sum=$(cksum ./*.java {start,voice,room,demo}/*.java lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ')
+sum=$(cksum ./*.java {start,delivery,voice,room,demo}/*.java lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ')
 jar=lib/app/$sum.jar
 if [ ! -e "$jar" ]; then
   if ! mkdir -p lib/app 2>/dev/null || [ ! -w lib/app ]; then

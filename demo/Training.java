@@ -40,8 +40,8 @@ final class Training extends Dispatcher {
             livekit.setDispatcher(training);
             livekit.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
             var worker = new Worker("ws://127.0.0.1:" + livekit.getPort(), "key",
-                    "a secret of thirty-two characters", "training", 1, takeCall);
-            worker.run(() -> {
+                    "a secret of thirty-two characters", "training", 1);
+            worker.run(takeCall, () -> {
                 warmUp.run();
                 training.send(ServerMessage.newBuilder().setAvailability(
                         AvailabilityRequest.newBuilder().setJob(job())));

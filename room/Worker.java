@@ -53,7 +53,6 @@ public final class Worker {
     private final String secret;
     private final String agentName;
     private final int maxCalls;
-    private final Consumer<Line> takeCall;
     private final Rooms rooms;
     final Sip sip;
 
@@ -72,19 +71,19 @@ public final class Worker {
     private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
     private final AtomicLong fenceNumber = new AtomicLong();
     private final CountDownLatch stopped = new CountDownLatch(1);
+    private final CompletableFuture<Void> webrtc = CompletableFuture.runAsync(WebRtc::load);
+    private Consumer<Line> takeCall;                        // set by `run`
     private volatile Connection connection;
     private volatile boolean stopping;                      // no more calls are accepted
 
-    /// `takeCall` is given each call as soon as LiveKit has offered it, on a thread that is only
-    /// for this call. It returns when the call is over. At most `maxCalls` run at the same time.
-    public Worker(String url, String key, String secret, String agentName, int maxCalls,
-            Consumer<Line> takeCall) {
+    /// At most `maxCalls` calls run at the same time. WebRTC is loaded from now on, on another
+    /// thread, because that takes 0.2 s.
+    public Worker(String url, String key, String secret, String agentName, int maxCalls) {
         this.url = socketUrl(url);
         this.key = key;
         this.secret = secret;
         this.agentName = agentName;
         this.maxCalls = maxCalls;
-        this.takeCall = takeCall;
         String api = this.url.replaceFirst("^ws", "http") + "/";
         this.rooms = new Rooms(http, api, key, secret);
         this.sip = new Sip(http, api, key, secret);
@@ -93,15 +92,17 @@ public final class Worker {
     /// Connects to LiveKit, and connects again whenever the connection is lost. Calls go on while
     /// it is lost. Blocks until `stop`.
     ///
-    /// `warmUp` runs once, on a thread of its own, while the worker waits for its first call.
-    /// Refused is thrown only before the worker has registered for the first time.
-    public void run(Runnable warmUp) throws Refused, InterruptedException {
-        // A registered worker gets calls. So the worker registers only when WebRTC is loaded.
-        var webrtc = CompletableFuture.runAsync(WebRtc::load);
+    /// `takeCall` is given each call as soon as LiveKit has offered it, on a thread that is only
+    /// for this call. It returns when the call is over. `warmUp` runs once, on a thread of its own,
+    /// while the worker waits for its first call. Refused is thrown only before the worker has
+    /// registered for the first time.
+    public void run(Consumer<Line> takeCall, Runnable warmUp)
+            throws Refused, InterruptedException {
+        this.takeCall = takeCall;
         boolean everRegistered = false;
         // This goes on while the last calls end: `stop` counts `stopped` down after them.
         for (int failures = 0; stopped.getCount() > 0; ) {
-            var attempt = new Connection(webrtc);
+            var attempt = new Connection();
             long opened = System.nanoTime();
             attempt.open();
             connection = attempt;
@@ -276,11 +277,6 @@ public final class Worker {
         volatile String workerId;
         volatile String why = "it does not answer";
         volatile int httpStatus;
-        private final CompletableFuture<Void> webrtc;
-
-        Connection(CompletableFuture<Void> webrtc) {
-            this.webrtc = webrtc;
-        }
 
         void open() {
             var token = new AccessToken(key, secret);
@@ -301,6 +297,7 @@ public final class Worker {
                     .setAllowedPermissions(LivekitModels.ParticipantPermission.newBuilder()
                             .setCanPublish(true).setCanSubscribe(true).setCanPublishData(true)
                             .setCanUpdateMetadata(true));
+            // A registered worker gets calls. So the worker registers only when WebRTC is loaded.
             webrtc.whenComplete((_, trouble) -> {
                 if (trouble == null) {
                     send(WorkerMessage.newBuilder().setRegister(register).build());

@@ -5,16 +5,17 @@ import com.sun.net.httpserver.HttpServer;
 import voice.Log;
 
 /// Tells a load balancer or an orchestrator whether this worker can take calls, as LiveKit's own
-/// agent servers do: `GET /` is answered 200 OK while it is registered, and otherwise 503. Agent's
-/// `start` opens it; it lives as long as the process.
+/// agent servers do: `GET /` is answered with 200 while the worker is registered, and with 503
+/// otherwise. The verb `start` opens it, and it lives as long as the process.
 ///
 /// A worker that is being stopped is still healthy: it has calls to finish.
 public final class Health {
 
     private Health() {}
 
-    /// On all interfaces. That the port is taken is one line in the log and nothing else: calls
-    /// do not need it.
+    /// Listens on all interfaces. When the port is taken, the log has a line about that, and
+    /// nothing else happens: calls do not need the health check. `registered` runs on a virtual
+    /// thread.
     public static void open(int port, BooleanSupplier registered) {
         try {
             HttpServer server = HttpServer.create(new InetSocketAddress(port), 0);

@@ -1,6 +1,7 @@
 package start;
 
 import module java.base;
+import delivery.Outbox;
 import voice.Event;
 import voice.Line;
 import voice.Log;
@@ -8,15 +9,16 @@ import voice.Mailbox;
 import voice.Speaker;
 
 /// A call with nobody on the phone, so that the first caller does not wait while Java loads and
-/// compiles what a call needs (more than a second). Agent answers it once, after it has started.
+/// compiles what a call needs (more than a second). Start has it once, after the worker has
+/// registered.
 ///
-/// It is a Line, and also whoever is at the other end: a server on this machine that is the model
-/// to a WebSocket, and gives everything else the same answer. Nothing of it leaves the machine or
-/// reaches the log. WebRTC is not part of it; see `WebRtc.warmUp`.
+/// It is a Line, and it is also the other side: a server on this machine, which is the model to a
+/// WebSocket and gives every HTTP request the same answer. Nothing of the rehearsal leaves the
+/// machine, and nothing of it reaches the log. It has no WebRTC: `WebRtc.warmUp` does that part.
 public final class Rehearsal implements Line, AutoCloseable {
     private static final String ID = Log.SILENT;
 
-    /// What the model sends in a call, one of each kind.
+    /// What the model sends in a call, one event of each kind.
     private static final String EVENTS = """
             {"type":"session.created","event_id":"1","session":{"type":"realtime"}}
             {"type":"session.updated","event_id":"2","session":{"type":"realtime"}}
@@ -47,7 +49,7 @@ public final class Rehearsal implements Line, AutoCloseable {
     private final String answer;
     private final ServerSocket server;
 
-    /// `answer` is what an HTTP request is answered with.
+    /// `answer` is the body that every HTTP request gets.
     public Rehearsal(String answer) throws IOException {
         this.answer = answer;
         server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
@@ -63,9 +65,25 @@ public final class Rehearsal implements Line, AutoCloseable {
         });
     }
 
-    /// Where it all is.
+    /// The address of the model and of everything else.
     public String url() {
         return "http://127.0.0.1:" + server.getLocalPort();
+    }
+
+    /// Has a program of its own take this call, and says nothing unless that fails. Blocks, some
+    /// seconds at most.
+    static void hold(Settings settings, Start.Maker maker) {
+        try (var rehearsal = new Rehearsal("{\"results\":[{\"id\":\"1\",\"name\":\"Nobody\"}]}")) {
+            Settings there = settings.at(rehearsal.url());
+            Path outbox = Path.of(there.get("OUTBOX_DIR"));
+            Start.delete(outbox);       // a process may have been killed in its rehearsal
+            Program program = maker.make(there);
+            program.takeCall(rehearsal);
+            program.close(Start.SENDING);
+            Start.delete(outbox);
+        } catch (IOException | InterruptedException | RuntimeException | Outbox.InUse e) {
+            Log.log("", "the rehearsal failed, the first call may begin late: " + Log.reason(e));
+        }
     }
 
     private void serve(Socket socket) {
@@ -93,7 +111,7 @@ public final class Rehearsal implements Line, AutoCloseable {
         }
     }
 
-    /// A WebSocket (RFC 6455) that says its lines and listens until nothing more comes.
+    /// A WebSocket (RFC 6455): it sends the events, and listens until nothing more comes.
     private void beModel(InputStream in, OutputStream out, String key)
             throws IOException, NoSuchAlgorithmException {
         byte[] proof = MessageDigest.getInstance("SHA-1").digest(
@@ -102,7 +120,7 @@ public final class Rehearsal implements Line, AutoCloseable {
                 + "Connection: Upgrade\r\nSec-WebSocket-Accept: "
                 + Base64.getEncoder().encodeToString(proof) + "\r\n\r\n").getBytes());
         try {
-            in.read(); // the client's first word: it is there
+            in.read(); // the client is there
             for (String event : EVENTS.lines().toList()) {
                 byte[] text = event.getBytes();
                 out.write(0x81); // one whole text frame

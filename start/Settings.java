@@ -2,10 +2,15 @@ package start;
 
 import module java.base;
 import voice.Log;
+import voice.Model;
 import voice.Numbers;
+import voice.Options;
 
-/// What is set, by the names of .env.example: in the environment or, for what is blank or not
-/// there, in the file .env. Not a record, which would print its secrets.
+/// What is set, by the names of .env.example. A setting comes from the environment or, when it is
+/// blank or missing there, from the file .env. Start loads the settings, and the program is made
+/// from them.
+///
+/// It is not a record, because a record would print its secrets.
 public final class Settings {
     private static final String[][] NEEDED = {
         {"LIVEKIT_URL", "your LiveKit server's wss:// address, from the project's settings; "
@@ -38,6 +43,7 @@ public final class Settings {
     private record Range(int least, int most, int usual, String what) {}
 
     private final Map<String, String> values;
+    private Model model;                                    // once it was asked for
 
     private Settings(Map<String, String> values) {
         this.values = values;
@@ -65,14 +71,30 @@ public final class Settings {
         return destinations;
     }
 
-    /// The same, with the CRM and the model at that address, and a place of their own in the
-    /// outbox.
+    /// The model that is set: the same object each time.
+    public synchronized Model model() {
+        if (model == null) {
+            model = new Model(get("OPENAI_API_KEY"), get("OPENAI_BASE_URL"),
+                    get("OPENAI_REALTIME_MODEL"), get("OPENAI_VOICE"),
+                    get("OPENAI_TRANSCRIBE_MODEL"));
+        }
+        return model;
+    }
+
+    /// What is set for all calls.
+    public Options options() {
+        return new Options(get("OUTBOUND_TRUNK_ID"), destinations(),
+                Duration.ofSeconds(number("SILENCE_SECONDS")),
+                Duration.ofMinutes(number("MAX_CALL_MINUTES")));
+    }
+
+    /// The same settings, but the CRM and the model are at that address, and the outbox is another.
     public Settings at(String url) {
         return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal",
                 "CRM_URL", url, "OPENAI_BASE_URL", url + "/v1"));
     }
 
-    /// The same but for these, which are taken as they are.
+    /// The same settings, but for these, which are not checked.
     public Settings with(Map<String, String> others) {
         var all = new HashMap<>(values);
         all.putAll(others);
@@ -83,8 +105,8 @@ public final class Settings {
         return load(environment, file, Map.of());
     }
 
-    /// `usual` is what some have that would be missing. Throws IllegalArgumentException that
-    /// names everything that is missing or wrong.
+    /// `usual` has values for settings that would be missing otherwise. Throws an
+    /// IllegalArgumentException that names everything that is missing or wrong.
     public static Settings load(Map<String, String> environment, Path file,
             Map<String, String> usual) {
         var problems = new ArrayList<String>();
@@ -161,19 +183,19 @@ public final class Settings {
 
     private static void set(Map<String, String> values, Map<String, String> found) {
         found.forEach((name, value) -> {
-            // Blank is as good as not there, but for the one where it means "none".
+            // A blank setting counts as missing, but for the one where blank means "none".
             if (!value.isBlank() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
                 values.put(name, value.strip());
             }
         });
     }
 
-    /// The address, also left in `values` without a slash at its end; null if there is none.
+    /// The address, or null if there is none. `values` gets it without a slash at its end.
     private static URI address(List<String> problems, Map<String, String> values, String name,
             String... schemes) {
         String value = values.getOrDefault(name, "").replaceFirst("/+$", "");
         if (value.isEmpty()) {
-            return null; // has been said
+            return null; // the list of problems has that already
         }
         values.put(name, value);
         try {
@@ -184,7 +206,7 @@ public final class Settings {
                 return address;
             }
         } catch (URISyntaxException e) {
-            // the same to whoever wrote it
+            // whoever wrote it reads the same either way
         }
         problems.add(name + " is not an address like " + schemes[schemes.length - 1]
                 + "://host, with nothing but a path behind it");
@@ -204,7 +226,8 @@ public final class Settings {
                 if (name.matches("\\w+")) {
                     values.put(name, value(line.substring(equals + 1).strip()));
                 } else if (!line.isEmpty() && !line.startsWith("#")) {
-                    problems.add(file + " has a line that is not NAME=value"); // or a secret
+                    // Not the line itself: it may be a secret.
+                    problems.add(file + " has a line that is not NAME=value");
                 }
             }
         } catch (IOException e) {

@@ -3,11 +3,12 @@ package start;
 import module java.base;
 import voice.Log;
 
-/// Ctrl-C and SIGTERM, one after the other. Agent's `start` listens, because the first is to let
-/// calls go on and the second is not; a shutdown hook would not even see the second.
+/// Ctrl-C and SIGTERM, one after the other. The verb `start` listens to them, because the first one
+/// lets calls go on to their end, and the second one ends the program at once. A shutdown hook
+/// would not even see the second one.
 ///
-/// The JDK has this only in `sun.misc.Signal`. Naming that class makes the compiler warn at every
-/// start, with no way to switch it off, so it is reached by reflection.
+/// The JDK has this only in `sun.misc.Signal`. When a source names that class, the compiler warns
+/// at every start, and nothing switches that off. So the class is reached by reflection.
 public final class Signals {
 
     private Signals() {}

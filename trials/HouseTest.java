@@ -18,8 +18,9 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// The house itself: the sources compile without a warning, run.sh runs what the sources say now, and README
-/// and docs/ name only what is there. README's commands are run as a reader would run them.
+/// The house itself: the sources compile without a warning, run.sh runs what the sources say now,
+/// and README and docs/ name only what is there. README's commands are run as a reader would run
+/// them.
 ///
 /// Compilers and programs need the processor, so these tests run one by one, beside those of the
 /// other classes, which mostly wait.
@@ -153,7 +154,7 @@ public final class HouseTest extends Stand {
                 + "cp -a lib/*.* lib/.fetched lib/.trained \"$0/lib\"", copy.toString()), null);
         var fly = List.of("bash", "-c", "JDK_JAVA_OPTIONS=-XX:AOTMode=on \"$0/run.sh\" fly",
                 copy.toString()); // "on": it must find the cache, and take it
-        Path agent = copy.resolve("Agent.java");
+        Path agent = copy.resolve("start/Start.java");
         String source = Files.readString(agent);
 
         Files.writeString(agent, source.replace("usage: ./run.sh", "changed: ./run.sh"));
@@ -164,7 +165,7 @@ public final class HouseTest extends Stand {
         assertFalse(second.output.contains("compiling"), second.output);
 
         Files.writeString(agent, source + "mistake");
-        says(1, "Agent.java:", run(fly, null), "with a mistake");
+        says(1, "Start.java:", run(fly, null), "with a mistake");
         says(1, "mistake", run(fly, null), "with the same mistake");
         Files.writeString(agent, source);
         says(1, "usage: ./run.sh VERB", run(fly, null), "without it");

@@ -24,8 +24,8 @@ public final class Runner {
     public static final String ALONE = "alone";
 
     private static final int SIDE_BY_SIDE = 8;
-    private static final List<Class<?>> FLOORS = List.of(VoiceTest.class, SettingsTest.class,
-            DemoTest.class, HouseTest.class);
+    private static final List<Class<?>> FLOORS = List.of(VoiceTest.class, SessionTest.class,
+            OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
     private static final List<Class<?>> TRIALS = List.of(PageTest.class, LiveTest.class,
             PhoneTest.class, VerifierTest.class, FaultTest.class, KillTest.class, SoakTest.class,
             FuzzTest.class, BenchTest.class);

@@ -2,10 +2,12 @@ package trials;
 
 import module java.base;
 import org.junit.jupiter.api.Test;
+import start.Checks;
 import start.Settings;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -102,6 +104,18 @@ public final class SettingsTest extends Stand {
         String said = assertThrows(IllegalArgumentException.class,
                 () -> Settings.load(SIX, file)).getMessage();
         assertTrue(said.contains("not NAME=value") && !said.contains("sk-secret"), said);
+    }
+
+    @Test
+    void aWrongKeyOfTheCrmIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
+        assertNull(Checks.crm(crm().url(), "crm-key"));
+        assertTrue(Checks.crm("http://127.0.0.1:1", "").contains("check CRM_URL"));
+        assertTrue(Checks.crm(server(exchange -> {
+            boolean key = "Bearer crm-key".equals(
+                    exchange.getRequestHeaders().getFirst("Authorization"));
+            exchange.sendResponseHeaders(key ? 401 : 200, -1);
+            exchange.close();
+        }), "crm-key").contains("CRM_API_KEY"));
     }
 
     @Test

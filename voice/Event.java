@@ -2,41 +2,43 @@ package voice;
 
 /// Everything that can happen to a call: on the line, at the model, in time.
 ///
-/// Whoever notices it (Room, Realtime, an alarm) posts it to the call's Mailbox; the call's own
-/// thread takes it from there. Sound is not an event: it takes the short way, past the mailbox.
+/// Whoever notices an event (Room, Realtime, an alarm) posts it to the call's Mailbox. The call's
+/// own thread takes it from there. Sound is not an event: it takes the short way, past the mailbox.
 public sealed interface Event {
 
     // On the line.
 
-    /// The caller is in the room: a phone that rings, or somebody with a browser.
+    /// The caller is in the room: a phone that rings, or a person with a browser.
     record CallerJoined() implements Event {}
 
-    /// The caller can hear us: the phone was answered, or the browser has our track.
+    /// The caller can hear us: the phone was answered, or the browser has subscribed to our track.
     record CallerHears() implements Event {}
 
-    /// Whom we have dialled has picked up.
+    /// The person whom we have called has picked up.
     record CallerAnswered() implements Event {}
 
-    /// The caller left; `why` is LiveKit's disconnect reason.
+    /// The caller left. `why` is LiveKit's word for the reason:
+    /// https://docs.livekit.io/reference/client-sdk-node/enums/DisconnectReason.html
     record CallerLeft(String why) implements Event {}
 
     /// The caller pressed a key of the phone: 0-9, *, # or A-D.
     record KeyPressed(String key) implements Event {}
 
-    /// The caller wrote something instead of saying it.
+    /// The caller wrote something, instead of saying it.
     record CallerWrote(String text) implements Event {}
 
     /// `Line.dial` came to nothing.
     record DialFailed(Refusal why) implements Event {}
 
-    /// `Line.transfer` has worked: the caller's phone is where it was sent, and leaves.
+    /// `Line.transfer` has worked: the caller's phone is where it was sent, and leaves the room.
     record Transferred() implements Event {}
 
-    /// It has not; or nobody knows, when `why` is unknown.
+    /// `Line.transfer` has not worked; or nobody knows, when `why` is unknown.
     record TransferFailed(Refusal why) implements Event {}
 
-    /// Why it was not done: LiveKit's HTTP status (0 for no answer at all) and, when the other
-    /// side has refused, SIP's status code (otherwise 0) and its words.
+    /// Why LiveKit did not do what we asked for. `http` is LiveKit's HTTP status, or 0 for no
+    /// answer at all. When the other side has refused, `code` is SIP's status code and `status` its
+    /// words; otherwise `code` is 0.
     record Refusal(int http, int code, String status) {
 
         /// Nobody can say: it may have happened, and it may still happen.
@@ -51,42 +53,43 @@ public sealed interface Event {
         }
     }
 
-    /// The room is gone, or our connection to it, for good.
+    /// The room, or our connection to it, is gone for good.
     record LineLost(String why) implements Event {}
 
-    /// The worker is being stopped and wants the call to end.
+    /// The worker is being stopped, and wants the call to end.
     record Stop() implements Event {}
 
     // At the model.
 
-    /// The first sound of a sentence has arrived and waits in the Speaker.
+    /// The first sound of a sentence has arrived, and waits in the Speaker.
     record AgentSpeaks() implements Event {}
 
-    /// A piece of what the agent says, in writing: often sooner than it is heard.
+    /// A piece of what the agent says, in writing. It often comes sooner than its sound is heard.
     record AgentSays(String itemId, String text) implements Event {}
 
-    /// All that the agent has said in one go. It may have been interrupted before the end.
+    /// All that the agent says in one item, in writing. It may have been interrupted before its
+    /// end.
     record AgentSaid(String itemId, String text) implements Event {}
 
     /// The model hears that the caller has begun to speak.
     record CallerSpeaks() implements Event {}
 
-    /// What the caller has said, in writing; only when a transcription model is set.
+    /// What the caller has said, in writing. It comes only when a transcription model is set.
     record CallerSaid(String itemId, String text) implements Event {}
 
     /// The model calls a function tool. `arguments` is what the model wrote: usually JSON.
     record ToolCalled(String callId, String name, String arguments) implements Event {}
 
-    /// Speaking or thinking has begun or ended; ask Speaker and Realtime which.
+    /// Somebody has begun or stopped to speak or to think. Speaker and Realtime know who.
     record TurnChanged() implements Event {}
 
-    /// The connection to the model is of no use any more; another one is being made.
+    /// The connection to the model is of no use any more. Another one is being made.
     record ModelAway(String why) implements Event {}
 
-    /// The other one is there: the conversation goes on.
+    /// The other connection is there, and the conversation goes on.
     record ModelBack() implements Event {}
 
-    /// It is not: the conversation cannot go on.
+    /// There is no other connection: the conversation cannot go on.
     record ModelLost(String why) implements Event {}
 
     // In time, and from the call itself.
@@ -94,6 +97,6 @@ public sealed interface Event {
     /// The time of an alarm has come that was set with `Mailbox.alarm`.
     record AlarmDue(Mailbox.Alarm which) implements Event {}
 
-    /// What the program on top posts to itself: work it has had done elsewhere comes back so.
+    /// What the program on top posts to itself: the result of work that was done elsewhere.
     record Own(Object what) implements Event {}
 }

@@ -12,7 +12,7 @@ import module java.base;
 /// begun, or finished.
 ///
 /// What is not done here: Hearing does not decide whose turn it is. The model does that
-/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)).
+/// ([server VAD](https://developers.openai.com/api/docs/guides/realtime-vad)).
 ///
 /// All sound is 24 kHz, 16 bit little endian, mono. Any thread may call any method. No method
 /// waits, and the lock is never held for long.

@@ -11,7 +11,7 @@ final class History {
     private static final String INTERRUPTED = " (interrupted)";
 
     /// An entry of the conversation. OpenAI calls it an
-    /// [item](https://platform.openai.com/docs/guides/realtime-conversations), too.
+    /// [item](https://developers.openai.com/api/docs/guides/realtime-conversations), too.
     sealed interface Item {}
 
     record Message(Role by, String text) implements Item {}
@@ -41,7 +41,7 @@ final class History {
     }
 
     /// The model has called a tool
-    /// ([function calling](https://platform.openai.com/docs/guides/realtime-conversations)).
+    /// ([function calling](https://developers.openai.com/api/docs/guides/realtime-conversations)).
     /// False when this call is known already.
     boolean toolCalled(String callId, String name, String arguments) {
         boolean first = toolsCalled.add(callId);

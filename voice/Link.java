@@ -13,8 +13,9 @@ import voice.History.ToolCall;
 import voice.History.ToolOutput;
 
 /// One connection to the model: a
-/// [WebSocket](https://platform.openai.com/docs/guides/realtime-websocket) on which both sides send
-/// events, as JSON. Realtime opens a Link for each call, and another one when the first has failed.
+/// [WebSocket](https://developers.openai.com/api/docs/guides/realtime-websocket) on which both
+/// sides send events, as JSON. Realtime opens a Link for each call, and another one when the first
+/// has failed.
 ///
 /// Link knows how each event that we send is written. The events wait in a queue until there is a
 /// connection. Then one thread sends them in their order, and another thread hands each event that
@@ -144,8 +145,8 @@ final class Link {
     }
 
     /// Tells the model who it is and what it can do. A tool is a
-    /// [function](https://platform.openai.com/docs/guides/realtime-conversations#function-calling):
-    /// a JSON object as text, with name, description and parameters.
+    /// [function](https://developers.openai.com/api/docs/guides/realtime-conversations): a JSON
+    /// object as text, with name, description and parameters.
     ///
     /// Throws IllegalArgumentException when a tool is not a JSON object.
     void configure(String instructions, List<String> tools) {
@@ -175,7 +176,7 @@ final class Link {
     }
 
     /// How the caller's sound comes, and that the model decides whose turn it is, by
-    /// [server VAD](https://platform.openai.com/docs/guides/realtime-vad).
+    /// [server VAD](https://developers.openai.com/api/docs/guides/realtime-vad).
     private static RealtimeAudioConfigInput.Builder input() {
         return RealtimeAudioConfigInput.builder().format(pcm())
                 .turnDetection(ServerVad.builder().silenceDurationMs(500)

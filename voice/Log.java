@@ -2,45 +2,45 @@ package voice;
 
 import module java.base;
 
-/// One line per thing that happens, on standard output: time, call, which kind of step, what.
-/// Colours on a terminal only, and not where NO_COLOR is set.
+/// One line for each thing that happens, on standard output: time, call, kind of step, what. All
+/// floors write it. It has colours on a terminal only, and not where NO_COLOR is set.
 ///
-/// Not java.util.logging: its own shutdown hook may silence it before our last calls have ended.
-/// Not handled: levels, files. Never hand it a secret, a token or a body.
+/// It is not java.util.logging, whose shutdown hook may silence it before our last calls have
+/// ended. Not handled: levels, files. Never hand it a secret, a token or a body.
 public final class Log {
     private static final DateTimeFormatter TIME =
             DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
 
     private static final int LONGEST = 1_000;               // characters
-    private static final int SHORT = 6;                     // of a call's id
+    private static final int SHORT = 6;                     // characters of a call's id
 
-    /// A call whose id begins like this is not logged: start.Rehearsal's.
+    /// A call whose id begins with this is not logged: the rehearsal's.
     public static final String SILENT = "rehearsal";
 
-    /// Somebody sits at a terminal, and reads this there.
+    /// Does somebody read this at a terminal?
     public static final boolean TERMINAL =
             System.console() != null && System.console().isTerminal();
 
     private static final boolean COLOURS = TERMINAL && System.getenv("NO_COLOR") == null
             && !"dumb".equals(System.getenv("TERM"));
     private static final String DIM = "2";
-    private static final String TROUBLE = "1;31";           // bold red, as others are numbers too
+    private static final String TROUBLE = "1;31";           // bold red
     private static final Map<String, String> BY_STEP = Map.of("agent", "36", "caller", "33",
             "event", "32", "tool", "35", "crm", "34", "call", "1");
 
-    // Also what turns the direction of writing, and halves of characters.
+    // Also characters that turn the direction of writing, and halves of characters.
     private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
     private static final Pattern NUMBER = Pattern.compile("\\+?[0-9][0-9 ()/.-]{5,}[0-9]");
 
     private Log() {}
 
-    /// `call` is a call's id, of which the log has the first letters, or "" for the worker itself.
-    /// Any thread.
+    /// `call` is a call's id, or "" for the worker itself. The log has the id's first letters. Any
+    /// thread.
     public static void log(String call, String what) {
         step(call, "", what);
     }
 
-    /// The same, for a step that a call consists of: `kind` is a word for it, 8 letters at most.
+    /// The same, for a step of a call: `kind` is a word for it, 8 letters at most.
     public static void step(String call, String kind, String what) {
         if (call.startsWith(SILENT)) {
             return;
@@ -56,14 +56,14 @@ public final class Log {
         return "\033[" + how + "m" + text + "\033[0m";
     }
 
-    /// AJ_x7Yk2mQp9 is x7Yk2m: what its kind is called tells nobody anything.
+    /// x7Yk2m for AJ_x7Yk2mQp9: the kind of id tells nobody anything.
     private static String shortened(String call) {
         String name = clean(call.substring(call.indexOf('_') + 1)).split(" ")[0];
         return name.substring(0, Math.min(SHORT, name.length()));
     }
 
-    /// One line, whatever is in it: what callers, CRMs and servers send may hold line breaks or
-    /// terminal codes, or be without end.
+    /// One line, whatever is in the text. What callers, CRMs and servers send may hold line breaks
+    /// or terminal codes, or may be very long.
     public static String clean(String text) {
         String line = CONTROL.matcher(cut(text)).replaceAll(
                 found -> "\\\\u%04x".formatted(found.group().codePointAt(0)));
@@ -82,8 +82,8 @@ public final class Log {
         return "a number ending in " + number.substring(Math.max(0, number.length() - 4));
     }
 
-    /// Words of the caller's or the agent's as they may be logged: of each number that could be a
-    /// phone's, the last four digits.
+    /// Words of the caller or of the agent as they may be logged: each number that could be a
+    /// phone's is cut down to its last four digits.
     public static String speech(String words) {
         return NUMBER.matcher(words.strip()).replaceAll(found -> {
             String digits = found.group().replaceAll("[^0-9]", "");
@@ -92,7 +92,7 @@ public final class Log {
         });
     }
 
-    /// An exception in one line, with what caused it: many say little of themselves.
+    /// An exception in one line, with its causes, because many exceptions say little themselves.
     public static String reason(Throwable thrown) {
         var reasons = new ArrayList<String>();
         for (Throwable each = thrown; each != null && reasons.size() < 3; each = each.getCause()) {

@@ -8,9 +8,9 @@ import com.openai.helpers.RealtimeConnection;
 import com.openai.helpers.RealtimeWebSocketOptions;
 import com.openai.models.realtime.RealtimeServerEvent;
 
-/// Which [OpenAI Realtime](https://platform.openai.com/docs/guides/realtime) model talks, and whose
-/// account pays. All calls of the process share one Model. Each call opens a Realtime on it. The
-/// program calls `check` when it starts, to find wrong settings before the first call does.
+/// Which [OpenAI Realtime](https://developers.openai.com/api/docs/guides/realtime) model talks, and
+/// whose account pays. All calls of the process share one Model. Each call opens a Realtime on it.
+/// The program calls `check` when it starts, to find wrong settings before the first call does.
 ///
 /// What is not done here: a Model holds no connection. It is a small file of its own because Agent
 /// names it at once: Java, started from source, compiles the whole file of each class it meets.
@@ -60,8 +60,8 @@ public final class Model {
     }
 
     /// Opens a new connection, a
-    /// [WebSocket](https://platform.openai.com/docs/guides/realtime-websocket). Blocks for 3 s at
-    /// most.
+    /// [WebSocket](https://developers.openai.com/api/docs/guides/realtime-websocket). Blocks for 3
+    /// s at most.
     RealtimeConnection connect() throws Exception {
         return RealtimeConnection.connect(
                 client, RealtimeWebSocketOptions.builder().model(name).build());

@@ -3,15 +3,16 @@ package voice;
 import module java.base;
 import com.openai.models.realtime.*;
 
-/// One conversation with an [OpenAI Realtime](https://platform.openai.com/docs/guides/realtime)
-/// model: whose turn it is, when the model is asked for a response, and what happens when a
-/// connection fails. Each call has one Realtime.
+/// One conversation with an [OpenAI
+/// Realtime](https://developers.openai.com/api/docs/guides/realtime) model: whose turn it is, when
+/// the model is asked for a response, and what happens when a connection fails. Each call has one
+/// Realtime.
 ///
 /// The caller's sound goes through Hearing to the model. The agent's sound goes to the Speaker.
 /// Everything else that happens is posted to the Mailbox, as an Event.
 ///
-/// The model decides whose turn it is, by voice activity detection
-/// ([server VAD](https://platform.openai.com/docs/guides/realtime-vad)): it notices that the caller
+/// The model decides whose turn it is, by voice activity detection ([server
+/// VAD](https://developers.openai.com/api/docs/guides/realtime-vad)): it notices that the caller
 /// has begun or finished speaking, breaks off its own response, and gives the next one. Two things
 /// are left to us: to stop the sound, and to tell the model how much of it was heard (`truncate`).
 ///
@@ -152,8 +153,8 @@ public final class Realtime implements AutoCloseable {
 
     /// Tells the model how much of a sentence the caller has heard, so that the model does not take
     /// the rest for said. The service calls this
-    /// [truncation](https://platform.openai.com/docs/guides/realtime-conversations). Does nothing
-    /// for sound that is not from this connection, but from an earlier one or a recording.
+    /// [truncation](https://developers.openai.com/api/docs/guides/realtime-conversations). Does
+    /// nothing for sound that is not from this connection, but from an earlier one or a recording.
     public synchronized void truncate(Speaker.Cut cut) {
         Integer bytes = link.soundBytes(cut.itemId());
         if (bytes == null) {

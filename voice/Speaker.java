@@ -22,8 +22,8 @@ public final class Speaker implements AutoCloseable {
     private static final int STARVED = 30;                  // frames: 300 ms of silence
 
     /// An item that was cut off after `ms` milliseconds of its sound. (The model's sound comes in
-    /// [items](https://platform.openai.com/docs/guides/realtime-conversations); a recording is one,
-    /// too.)
+    /// [items](https://developers.openai.com/api/docs/guides/realtime-conversations); a recording
+    /// is one, too.)
     public record Cut(String itemId, int ms) {}
 
     /// Some sound of an item, or (`end`) the mark that there is no more of it.

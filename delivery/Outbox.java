@@ -1,0 +1,339 @@
+package delivery;
+
+import module java.base;
+import jakarta.json.JsonObject;
+import voice.Log;
+
+/// Deliveries that survive. What is put here is on disk before `put` returns. It is tried again and
+/// again until somebody has taken it, also by the next process after a crash. Webhooks makes the
+/// one outbox of the program.
+///
+/// Deliveries of one lane are made in order. Lanes do not wait for each other. A delivery that is
+/// refused for good is put aside, in the folder `failed`, and holds up nothing.
+///
+/// An entry is something that lasts and whose end has to be reported: a call. As long as it lasts,
+/// it is a file, which is touched every second. So the next process finds what a dead process has
+/// begun and not ended, and when that process was alive last.
+///
+/// The outbox does not know what it delivers, nor how: an `Attempt` does that. Not handled: two
+/// processes on one folder (the second one is refused).
+public final class Outbox {
+    private static final Duration SIGN_OF_LIFE = Duration.ofSeconds(1);
+    private static final int LOOK_EVERY = 5;                // signs of life
+    private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
+    private static final Duration WHILE_CLOSING = Duration.ofMillis(200);   // between attempts
+    private static final int FIRST_WAIT = 500;              // ms; each wait is twice the last one
+    private static final int LONGEST_WAIT = 30_000;         // ms
+    private static final int MOST_AT_A_TIME = 32;           // attempts; they are sockets
+    private static final int REFUSALS = 4;                  // then it is put aside
+
+    /// Something to deliver: `body` to `path`, which only the Attempt understands. The bytes are
+    /// the same in each attempt.
+    public record Delivery(String lane, String id, String path, byte[] body) {
+        Delivery without() { return new Delivery(lane, id, path, null); }
+        Delivery with(byte[] body) { return new Delivery(lane, id, path, body); }
+    }
+
+    /// Makes one attempt to deliver, on a virtual thread. An IOException counts as `Later`. The
+    /// attempt must have a bound of its own.
+    public interface Attempt {
+        Outcome make(Delivery delivery) throws IOException, InterruptedException;
+    }
+
+    /// What came of an attempt. `Later` is tried again, not before the time that the other side has
+    /// `asked` for. `Refused` is put aside: at once when it is `forGood`, otherwise after four
+    /// refusals. `why` is for the log.
+    public sealed interface Outcome {}
+
+    public record Taken() implements Outcome {}
+
+    public record Later(String why, Duration asked) implements Outcome {}
+
+    public record Refused(String why, boolean forGood) implements Outcome {}
+
+    /// Another process uses this folder; the message says which.
+    public static final class InUse extends Exception {
+        private static final long serialVersionUID = 1;
+
+        InUse(String message) {
+            super(message);
+        }
+    }
+
+    private final Folder folder;
+    private final Attempt attempt;
+    private final Semaphore attempts = new Semaphore(MOST_AT_A_TIME, true);
+    private final Set<Entry> lasting = ConcurrentHashMap.newKeySet();
+    private final Map<String, Deque<Folder.Stored>> lanes = new HashMap<>();  // guarded by itself
+    private boolean closing;                                                  // these two as well
+    private boolean closed;
+    private final List<Folder.Stored> before;               // what another process has left
+
+    /// Reads what is in the folder, which it makes if need be. Nothing is delivered before `start`.
+    public Outbox(Path folder, Attempt attempt) throws InUse {
+        this.folder = new Folder(folder);
+        this.attempt = attempt;
+        before = this.folder.newDeliveries();
+    }
+
+    /// Delivers what the process before this one has left, at once, and whatever comes from now on.
+    public void start() {
+        if (!before.isEmpty()) {
+            Log.log("", before.size() + " deliveries of before go first");
+        }
+        before.forEach(this::accept);
+        Thread.ofVirtual().name("outbox").start(this::watch);
+    }
+
+    // Entries.
+
+    /// Something begins that lasts. Nothing is on disk before `keep` or `put`.
+    public Entry begin() {
+        return new Entry(folder.newEntry());
+    }
+
+    /// Any thread.
+    public final class Entry {
+        private final String file;
+        private boolean over;                               // guarded by `this`
+
+        private Entry(String file) {
+            this.file = file;
+        }
+
+        /// `state` is on disk when this returns.
+        public synchronized void keep(JsonObject state) {
+            if (!over) {
+                lasting.add(this);
+                folder.keep(file, state);
+            }
+        }
+
+        /// The deliveries and `state` are on disk when this returns. After that the deliveries are
+        /// tried.
+        public synchronized void put(List<Delivery> deliveries, JsonObject state) {
+            lasting.add(this);
+            folder.put(deliveries, file, state).forEach(Outbox.this::accept);
+        }
+
+        /// Nothing is left to do for it.
+        public synchronized void over() {
+            over = true;
+            lasting.remove(this);
+            folder.remove(file);
+        }
+    }
+
+    /// An entry that a process before this one has begun and not ended, with its last state and its
+    /// last sign of life.
+    public record Left(Entry entry, JsonObject state, Instant lastSeen) {}
+
+    /// Those entries, as `read` understands them. Where `read` throws a RuntimeException, the file
+    /// is put aside. To be asked before `start`.
+    public <T> List<T> left(Function<Left, T> read) {
+        var left = new ArrayList<T>();
+        for (String file : folder.entries()) {
+            try {
+                left.add(read.apply(
+                        new Left(new Entry(file), folder.state(file), folder.lastSeen(file))));
+            } catch (IOException | RuntimeException e) {
+                folder.putAside(file, file + " (" + Log.reason(e) + ")");
+            }
+        }
+        return left;
+    }
+
+    /// The bodies that are left in one lane, in order. An entry's last delivery may be on disk
+    /// without the state that belongs to it. To be asked before `start`, which delivers them.
+    public List<byte[]> unsent(String lane) {
+        var bodies = new ArrayList<byte[]>();
+        for (Folder.Stored each : before) {
+            if (each.delivery().lane().equals(lane)) {
+                try {
+                    bodies.add(folder.body(each.file()));
+                } catch (IOException e) {
+                    throw new UncheckedIOException(e);
+                }
+            }
+        }
+        return bodies;
+    }
+
+    // The end.
+
+    /// Ends the delivering. What is waiting is tried until the bound is over. The rest stays on
+    /// disk, for the next start.
+    public void close(Duration bound) throws InterruptedException {
+        long end = System.nanoTime() + bound.toNanos();
+        synchronized (lanes) {
+            closing = true;
+            lanes.notifyAll();
+            awaitEmpty(Math.min(end, System.nanoTime() + NOT_WORTH_A_LINE.toNanos()));
+            if (!lanes.isEmpty() && bound.isPositive()) {
+                Log.log("", "what is still to be delivered has " + bound.toSeconds() + " s");
+            }
+            awaitEmpty(end);
+            closed = true;
+            lanes.notifyAll();
+            var waiting = lanes.values().stream().flatMap(Deque::stream).toList();
+            long kept = waiting.stream().filter(each -> each.file() != null).count();
+            if (kept > 0) {
+                Log.log("", kept + " deliveries stay in " + folder.path
+                        + " and go at the next start");
+            }
+            waiting.stream().filter(each -> each.file() == null).map(Folder.Stored::delivery)
+                    .forEach(each -> Log.log(each.lane(),
+                            "NOT DELIVERED, and not on disk: " + each.id()));
+        }
+        folder.close();
+    }
+
+    private void awaitEmpty(long until) throws InterruptedException {
+        while (!lanes.isEmpty() && System.nanoTime() < until) {
+            TimeUnit.NANOSECONDS.timedWait(lanes, until - System.nanoTime());
+        }
+    }
+
+    /// Every second: a sign of life for each entry. Every five: are there files that somebody has
+    /// moved back into the folder?
+    private void watch() {
+        try {
+            for (int signs = 1; ; signs++) {
+                synchronized (lanes) {
+                    TimeUnit.NANOSECONDS.timedWait(lanes, SIGN_OF_LIFE.toNanos());
+                    if (closed) {
+                        return;
+                    }
+                }
+                lasting.forEach(entry -> folder.touch(entry.file));
+                if (signs % LOOK_EVERY == 0) {
+                    folder.newDeliveries().forEach(this::accept);
+                }
+            }
+        } catch (InterruptedException e) {
+            // nobody interrupts this thread
+        }
+    }
+
+    // Delivering.
+
+    private void accept(Folder.Stored stored) {
+        String lane = stored.delivery().lane();
+        synchronized (lanes) {
+            Deque<Folder.Stored> waiting = lanes.get(lane);
+            if (waiting != null) {
+                waiting.add(stored);
+                return;
+            }
+            lanes.put(lane, new ArrayDeque<>(List.of(stored)));
+        }
+        Thread.ofVirtual().name("lane " + lane).start(() -> deliverAll(lane));
+    }
+
+    /// Runs as long as there is something in the lane.
+    private void deliverAll(String lane) {
+        while (true) {
+            Folder.Stored next;
+            synchronized (lanes) {
+                next = closed ? null : lanes.get(lane).peek();
+                if (next == null) {
+                    lanes.remove(lane);
+                    lanes.notifyAll();
+                    return;
+                }
+            }
+            try {
+                deliver(next);
+            } catch (InterruptedException | RuntimeException | Error e) {
+                putAside(next, Log.reason(e));
+            }
+            synchronized (lanes) {
+                lanes.get(lane).remove();
+            }
+        }
+    }
+
+    /// Returns when it has been taken, when it has been put aside, or when the outbox is closed.
+    private void deliver(Folder.Stored stored) throws InterruptedException {
+        Delivery it = stored.delivery();
+        int refusals = 0;
+        for (int number = 1; ; number++) {
+            String why;
+            Duration asked = Duration.ZERO;
+            try {
+                switch (attempt(stored)) {
+                    case Taken() -> {
+                        if (stored.file() != null) {
+                            folder.remove(stored.file());
+                        }
+                        if (number > 1) {
+                            Log.log(it.lane(), "delivered " + it.id() + " after all");
+                        }
+                        return;
+                    }
+                    case Refused(var reason, var forGood) -> {
+                        why = reason;
+                        if (forGood || ++refusals == REFUSALS) {
+                            putAside(stored, why);
+                            return;
+                        }
+                    }
+                    case Later(var reason, var time) -> {
+                        why = reason;
+                        asked = time;
+                    }
+                }
+            } catch (NoSuchFileException e) {
+                Log.log(it.lane(), "not sent, somebody has removed it: " + e.getMessage());
+                return;
+            } catch (IOException e) {
+                why = "no answer from " + it.path() + ": " + Log.reason(e);
+            }
+            if (!pause(number, asked, "not delivered yet: " + it.id() + ": " + why, it.lane())) {
+                return;
+            }
+        }
+    }
+
+    private Outcome attempt(Folder.Stored stored) throws IOException, InterruptedException {
+        Delivery whole = stored.file() == null ? stored.delivery()
+                : stored.delivery().with(folder.body(stored.file()));
+        attempts.acquire();
+        try {
+            return attempt.make(whole);
+        } finally {
+            attempts.release();
+        }
+    }
+
+    private void putAside(Folder.Stored stored, String why) {
+        String id = stored.delivery().id();
+        Log.log(stored.delivery().lane(), "NOT DELIVERED: " + id + ": " + why);
+        if (stored.file() != null) {
+            folder.putAside(stored.file(), id);
+        }
+    }
+
+    /// Waits before the next attempt: 0.5 s, 1, 2, 4 .. 30 s, or as long as the other side has
+    /// asked for. Each wait is a fifth longer or shorter, so that lanes do not try in step. False
+    /// when there is no next attempt, because the outbox is closed.
+    private boolean pause(int number, Duration asked, String trouble, String lane)
+            throws InterruptedException {
+        double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
+        double grown = Math.min(LONGEST_WAIT, FIRST_WAIT * Math.pow(2, number - 1)) * jitter;
+        long now = System.nanoTime();
+        long ms = (long) Math.max(grown, asked.toMillis());
+        long due = now + TimeUnit.MILLISECONDS.toNanos(ms);
+        long soon = now + WHILE_CLOSING.toNanos();
+        synchronized (lanes) {
+            // At the attempts 1, 2, 4, 8 ..: a CRM that is down for an hour is no news each time.
+            if (!closing && Integer.bitCount(number) == 1) {
+                Log.log(lane, trouble + "; again in " + ms + " ms");
+            }
+            while (!closed && System.nanoTime() < (closing ? soon : due)) {
+                TimeUnit.NANOSECONDS.timedWait(lanes, (closing ? soon : due) - System.nanoTime());
+            }
+            return !closed;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+package start;
+
+import module java.base;
+import module java.net.http;
+import voice.Clips;
+import voice.Log;
+
+/// What the first caller would otherwise find out: a line each in the log, `NOT RIGHT` where
+/// something is wrong. Start runs them when the program starts. Nothing waits for them, and calls
+/// are taken whatever they find. The check of LiveKit is the worker's registration.
+public final class Checks {
+    private static final Duration TIMEOUT = Duration.ofSeconds(5);
+
+    private Checks() {}
+
+    static void start(Settings settings) {
+        var names = new TreeSet<>(settings.destinations().keySet());
+        Log.log("", names.isEmpty() ? "callers cannot be transferred: no TRANSFER_.. is set"
+                : "callers can be transferred to: " + String.join(", ", names));
+        String clips = Clips.check();
+        if (clips != null) {
+            Log.log("", "NOT RIGHT: " + clips);
+        }
+        String crm = settings.get("CRM_URL");
+        Thread.ofVirtual().name("check of the CRM").start(() -> say("the CRM at " + crm,
+                "answers", () -> crm(crm, settings.get("CRM_API_KEY"))));
+        model(settings);
+    }
+
+    static void model(Settings settings) {
+        Thread.ofVirtual().name("check of OpenAI").start(() -> say(
+                "OpenAI at " + settings.get("OPENAI_BASE_URL"), "takes the key and the model "
+                        + settings.get("OPENAI_REALTIME_MODEL"), settings.model()::check));
+    }
+
+    private static void say(String who, String well, Callable<String> check) {
+        try {
+            String wrong = check.call();
+            Log.log("", wrong == null ? who + " " + well : "NOT RIGHT: " + who + ": " + wrong);
+        } catch (Exception e) {
+            Log.log("", who + " could not be asked: " + Log.reason(e));
+        }
+    }
+
+    /// Is there a CRM at all? null, or what is wrong with the way to it. Blocks, 5 s at most. Any
+    /// answer will do, but for an answer that refuses the key.
+    public static String crm(String url, String key) throws InterruptedException {
+        // HEAD: nobody's contacts are to travel for this. HTTP/1.1, as in Webhooks.
+        var request = HttpRequest.newBuilder(URI.create(url + "/contacts")).timeout(TIMEOUT)
+                .version(HttpClient.Version.HTTP_1_1).HEAD();
+        if (!key.isBlank()) {
+            request.header("Authorization", "Bearer " + key);
+        }
+        try (var http = HttpClient.newBuilder().connectTimeout(TIMEOUT).build()) {
+            int status = http.send(request.build(), HttpResponse.BodyHandlers.discarding())
+                    .statusCode();
+            return status == 401 || status == 403
+                    ? "refuses CRM_API_KEY (HTTP " + status + ")" : null;
+        } catch (IOException e) {
+            return "does not answer (" + Log.reason(e) + "); check CRM_URL";
+        }
+    }
+}

@@ -1,0 +1,62 @@
+package start;
+
+import module java.base;
+import delivery.Outbox;
+import demo.Demo;
+import voice.Log;
+
+/// The verbs `demo` and `console`: the same program, with calls that come from a page or from the
+/// terminal instead of LiveKit, and with a CRM for the occasion. The demo cannot name the program,
+/// so it is handed what it needs of it.
+///
+/// A class of its own, because `dev` and `start` must not compile the demo when they start.
+final class DemoRun {
+    private DemoRun() {}
+
+    /// `words` are the verb and its option. Returns the exit status, when it is over.
+    static int run(List<String> words, Start.Maker maker) throws Exception {
+        var environment = new HashMap<>(System.getenv());
+        environment.putAll(Map.of("LIVEKIT_URL", "ws://localhost", "LIVEKIT_API_KEY", "none",
+                "LIVEKIT_API_SECRET", "none", "CRM_URL", "http://localhost",
+                "WEBHOOK_SECRET", UUID.randomUUID().toString()));
+        Settings given = Start.settings(environment, Map.of("OPENAI_API_KEY", ""));
+        boolean key = !given.get("OPENAI_API_KEY").matches("|none");
+        // The CRM is there before the program is: its address is one of the program's settings.
+        var program = new CompletableFuture<Program>();
+        var demo = new Demo(
+                (body, signature) -> program.join().verifyBody(body, signature),
+                (id, timestamp, body, signatures, now) ->
+                        program.join().verifyStandard(id, timestamp, body, signatures, now),
+                key ? given.get("OPENAI_REALTIME_MODEL") : null);
+        String folder = given.get("OUTBOX_DIR") + "/demo";
+        // There may be another demo at the same time. Then this one has a folder for its own time.
+        String own = folder + "-" + ProcessHandle.current().pid();
+        Settings settings = given.with(demo.settings()).with(Map.of("OUTBOX_DIR", folder));
+        try {
+            program.complete(maker.make(settings));
+        } catch (Outbox.InUse e) {
+            settings = settings.with(Map.of("OUTBOX_DIR", own));
+            program.complete(maker.make(settings));
+        }
+        Program made = program.join();
+        Settings used = settings;
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            try {
+                demo.stop(Start.ENDING);
+                made.close(Start.SENDING);
+                demo.close();
+                Start.delete(Path.of(own));
+            } catch (IOException | InterruptedException e) {
+                Log.log("", "the demo did not end cleanly: " + Log.reason(e));
+            } finally {
+                System.out.close();
+            }
+        }, "shutdown"));
+        var hungUp = CompletableFuture.<Void>completedFuture(null);     // nobody is on a line
+        made.orphans().forEach(orphan -> Start.bury(orphan, hungUp));
+        if (key) {
+            Checks.model(used);
+        }
+        return demo.run(words, made::takeCall, () -> Rehearsal.hold(used, maker));
+    }
+}

@@ -1,0 +1,187 @@
+package start;
+
+import module java.base;
+import delivery.Outbox;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import room.Dispatch;
+import room.Worker;
+import voice.Log;
+import voice.Numbers;
+
+/// Runs a Program that takes calls: what `cli.run_app` is in LiveKit's Python SDK. `Agent.main`
+/// hands its arguments over to `run`, which does all that surrounds a call: verbs and usage,
+/// settings, checks, the rehearsal, calls that a dead process has left, draining, the health check
+/// and the end.
+///
+/// It must stay small, because a start from source compiles it before the worker can register. The
+/// demo is wired in DemoRun, which `dev` and `start` never load.
+public final class Start {
+    // These three together are below the 10 s that container engines allow by default.
+    static final Duration ENDING = Duration.ofMillis(1_250);
+    static final Duration SENDING = Duration.ofSeconds(8);
+    private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
+
+    /// Makes a program: for calls, for the demo and for the rehearsal, each with its own settings.
+    public interface Maker {
+        Program make(Settings settings) throws Outbox.InUse;
+    }
+
+    private Start() {}
+
+    /// Returns never, or when the program is over; otherwise it exits with a status: 1 for usage, 2
+    /// for settings.
+    public static void run(String[] args, Maker maker) throws Exception {
+        // Before a library is loaded: slf4j is not to tell that nobody takes its lines.
+        System.setProperty("slf4j.internal.verbosity", "ERROR");
+        String verb = args.length > 0 ? args[0] : "";
+        boolean option = args.length == 2 && args[1].startsWith("--");
+        // The verb and its option, or how many words follow it.
+        switch (option ? verb + " " + args[1] : verb + "/" + (args.length - 1)) {
+            case "dev/0", "start/0" -> work(settings(), maker, verb.equals("start"));
+            case "call/1" -> System.exit(call(settings(), args[1], "{}"));
+            case "call/2" -> System.exit(call(settings(), args[1], args[2]));
+            case "demo/0", "demo --once", "demo --page", "demo --train", "console/0" ->
+                    System.exit(DemoRun.run(List.of(args), maker));
+            default -> {
+                System.err.println("""
+                        usage: ./run.sh VERB         or: java @lib/java.options Agent.java VERB
+                          dev     take calls from LiveKit until Ctrl-C, which ends them
+                          start   the same for good: SIGTERM lets calls go on to their end, and
+                                  HEALTH_PORT tells whether it can take any
+                          call +15551234567 ['{"contact": {"name": "Ada"}}']
+                                  have a running worker call that number
+                          demo [--once | --page]
+                                  try it without LiveKit, CRM and keys, on a page with a phone;
+                                  --once, and where there is no terminal: one scripted call
+                          console the same, typed
+                        (./run.sh alone is demo; it also has test, bench and build)""");
+                System.exit(1);
+            }
+        }
+    }
+
+    private static Settings settings() {
+        return settings(System.getenv(), Map.of());
+    }
+
+    /// `usual` is used for settings that would be missing. Exits when something is wrong.
+    static Settings settings(Map<String, String> environment, Map<String, String> usual) {
+        try {
+            return Settings.load(environment, Path.of(".env"), usual);
+        } catch (IllegalArgumentException e) {
+            throw exit(e);
+        }
+    }
+
+    private static IllegalStateException exit(Exception why) {
+        System.err.println(why.getMessage());
+        System.exit(2);
+        return new IllegalStateException(why);
+    }
+
+    private static void work(Settings settings, Maker maker, boolean drains) throws Exception {
+        var worker = new Worker(settings.get("LIVEKIT_URL"),
+                settings.get("LIVEKIT_API_KEY"), settings.get("LIVEKIT_API_SECRET"),
+                settings.get("LIVEKIT_AGENT_NAME"), settings.number("MAX_CALLS"));
+        Program program;
+        try {
+            program = maker.make(settings);
+        } catch (Outbox.InUse e) {
+            throw exit(e);
+        }
+        Runtime.getRuntime().addShutdownHook(
+                new Thread(() -> shutDown(program, worker), "shutdown"));
+        if (drains) {
+            Signals.handle(number -> stopped(worker, number, settings.number("DRAIN_SECONDS")));
+            if (settings.number("HEALTH_PORT") > 0) {
+                Health.open(settings.number("HEALTH_PORT"), worker::registered);
+            }
+        }
+        program.orphans().forEach(orphan -> {
+            var party = orphan.party();
+            Thread.ofVirtual().name("end " + party.call()).start(() -> bury(orphan,
+                    worker.rooms().delete(party.call(), party.room(), party.roomSid(), false)));
+        });
+        Checks.start(settings);
+        try {
+            worker.run(program::takeCall, () -> Rehearsal.hold(settings, maker));
+        } catch (Worker.Refused e) {
+            throw exit(e);
+        }
+    }
+
+    /// Ends a call that a process before this one died in: for the caller, who hears nothing, and
+    /// for the CRM.
+    static void bury(Program.Orphan orphan, CompletableFuture<Void> hungUp) {
+        String call = orphan.party().call();
+        Log.log(call, "was up when the program died; it ends now");
+        try {
+            hungUp.get(ROOM_OF_THE_DEAD.toMillis(), TimeUnit.MILLISECONDS);
+        } catch (ExecutionException | TimeoutException e) {
+            Log.log(call, "LiveKit has not deleted its room yet");
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // the CRM is to know all the same
+        }
+        orphan.died(hungUp);
+    }
+
+    /// `start` was told to stop, for the first or the second time. The rest is the shutdown hook's.
+    private static void stopped(Worker worker, int number, int drainSeconds) {
+        if (number == 1) {
+            try {
+                Log.log("", "no new calls; running ones have " + drainSeconds + " s to their end");
+                worker.drain(Duration.ofSeconds(drainSeconds));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }
+        System.exit(0);
+    }
+
+    /// The end: the worker takes no new calls, running calls are ended, and what they report is
+    /// delivered. What cannot be delivered in that time stays on disk.
+    private static void shutDown(Program program, Worker worker) {
+        try {
+            worker.stop(ENDING);
+            program.close(SENDING);
+            Log.log("", "stopped");
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } finally {
+            System.out.close(); // webrtc-java complains whenever the JVM ends, and needs not
+        }
+    }
+
+    /// `call`: has a worker dial, and tells how that goes. The exit status.
+    private static int call(Settings settings, String number, String more) throws Exception {
+        JsonObject metadata = json(more);
+        if (!Numbers.callable(number) || metadata == null) {
+            System.err.println(metadata == null
+                    ? "The last argument is not a JSON object: " + more
+                    : "Not a number that can be called: it looks like +15551234567");
+            return 2;
+        }
+        return new Dispatch(settings.get("LIVEKIT_URL"), settings.get("LIVEKIT_API_KEY"),
+                settings.get("LIVEKIT_API_SECRET"), settings.get("LIVEKIT_AGENT_NAME"))
+                .call(Json.createObjectBuilder(metadata).add("phone_number", number).build(),
+                        Duration.ofMinutes(settings.number("MAX_CALL_MINUTES") + 5));
+    }
+
+    /// The JSON object, or null.
+    private static JsonObject json(String text) {
+        try (var reader = Json.createReader(new StringReader(text))) {
+            return reader.readObject();
+        } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+            return null;
+        }
+    }
+
+    static void delete(Path folder) throws IOException {
+        if (Files.exists(folder)) {
+            try (var all = Files.walk(folder)) {
+                all.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+package voice;
+
+import module java.base;
+import voice.Mailbox.Alarm;
+
+/// Why a Session ends, and when it began and was answered. Session calls it, on the call's thread.
+final class Ending {
+    private static final Duration OUTCOME = Duration.ofSeconds(3);  // for SIP to say what became
+    private static final Duration SHOWN = Duration.ofSeconds(2);
+    private static final int MOST_CAUSE = 300;                      // characters
+
+    private final Session session;
+    private Instant joined;                         // null: there never was a room
+    private long joinedNanos;
+    private Instant answered;
+    private boolean left;                           // the caller has
+    private String leftBecause;                     // LiveKit's disconnect reason
+    private String modelLost;                       // why, or null
+    private String reason;                          // null as long as the call goes on
+    private String cause;                           // in words
+    private int sipCode;                            // what SIP said to a call that we made, or 0
+
+    Ending(Session session) {
+        this.session = session;
+    }
+
+    /// We are in the room.
+    void joined() {
+        joined = Instant.now();
+        joinedNanos = System.nanoTime();
+    }
+
+    /// By a clock that nobody sets in mid-call.
+    private Instant now() {
+        return joined == null ? Instant.now()
+                : joined.plusNanos(System.nanoTime() - joinedNanos);
+    }
+
+    /// The phone was answered.
+    void answered() {
+        answered = answered == null ? now() : answered;
+    }
+
+    /// Of a call that we make.
+    boolean notYetAnswered() {
+        return session.outbound && answered == null;
+    }
+
+    boolean callerHasLeft() {
+        return left;
+    }
+
+    /// Why the model is lost, or null.
+    String modelLost() {
+        return modelLost;
+    }
+
+    void modelLost(String why) {
+        modelLost = why;
+    }
+
+    boolean over() {
+        return reason != null;
+    }
+
+    void end(String reason, String why) {
+        this.reason = reason;
+        cause = cut(modelLost == null || reason.equals("room_lost") ? why : modelLost);
+        Log.step(session.line.id(), "call", "ends: " + reason + " (" + why + ")");
+    }
+
+    void failed(Throwable why) {
+        cause = cut(Log.reason(why));
+    }
+
+    private static String cut(String why) {
+        return why.substring(0, Math.min(why.length(), MOST_CAUSE));
+    }
+
+    /// The step, or null when there is none for the program. `why` is LiveKit's disconnect reason.
+    Step callerLeft(String why) {
+        left = true;
+        leftBecause = why;
+        if (notYetAnswered()) {
+            session.mailbox.alarm(Alarm.NO_OUTCOME, OUTCOME);   // SIP's answer is on its way
+            return null;
+        }
+        return session.transfer.callerLeft(why);
+    }
+
+    /// Whom we have called has left the room, and SIP does not say why.
+    void noOutcome() {
+        end(leftBecause.equals("USER_REJECTED") ? "declined" : "no_answer", leftBecause);
+    }
+
+    /// We have called somebody in vain. The codes are
+    /// [SIP's](https://www.rfc-editor.org/rfc/rfc3261#section-21).
+    void dialFailed(Event.Refusal why) {
+        if (answered != null || why.http() == 0) {
+            return;     // LiveKit's answer is lost; the call may go on
+        }
+        sipCode = why.code();
+        end(switch (why.code()) {
+            case 486, 600 -> "busy";
+            case 603, 607, 608 -> "declined";
+            case 408, 480, 487 -> "no_answer";
+            case 404, 410, 484, 604 -> "wrong_number";
+            default -> why.http() == 408 ? "no_answer" : "bad_trunk";
+        }, why.toString());
+    }
+
+    End finish() {
+        reason = reason == null ? "error" : reason;
+        var hungUp = left ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
+        boolean broken = modelLost != null || reason.equals("room_lost") || reason.equals("error");
+        return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,
+                answered, now(), dialled(), sipCode == 0 ? null : sipCode,
+                reason.equals("transferred") ? session.transfer.destination() : null, hungUp);
+    }
+
+    private String by() {
+        return switch (reason) {
+            case "caller_hung_up", "no_answer", "busy", "declined" -> "caller";
+            case "model_lost" -> "model";
+            case "room_lost" -> "room";
+            case "worker_stopped", "error" -> "worker";
+            default -> "agent";
+        };
+    }
+
+    /// We have made this call, or were to make it.
+    private boolean dialled() {
+        return session.outbound || reason.equals("bad_trunk");
+    }
+
+    /// Shows in the room how a call has ended that we have made. Blocks, 2 s at most.
+    void show() {
+        if (joined == null || !dialled() || reason.equals("room_lost")
+                || reason.equals("worker_stopped")) {
+            return;
+        }
+        session.line.show(Map.of("call.reason", reason,
+                "call.answered", Boolean.toString(answered != null),
+                "call.sip_code", sipCode == 0 ? "" : Integer.toString(sipCode)));
+        session.mailbox.alarm(Alarm.OUTCOME_SHOWN, SHOWN);
+        try {
+            Event event;
+            do {
+                event = session.mailbox.next();
+            } while (!event.equals(new Event.AlarmDue(Alarm.OUTCOME_SHOWN))
+                    && !(event instanceof Event.Stop) && !(event instanceof Event.LineLost));
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}

@@ -1,0 +1,406 @@
+package voice;
+
+import module java.base;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import jakarta.json.JsonString;
+import voice.Mailbox.Alarm;
+
+/// One call, as a conversation between whoever is on the Line and a Realtime model. It is what
+/// LiveKit's [AgentSession](https://docs.livekit.io/agents/logic/sessions/) is in Python.
+///
+/// The program on top reads a call: `next` waits for a Step that the program has to take. All other
+/// steps a session takes by itself: it picks up when the greeting is there, lets the caller
+/// interrupt (Turn), bridges a slow model by a recording and replaces a lost one, sees a transfer
+/// through (Transfer), dials, and finds out why a call has ended (Ending).
+///
+/// All of that runs on the thread that calls `next`, which is the call's own: no locks and no
+/// callbacks. Sound does not come this way: the model's goes straight to the Speaker, and the
+/// caller's straight to the model. Unless a method says "any thread", it is for the call's thread.
+///
+/// Not handled: more than one caller in a call.
+public final class Session implements AutoCloseable {
+    private static final Duration PICK_UP = Duration.ofSeconds(3);
+    private static final Duration CAN_HEAR = Duration.ofSeconds(3);
+    private static final Duration NO_CALLER = Duration.ofSeconds(60);
+    private static final Duration NOBODY_TO_DIAL = Duration.ofSeconds(5);
+    private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
+    private static final Duration MODEL_AWAY = Duration.ofSeconds(1);
+    private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
+    private static final int MOST_KEYS = 64;    // characters; later keys do not delay the step
+    private static final String SUPPORT = "support";    // TRANSFER_SUPPORT's name
+
+    final Line line;
+    final Mailbox mailbox;
+    final Options options;
+    final Realtime conversation;
+    final Turn turn = new Turn(this);
+    final Transfer transfer = new Transfer(this);
+    final Ending ending = new Ending(this);
+    final boolean outbound;
+    private final JsonObject metadata;
+    private final String given;                 // the number in the metadata, or null
+    private final StringBuilder keys = new StringBuilder();
+    private boolean dialling;                   // the program was asked whom we are to dial
+    private boolean begun;                      // the model knows whom it talks to
+    private boolean pickedUp;
+    boolean talking;                            // the caller hears us, and we hear them
+
+    /// Begins to connect to the model: first of all, because that takes longest.
+    public Session(Line line, Model model, Options options) {
+        this.line = line;
+        this.mailbox = line.mailbox();
+        this.options = options;
+        conversation = new Realtime(model, line.id(), mailbox, line.speaker());
+        metadata = metadata(line);
+        given = metadata.get("phone_number") instanceof JsonString number
+                ? Numbers.read(number.getString()) : null;
+        outbound = Numbers.callable(given) && !options.trunk().isEmpty();
+        if (metadata.containsKey("phone_number") && !Numbers.callable(given)) {
+            Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
+        }
+    }
+
+    /// Whoever dispatches a call may say whom to call, {"phone_number": "+15551234567"}. Without a
+    /// trunk to call from, that is the number of whoever is in the room.
+    private static JsonObject metadata(Line line) {
+        if (!line.metadata().isBlank()) {
+            try (var reader = Json.createReader(new StringReader(line.metadata()))) {
+                return reader.readObject();
+            } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+                Log.log(line.id(), "the job's metadata is not a JSON object; going on without");
+            }
+        }
+        return JsonObject.EMPTY_JSON_OBJECT;
+    }
+
+    /// Comes into the room, while the phone still rings. Blocks, 20 s at most. Throws an
+    /// UncheckedIOException when there is no room.
+    public void join() {
+        try {
+            line.join(outbound ? given : null);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+        ending.joined();
+        turn.look();
+        Log.step(line.id(), "call", line.id());     // the whole id, for whoever looks for it
+        mailbox.alarm(Alarm.TOO_LONG, options.longest());
+        if (!outbound) {
+            // Whoever wanted somebody to be called is not to wait for long.
+            mailbox.alarm(Alarm.NO_CALLER, toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
+        }
+    }
+
+    private boolean toBeDialled() {
+        return metadata.containsKey("phone_number");
+    }
+
+    /// Who is on the line, as far as it is known now. Any thread.
+    public Party party() {
+        String number = Numbers.read(line.number());
+        return new Party(line.id(), line.room(), line.roomSid(), number != null ? number : given,
+                outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
+                line.sipCallId());
+    }
+
+    /// Do we make this call? Then the dispatch names a number, and there is a trunk. Any thread.
+    public boolean outbound() {
+        return outbound;
+    }
+
+    /// What the call was dispatched with; empty for nothing. Any thread.
+    public JsonObject metadata() {
+        return metadata;
+    }
+
+    // What comes.
+
+    /// The next step, or null when the call is over.
+    public Step next() {
+        if (outbound && !dialling) {
+            dialling = true;
+            return ringing();
+        }
+        try {
+            while (!ending.over()) {
+                turn.look();
+                Step step = take(mailbox.next());
+                if (step != null) {
+                    return step;                // the last one, too; null comes after it
+                }
+            }
+            return null;
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /// What a conversation does by itself, and the step that is left for the program, or null.
+    private Step take(Event event) {
+        switch (event) {
+            case Event.CallerJoined() when outbound -> { }      // whom we have dialled
+            case Event.CallerJoined() -> {
+                return ringing();
+            }
+            case Event.AgentSpeaks() -> {
+                turn.agentSpeaks();
+                pickUp();                       // the greeting is here
+            }
+            case Event.CallerHears() -> talk();
+            case Event.CallerAnswered() -> {
+                ending.answered();
+                mailbox.cancel(Alarm.NOT_PICKED_UP);
+                mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
+            }
+            case Event.CallerSpeaks() -> bargeIn();
+            case Event.TurnChanged() -> { }     // `turn` looks before every event
+            case Event.KeyPressed(var key) -> {
+                keys.append(key).append(' ');
+                if (keys.length() < MOST_KEYS) {
+                    mailbox.alarm(Alarm.KEYS, KEYS_PAUSE);
+                }
+            }
+            case Event.CallerWrote(var text) -> {
+                Log.step(line.id(), "caller", "writes: " + Log.speech(text));
+                callerSays(text);
+            }
+            case Event.ToolCalled(var id, var name, var arguments) -> {
+                Log.step(line.id(), "tool", name);
+                mailbox.cancel(Alarm.NO_ANSWER);        // a tool call is one
+                return new Step.ToolCalled(id, name, arguments);
+            }
+            case Event.CallerSaid(var item, var text) -> {
+                Log.step(line.id(), "caller", Log.speech(text));
+                line.caption(false, item, text, true);
+            }
+            case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
+            case Event.AgentSaid(var item, var text) -> {
+                Log.step(line.id(), "agent", Log.speech(text));
+                line.caption(true, item, "", true);
+            }
+            case Event.DialFailed(var why) -> ending.dialFailed(why);
+            case Event.Transferred() -> {
+                return transfer.worked();
+            }
+            case Event.TransferFailed(var why) -> {
+                return transfer.failed(why);
+            }
+            case Event.AlarmDue(var which) -> {
+                return alarm(which);
+            }
+            case Event.CallerLeft(var why) -> {
+                return ending.callerLeft(why);
+            }
+            case Event.LineLost(var why) -> end("room_lost", why);
+            case Event.ModelAway(_) -> mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
+            case Event.ModelBack() -> mailbox.cancel(Alarm.MODEL_AWAY);
+            case Event.ModelLost(var why) -> modelLost(why);
+            case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
+            case Event.Own(var what) -> {
+                return new Step.Own(what);
+            }
+        }
+        return null;
+    }
+
+    private Step alarm(Alarm which) {
+        switch (which) {
+            case PICK_UP -> pickUp();           // without a greeting: ringing on would be worse
+            case CAN_HEAR -> talk();            // a phone may send no sound before it hears some
+            case KEYS -> {
+                // Not which keys: they may be a PIN.
+                Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
+                var pressed = new Step.KeysPressed(keys.toString().strip());
+                keys.setLength(0);
+                return pressed;
+            }
+            case HEARD, HEARD_AT_LATEST -> turn.heard();
+            case CALLER_WAITS, MODEL_AWAY -> {
+                if (talking && !line.speaker().speaking()) {
+                    turn.play(Clips.MOMENT);
+                }
+            }
+            case NO_ANSWER -> turn.noAnswer();
+            case SILENCE -> {
+                Log.step(line.id(), "caller", "is silent");
+                return turn.silent();
+            }
+            case NO_CALLER -> {
+                if (toBeDialled()) {
+                    end("bad_trunk", !Numbers.callable(given) ? "phone_number is not +15551234567"
+                            : "OUTBOUND_TRUNK_ID is not set, so nobody can be called");
+                } else {
+                    end("no_answer", "nobody came");
+                }
+            }
+            case NOT_PICKED_UP -> end("no_answer", "nobody picks up");
+            case NO_OUTCOME -> ending.noOutcome();
+            case PUT_THROUGH -> {
+                return transfer.putThrough();
+            }
+            case TOO_LONG -> end("too_long", "MAX_CALL_MINUTES are over");
+            case OUTCOME_SHOWN -> { }           // only after the end
+        }
+        return null;
+    }
+
+    /// The phone rings, or is about to be dialled. This comes a second time when a phone joins
+    /// after somebody else.
+    private Step ringing() {
+        mailbox.cancel(Alarm.NO_CALLER);
+        mailbox.alarm(Alarm.PICK_UP, PICK_UP);
+        Log.step(line.id(), "call", (outbound ? "to " : "from ") + Log.tail(party().phone()));
+        return new Step.Ringing();
+    }
+
+    private void pickUp() {
+        if (!pickedUp) {
+            pickedUp = true;
+            mailbox.cancel(Alarm.PICK_UP);
+            if (!outbound) {
+                mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
+            }
+            line.pickUp();
+        }
+    }
+
+    /// The caller hears us. The greeting, which has waited, begins, and we hear the caller.
+    private void talk() {
+        if (!talking) {
+            talking = true;
+            ending.answered();
+            mailbox.cancel(Alarm.CAN_HEAR);
+            mailbox.cancel(Alarm.NOT_PICKED_UP);
+            line.speaker().release();
+            line.listen(conversation::hear);
+            Log.step(line.id(), "call", "is up");
+            if (ending.modelLost() != null) {
+                apologize();
+            }
+        }
+    }
+
+    private void bargeIn() {
+        line.speaker().clear().forEach(conversation::truncate);
+        transfer.callerSpeaks();
+        turn.callerSpeaks();
+    }
+
+    /// There is nobody to talk to any more.
+    private void modelLost(String why) {
+        Log.step(line.id(), "model", "NOT to be had any more: " + why);
+        ending.modelLost(why);
+        mailbox.cancel(Alarm.MODEL_AWAY);
+        if (ending.notYetAnswered()) {
+            end("model_lost", why);             // nobody is called to hear that
+        } else if (talking) {
+            apologize();
+        } else if (begun) {
+            pickUp();
+        }
+    }
+
+    /// A colleague is better than a recording, and a recording is better than silence.
+    void apologize() {
+        if (transfer.underWay()) {
+            return;                             // the caller is on the way to somebody
+        }
+        // No second REFER after a transfer that may still work.
+        boolean colleague = transfer.canBegin() && line.onPhone()
+                && options.destinations().containsKey(SUPPORT) && !transfer.triedTo(SUPPORT);
+        line.speaker().clear();                 // or the recording would wait for what is left
+        turn.play(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
+        if (colleague) {
+            transfer.begin(SUPPORT);
+        } else {
+            turn.whenHeard(Turn.SENTENCE, () -> end("model_lost", ending.modelLost()));
+        }
+    }
+
+    void end(String reason, String why) {
+        ending.end(reason, why);
+    }
+
+    // What the program on top does.
+
+    /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
+    /// (`tools`), and lets it prepare the greeting. The phone is picked up when the first sound of
+    /// that is there; a call that we make is dialled now. Only the first time.
+    public void begin(String instructions, String about, List<String> tools, String greeting) {
+        if (begun) {
+            return;
+        }
+        begun = true;
+        if (outbound) {
+            mailbox.alarm(Alarm.NOT_PICKED_UP, RINGS);
+            line.dial(options.trunk());
+        }
+        conversation.begin(instructions, about, tools, greeting);
+        if (ending.modelLost() != null) {
+            pickUp();                           // to say so
+        }
+    }
+
+    /// The answer to a tool call, JSON. `speak`: the model is to say something about it. Any
+    /// thread.
+    public void answer(String toolCall, String json, boolean speak) {
+        conversation.answer(toolCall, json, speak);
+    }
+
+    /// Comes back as Step.Own: work that was done elsewhere. Any thread.
+    public void post(Object own) {
+        mailbox.post(new Event.Own(own));
+    }
+
+    /// Tells the model what has happened. It speaks of it as soon as nobody is speaking. Nothing
+    /// happens once the model is lost or the call is over.
+    public void tell(String what) {
+        if (ending.modelLost() == null && !ending.over()) {
+            conversation.tell(what);
+        }
+    }
+
+    /// The caller has said this without a voice. As with a voice, the agent stops speaking and
+    /// answers. Before the greeting, and after the model is lost, nobody is there to answer.
+    public void callerSays(String text) {
+        if (talking && ending.modelLost() == null) {
+            bargeIn();
+            conversation.interrupt();
+            conversation.callerWrote(text);
+        }
+    }
+
+    /// Sends the caller's phone to a destination of `Options`, when the sentence that says so has
+    /// been heard. Returns null, or why that cannot be, in words for the model.
+    public String transfer(String destination) {
+        return transfer.ask(destination);
+    }
+
+    /// Ends the call when what is being said has been heard, at the latest after `bound`, and
+    /// unless the caller speaks before.
+    public void endWhenHeard(String reason, String why, Duration bound) {
+        turn.whenHeardUnlessTheCallerSpeaks(bound, () -> end(reason, why));
+    }
+
+    /// The program on top has failed: the call ends as `error`.
+    public void fail(Throwable why) {
+        ending.failed(why);
+    }
+
+    /// The call is over, or never came into its room. Hangs up, unless the caller has left, and
+    /// says how it ended.
+    public End finish() {
+        return ending.finish();
+    }
+
+    /// Lets go of the model. How a call ended that we have made is first shown in the room, for two
+    /// seconds, to whoever has dispatched it.
+    @Override
+    public void close() {
+        conversation.close();
+        ending.show();
+    }
+}

@@ -1,0 +1,140 @@
+package voice;
+
+import module java.base;
+import voice.Mailbox.Alarm;
+
+/// One transfer of the caller at a time: announced, sent as a [SIP
+/// REFER](https://docs.livekit.io/telephony/features/transfers/cold/), worked or failed. Session
+/// calls it, on the call's thread.
+///
+/// LiveKit does not always know whether a transfer has worked (its HTTP 408). Then nothing is tried
+/// again: if the caller leaves, they were transferred; if they speak to us, they were not.
+final class Transfer {
+    private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
+    private static final Duration OUTCOME = Duration.ofSeconds(3);  // after the caller has left
+
+    /// ANNOUNCED: the agent says that it will be done. REFERRED: LiveKit was asked to do it.
+    /// UNKNOWN: LiveKit does not know the outcome. DONE: the phone is where it was sent, and is
+    /// about to leave.
+    private enum State { NONE, ANNOUNCED, REFERRED, UNKNOWN, DONE }
+
+    private final Session session;
+    private State state = State.NONE;
+    private String destination;                     // its name; of the last transfer, when NONE
+
+    Transfer(Session session) {
+        this.session = session;
+    }
+
+    /// Is the caller on the way to somebody?
+    boolean underWay() {
+        return switch (state) {
+            case ANNOUNCED, REFERRED, DONE -> true;
+            case NONE, UNKNOWN -> false;
+        };
+    }
+
+    boolean canBegin() {
+        return state == State.NONE;
+    }
+
+    boolean triedTo(String destination) {
+        return destination.equals(this.destination);
+    }
+
+    String destination() {
+        return destination;
+    }
+
+    /// Begins a transfer that the model has asked for. Returns null, or why that cannot be, in
+    /// words for the model.
+    String ask(String destination) {
+        if (!session.line.onPhone()) {
+            return "The caller is not on a phone and cannot be transferred. Offer a note.";
+        }
+        if (!canBegin()) {
+            return "The caller is already being transferred to " + this.destination + ".";
+        }
+        begin(destination);
+        return null;
+    }
+
+    /// The agent says that it puts the caller through. When that was heard, it is done.
+    void begin(String destination) {
+        state = State.ANNOUNCED;
+        this.destination = destination;
+        session.turn.whenHeard(Turn.SENTENCE, this::refer);
+    }
+
+    private void refer() {
+        state = State.REFERRED;
+        Log.step(session.line.id(), "transfer", "to " + destination);
+        session.line.transfer(session.options.destinations().get(destination));
+    }
+
+    Step worked() {
+        state = State.DONE;
+        if (session.ending.callerHasLeft()) {
+            session.end("transferred", "to " + destination);
+        } else {
+            session.mailbox.alarm(Alarm.PUT_THROUGH, PUT_THROUGH);
+        }
+        return new Step.Transferred(destination);
+    }
+
+    /// The step, or null when there is none for the program.
+    Step failed(Event.Refusal why) {
+        boolean modelLost = session.ending.modelLost() != null;
+        if (why.unknown()) {
+            Log.step(session.line.id(), "transfer", "nobody knows whether it works (" + why + ")");
+            if (session.ending.callerHasLeft()) {
+                return worked();
+            }
+            state = State.UNKNOWN;
+            if (modelLost) {
+                session.apologize();
+                return null;
+            }
+            return new Step.TransferUnknown(destination);
+        }
+        state = State.NONE;
+        Log.step(session.line.id(), "transfer", "NOT possible: " + why);
+        if (session.ending.callerHasLeft()) {
+            session.end(modelLost ? "model_lost" : "caller_hung_up",
+                    "while they were being transferred");
+        } else if (modelLost) {
+            session.apologize();
+        }
+        return new Step.TransferFailed(destination, why);
+    }
+
+    /// The phone was put through, and has not left; or it has left, and LiveKit does not say why.
+    Step putThrough() {
+        if (state == State.REFERRED) {
+            return worked();
+        }
+        session.end("transferred", "and the phone has not left by itself");
+        return null;
+    }
+
+    /// Who speaks to us has not been put through.
+    void callerSpeaks() {
+        if (state == State.UNKNOWN) {
+            state = State.NONE;
+        }
+    }
+
+    /// The step, or null when there is none for the program. `why` is LiveKit's disconnect reason.
+    Step callerLeft(String why) {
+        switch (state) {
+            case NONE, ANNOUNCED -> session.end(session.ending.modelLost() == null
+                    ? "caller_hung_up" : "model_lost", why);
+            case REFERRED -> session.mailbox.alarm(Alarm.PUT_THROUGH, OUTCOME);
+            case UNKNOWN -> {
+                return worked();
+            }
+            case DONE -> session.end("transferred", "to " + destination);
+        }
+        return null;
+    }
+}
