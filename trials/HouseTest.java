@@ -18,9 +18,9 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// The house itself: the sources compile without a warning, run.sh runs what the sources say now,
-/// and README and docs/ name only what is there. README's commands are run as a reader would run
-/// them.
+/// The house itself: the sources compile without a warning, each floor compiles without those
+/// above it, run.sh runs what the sources say now, and README
+/// and docs/ name only what is there. README's commands are run as a reader would run them.
 ///
 /// Compilers and programs need the processor, so these tests run one by one, beside those of the
 /// other classes, which mostly wait.
@@ -272,6 +272,45 @@ public final class HouseTest extends Stand {
             assertEquals("", compile(files, sources, "-Xlint:all", "-Werror"));
             assertTrue(sources.size() >= 12, "only " + sources);
         }
+    }
+
+    /// Each floor, and what is below it: folders, or single files of a folder.
+    private static final Map<String, List<String>> FLOORS = Map.of(
+            "voice", List.of(),
+            "delivery", List.of("voice/Log.java"),
+            "room", List.of("voice"),
+            "demo", List.of("room", "voice"),
+            "start", List.of("demo", "delivery", "room", "voice"));
+
+    @Test
+    void eachFloorCompilesWithoutThoseAboveIt() throws Exception {
+        try (var files = COMPILER.getStandardFileManager(null, null, null)) {
+            for (var floor : FLOORS.entrySet()) {
+                Path house = folder();
+                for (String below : floor.getValue()) {
+                    copy(house, below);
+                }
+                String said = compile(files, copy(house, floor.getKey()),
+                        "-proc:none", "-sourcepath", house.toString());
+                assertEquals("", said, floor.getKey() + " with " + floor.getValue());
+            }
+        }
+        var known = new TreeSet<>(FLOORS.keySet());
+        assertEquals(known, new TreeSet<>(sourceFolders()));
+    }
+
+    /// Returns the copies of the sources of that floor, of which there is at least one.
+    private static List<Path> copy(Path house, String floor) throws IOException {
+        var copies = new ArrayList<Path>();
+        for (Path source : sources()) {
+            if (source.startsWith(floor)) {
+                Path copy = house.resolve(source);
+                Files.createDirectories(copy.getParent());
+                copies.add(Files.copy(source, copy));
+            }
+        }
+        assertFalse(copies.isEmpty(), "there is no " + floor);
+        return copies;
     }
 
     // README and docs/.
