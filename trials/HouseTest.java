@@ -19,7 +19,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// The house itself: the sources compile without a warning, each floor compiles without those
-/// above it, run.sh runs what the sources say now, and README
+/// above it, files are as short as README says, run.sh runs what the sources say now, and README
 /// and docs/ name only what is there. README's commands are run as a reader would run them.
 ///
 /// Compilers and programs need the processor, so these tests run one by one, beside those of the
@@ -311,6 +311,62 @@ public final class HouseTest extends Stand {
         }
         assertFalse(copies.isEmpty(), "there is no " + floor);
         return copies;
+    }
+
+    // Sizes, in lines.
+
+    private static final Map<String, Integer> GROUND_FLOOR = Map.of(
+            "Agent.java", 260, "Tools.java", 270, "Webhooks.java", 330, "Hmac.java", 80);
+    private static final int WHOLE_GROUND_FLOOR = 940;
+    private static final Map<String, Integer> ELSEWHERE = Map.of("start", 500, "delivery", 500,
+            "voice", 500, "room", 500, "demo", 500, "trials", 900, "bench", 900);
+
+    @Test
+    void noFileIsLongerThanPromised() throws Exception {
+        var limits = new TreeMap<Path, Integer>();
+        GROUND_FLOOR.forEach((file, limit) -> limits.put(Path.of(file), limit));
+        limits.put(Path.of("AgentTest.java"), 1_000);
+        limits.put(Path.of("README.md"), 240);
+        for (Path source : sources()) {
+            if (source.getNameCount() > 1) {
+                limits.putIfAbsent(source, ELSEWHERE.getOrDefault(
+                        source.getParent().toString(), Integer.MAX_VALUE));
+            }
+        }
+        var tooLong = new ArrayList<String>();
+        int ground = 0;
+        for (var each : limits.entrySet()) {
+            int lines = Files.readAllLines(each.getKey()).size();
+            if (lines > each.getValue()) {
+                tooLong.add(each.getKey() + ": " + lines + " of " + each.getValue());
+            }
+            ground += GROUND_FLOOR.containsKey(each.getKey().toString()) ? lines : 0;
+        }
+        if (ground > WHOLE_GROUND_FLOOR) {
+            tooLong.add("the ground floor: " + ground + " of " + WHOLE_GROUND_FLOOR);
+        }
+        assertEquals(List.of(), tooLong);
+    }
+
+    /// But for tables and links, which Markdown cannot break.
+    @Test
+    void noLineIsWiderThan100Columns() throws Exception {
+        var files = new ArrayList<>(sources());
+        files.addAll(Docs.all().keySet());
+        files.addAll(List.of(Path.of("run.sh"), Path.of(".ci/run"), Path.of("trials/install")));
+        var tooWide = new ArrayList<String>();
+        for (Path file : files) {
+            List<String> lines = Files.readAllLines(file);
+            for (int i = 0; i < lines.size(); i++) {
+                String line = lines.get(i);
+                boolean free = file.toString().endsWith(".md")
+                        && (line.startsWith("|") || line.contains("](") || line.contains("://"));
+                if (line.codePointCount(0, line.length()) > 100 && !free) {
+                    tooWide.add(file + ":" + (i + 1));
+                }
+            }
+        }
+        assertEquals(List.of(), tooWide);
     }
 
     // README and docs/.
