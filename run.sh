@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test | bench.
-# Looks for a JDK 25, fetches the jars into lib/ the first time, compiles the sources when they have
-# changed, and hands over to java. With `build` it does all but the last, for a container's image.
+# It looks for a JDK 25, fetches the jars into lib/ the first time, compiles the sources when they
+# have changed, and hands over to java. `build`, for the image of a container, does not hand over.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
-# A JDK of at least 25: the one that is set, the one on the path, or one that is installed.
+# Prints the folder of a JDK of at least 25: that of JAVA_HOME, the one on the path, or one that is
+# installed. Exits if there is none.
 jdk() {
   local home version
   local on_path; on_path=$(readlink -f "$(command -v java)" || true)
@@ -24,7 +25,8 @@ jdk() {
 JAVA_HOME=$(jdk)
 export JAVA_HOME
 
-# What Debian and Ubuntu may lack: Maven for the download, and the libraries webrtc-java links to.
+# Debian and Ubuntu may lack Maven, for the download, and the libraries that webrtc-java links to.
+# Root gets them installed. Everybody else is told the command.
 missing=()
 fetched=no
 if [ lib/.fetched -nt lib/pom.xml ] && ls lib/livekit-server-*.jar lib/libraries.jar \
@@ -58,7 +60,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-# Again when the list has changed.
+# The jars are fetched again when lib/pom.xml has changed.
 if [ $fetched = no ]; then
   [ -w lib ] || { echo "$PWD/lib is not writable: the jars go there" >&2; exit 3; }
   echo "fetching the jars of lib/pom.xml into lib/, 100 MB, once"
@@ -73,7 +75,7 @@ if [ $fetched = no ]; then
   mv lib/.fetching lib/.fetched
 fi
 
-# exec: so that signals reach the program.
+# `exec` replaces this shell by java, so that signals reach the program.
 java=("$JAVA_HOME/bin/java" @lib/java.options)
 case ${1:-} in
   test) exec "${java[@]}" -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}" ;;
@@ -85,8 +87,9 @@ esac
 new=lib/app/.$$
 trap 'rm -rf "$new"' EXIT
 
-# The jar is named by the sum of all that it is made of, so there never is a stale one.
-sum=$(cksum ./*.java {start,delivery,voice,room,demo}/*.java lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ')
+# The name of the jar is a sum over everything that it is made of. So an old jar is never run.
+sum=$(cksum ./*.java {start,delivery,voice,room,demo}/*.java lib/pom.xml "$JAVA_HOME/release" \
+  | cksum | tr -d ' ')
 jar=lib/app/$sum.jar
 if [ ! -e "$jar" ]; then
   if ! mkdir -p lib/app 2>/dev/null || [ ! -w lib/app ]; then
@@ -102,10 +105,11 @@ if [ ! -e "$jar" ]; then
   for old in lib/app/*.jar; do [ "$old" = "$jar" ] || rm -f "$old"; done
 fi
 
-# An AOT cache is what Java knows of the classes at the end of a training run, which needs no key.
-# These two, for starts from the jar and from source, hold the libraries and nothing of ours: they
-# outlive a change to the sources, and cannot run what was there before it.
-train() { # the cache's name, and what is run
+# An AOT cache holds what Java knows of the classes at the end of a training run. That run needs no
+# key. There is one cache for starts from the jar and one for starts from source. Both hold the
+# libraries only, and none of our classes. So they outlive a change to the sources, and they cannot
+# run old classes of ours.
+train() { # $1 is the name of the cache; the rest is what java runs
   OUTBOX_DIR=$new/$1 OPENAI_API_KEY=none "$JAVA_HOME/bin/java" "@$new/java.options" \
     -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
     && mv "$new/$1.aot" lib/

@@ -27,8 +27,8 @@ public final class Runner {
     private static final List<Class<?>> FLOORS = List.of(VoiceTest.class, SessionTest.class,
             OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
     private static final List<Class<?>> TRIALS = List.of(PageTest.class, LiveTest.class,
-            PhoneTest.class, VerifierTest.class, FaultTest.class, KillTest.class, SoakTest.class,
-            FuzzTest.class, BenchTest.class);
+            PhoneTest.class, CopyTest.class, VerifierTest.class, FaultTest.class, KillTest.class,
+            SoakTest.class, FuzzTest.class, BenchTest.class);
 
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
