@@ -331,7 +331,7 @@ public final class Room implements Line {
     @Override
     public void dial(String trunk) {
         Thread.ofVirtual().name("dial " + id()).start(() -> {
-            var refusal = worker.sip.dial(
+            var refusal = worker.sip().dial(
                     room(), caller.dialledIdentity(), trunk, caller.dialledNumber());
             if (refusal != null) {
                 mailbox.post(new Event.DialFailed(refusal));
@@ -344,7 +344,7 @@ public final class Room implements Line {
         work.add(() -> {
             String identity = caller.identity();
             Thread.ofVirtual().name("transfer " + id()).start(() -> {
-                var refusal = worker.sip.transfer(room(), identity, to);
+                var refusal = worker.sip().transfer(room(), identity, to);
                 mailbox.post(refusal == null ? new Event.Transferred()
                         : new Event.TransferFailed(refusal));
             });

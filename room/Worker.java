@@ -53,8 +53,9 @@ public final class Worker {
     private final String secret;
     private final String agentName;
     private final int maxCalls;
-    private final Rooms rooms;
-    final Sip sip;
+    // Made when they are first needed, or in the warm-up: a start from source compiles both.
+    private Rooms rooms;
+    private Sip sip;
 
     /// For the worker's socket and the rooms' sockets. OkHttp closes a socket on which its pings
     /// are not answered.
@@ -70,6 +71,7 @@ public final class Worker {
     // A fence is a ping that is sent after a result. They have numbers.
     private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
     private final AtomicLong fenceNumber = new AtomicLong();
+    private final CountDownLatch firstRegistration = new CountDownLatch(1);
     private final CountDownLatch stopped = new CountDownLatch(1);
     private final CompletableFuture<Void> webrtc = CompletableFuture.runAsync(WebRtc::load);
     private Consumer<Line> takeCall;                        // set by `run`
@@ -84,9 +86,6 @@ public final class Worker {
         this.secret = secret;
         this.agentName = agentName;
         this.maxCalls = maxCalls;
-        String api = this.url.replaceFirst("^ws", "http") + "/";
-        this.rooms = new Rooms(http, api, key, secret);
-        this.sip = new Sip(http, api, key, secret);
     }
 
     /// Connects to LiveKit, and connects again whenever the connection is lost. Calls go on while
@@ -110,6 +109,8 @@ public final class Worker {
             if (attempt.workerId != null) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
+                        rooms();
+                        sip();
                         Room.warmUp();
                         WebRtc.warmUp();
                         warmUp.run();
@@ -145,9 +146,26 @@ public final class Worker {
         }
     }
 
-    /// What LiveKit's room API does, for this worker's calls and for calls of a dead process.
-    public Rooms rooms() {
+    /// What LiveKit's room API does, for this worker's calls and for calls of a dead process. Any
+    /// thread.
+    public synchronized Rooms rooms() {
+        rooms = rooms != null ? rooms : new Rooms(http, api(), key, secret);
         return rooms;
+    }
+
+    /// What LiveKit's SIP service does for calls. Any thread.
+    synchronized Sip sip() {
+        sip = sip != null ? sip : new Sip(http, api(), key, secret);
+        return sip;
+    }
+
+    private String api() {
+        return url.replaceFirst("^ws", "http") + "/";
+    }
+
+    /// Blocks until the worker has registered for the first time, `bound` at most.
+    public void awaitRegistration(Duration bound) throws InterruptedException {
+        firstRegistration.await(bound.toMillis(), TimeUnit.MILLISECONDS);
     }
 
     /// Is the worker registered, so that calls can come? Any thread.
@@ -319,8 +337,9 @@ public final class Worker {
             switch (message.getMessageCase()) {
                 case REGISTER -> {
                     workerId = message.getRegister().getWorkerId();
-                    registered.countDown();
                     Log.log("", "registered at " + url + " as " + agentName);
+                    registered.countDown();
+                    firstRegistration.countDown();
                     send(status());
                     unread.values().removeIf(result -> {
                         send(result);

@@ -20,6 +20,7 @@ public final class Start {
     // These three together are below the 10 s that container engines allow by default.
     static final Duration ENDING = Duration.ofMillis(1_250);
     static final Duration SENDING = Duration.ofSeconds(8);
+    private static final Duration REGISTERS = Duration.ofSeconds(1);
     private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
     /// Makes a program: for calls, for the demo and for the rehearsal, each with its own settings.
@@ -103,7 +104,15 @@ public final class Start {
             Thread.ofVirtual().name("end " + party.call()).start(() -> bury(orphan,
                     worker.rooms().delete(party.call(), party.room(), party.roomSid(), false)));
         });
-        Checks.start(settings);
+        Thread.ofVirtual().name("checks").start(() -> {
+            try {
+                // A start from source has to compile Checks, and calls are to come first.
+                worker.awaitRegistration(REGISTERS);
+                Checks.start(settings);
+            } catch (InterruptedException e) {
+                // nobody interrupts this thread
+            }
+        });
         try {
             worker.run(program::takeCall, () -> Rehearsal.hold(settings, maker));
         } catch (Worker.Refused e) {
