@@ -11,19 +11,20 @@ import voice.Options;
 import voice.Session;
 import voice.Step;
 
-/// A phone agent for [LiveKit](https://docs.livekit.io/agents/). It knows the caller from the CRM
-/// before the phone is answered, and talks as an OpenAI
-/// [Realtime model](https://developers.openai.com/api/docs/guides/realtime). It uses the function
-/// tools of Tools, and reports every step of the call through Webhooks. Run it with
-/// `java @lib/java.options Agent.java dev`, or `./run.sh dev`.
+/// A phone agent for [LiveKit](https://docs.livekit.io/agents/). While the phone rings, it looks
+/// the caller up in the CRM. Then an OpenAI [Realtime
+/// model](https://developers.openai.com/api/docs/guides/realtime) does the talking, with the
+/// function tools of Tools. Every step of the call is reported through Webhooks. Run it with `java
+/// @lib/java.options Agent.java dev`, or `./run.sh dev`.
 ///
-/// Read `Call` for the life of one call. Its loop has what this agent decides and reports. What
-/// every telephone conversation needs is in voice.Session: picking up, turns, interruptions, a slow
-/// or a lost model, the way of a transfer. start.Start starts and stops the program, and
-/// delivery.Outbox gets an event to the CRM in spite of everything.
+/// Read `Call` for the life of one call: its loop has every decision and every report of this
+/// agent. What every telephone conversation needs is voice.Session's: it picks up, takes turns,
+/// lets the caller interrupt, replaces a connection to the model that breaks, and transfers.
+/// start.Start starts and stops the program. delivery.Outbox keeps each event on disk until the CRM
+/// has it.
 final class Agent implements Program {
 
-    // All that the model is told.
+    // All that the model is told, but for the tools.
 
     static final String INSTRUCTIONS = """
             # Who you are
@@ -85,8 +86,9 @@ final class Agent implements Program {
     static final String TRANSFER_FAILED = "The transfer to %s has failed%s. Tell the caller, and "
             + "offer something else.";
 
-    private static final Duration LOOK_UP = Duration.ofMillis(1_500);       // the phone rings
-    private static final Duration GOODBYE = Duration.ofSeconds(8);          // at the most
+    // While the caller hears ringing. And at the most, for the last sentence.
+    private static final Duration LOOK_UP_BOUND = Duration.ofMillis(1_500);
+    private static final Duration GOODBYE_BOUND = Duration.ofSeconds(8);
 
     private final Webhooks webhooks;
     private final Model model;
@@ -98,6 +100,7 @@ final class Agent implements Program {
                 settings.model(), settings.options());
     }
 
+    /// For a program of your own, without `start/`: README, "Copy it into your project".
     Agent(Webhooks webhooks, Model model, Options options) {
         this.webhooks = webhooks;
         this.model = model;
@@ -108,17 +111,21 @@ final class Agent implements Program {
         Start.run(args, Agent::new);
     }
 
-    /// Takes one call, from its first ring to its end, on a (virtual) thread of its own. LiveKit
-    /// [dispatches](https://docs.livekit.io/agents/server/agent-dispatch/) it to room.Worker.
+    /// Takes one call, from its first ring to its end. LiveKit
+    /// [dispatches](https://docs.livekit.io/agents/server/agent-dispatch/) a call to room.Worker,
+    /// which calls this on a virtual thread of the call's own.
     @Override
     public void takeCall(Line line) {
         new Call(line).run();
     }
 
+    /// Calls that an earlier process died in. Start has them hung up and reported.
     @Override
     public List<Webhooks.Call> orphans() {
         return webhooks.orphans;
     }
+
+    // The demo's CRM verifies events with these two, because demo/ cannot name Hmac.
 
     @Override
     public boolean verifyBody(byte[] body, String signature) {
@@ -142,91 +149,97 @@ final class Agent implements Program {
         private final Webhooks.Call events;
         private final Tools tools;
 
-        /// What the CRM said of the caller: a contact, or null and the reason in words.
+        /// What the look-up has found: a contact, or null. Then the model is told `otherwise`.
         private record LookedUp(Tools.Contact contact, String otherwise) {}
 
         Call(Line line) {
-            // First of all, because it takes longest: the session connects to the model.
+            // The session starts to connect to the model: first of all, because it takes longest.
             session = new Session(line, model, options);
             events = webhooks.call(session::party);
             tools = new Tools(webhooks, events, options.destinations().keySet(), session::transfer);
         }
 
-        /// The call's loop. One thing comes after the other, on one thread: there are no locks and
-        /// no callbacks.
+        /// The call's loop. It runs on the call's own thread, one step after the other. Only the
+        /// answers of the CRM come on other threads, and those decide nothing.
         void run() {
-            try {
-                session.join();         // comes into the LiveKit room, while the phone rings
-                events.started();
-                while (session.next() instanceof Step step) {       // null: the call is over
-                    handle(step);
+            try (session) {
+                try {
+                    session.join();     // the LiveKit room, while the phone rings
+                    events.started();
+                    while (session.next() instanceof Step step) {   // null when the call is over
+                        handle(step);
+                    }
+                } catch (RuntimeException | Error e) {
+                    session.fail(e);
+                    throw e;
+                } finally {
+                    events.ended(session.finish());     // however the call has ended
                 }
-            } catch (RuntimeException | Error e) {
-                session.fail(e);
-                throw e;
-            } finally {
-                events.ended(session.finish());     // once, however the call has ended
-                session.close();
             }
         }
 
         private void handle(Step step) {
             switch (step) {
-                // Before the conversation: who is it?
+                // Before the conversation: who is it? (`lookUp` posts what it has found.)
                 case Step.Ringing() -> lookUp();
-                case Step.Own(LookedUp(var contact, var otherwise)) -> begin(contact, otherwise);
+                case Step.Posted(LookedUp(var contact, var otherwise)) ->
+                        begin(contact, otherwise);
 
                 // In the conversation.
-                case Step.ToolCalled(var id, var name, var arguments) ->
-                        tools.call(name, arguments)
-                                .thenAccept(json -> session.answer(id, json, true));
+                case Step.ToolCalled(var id, var name, var arguments) -> {
+                    boolean speak = true;       // the model is to say something about the answer
+                    tools.call(name, arguments)
+                            .thenAccept(json -> session.answer(id, json, speak));
+                }
                 case Step.KeysPressed(var keys) -> session.callerSays(KEYS.formatted(keys));
                 case Step.Silent(var again) when !again -> session.tell(SILENT);
                 case Step.Silent(_) -> {
                     session.tell(STILL_SILENT);
                     session.endWhenHeard(
-                            "silence", "the caller has said nothing for long", GOODBYE);
+                            "silence", "the caller has said nothing for long", GOODBYE_BOUND);
                 }
 
-                // What became of a transfer_call.
+                // The result of a transfer_call.
                 case Step.Transferred(var to) -> events.transferred(to);
                 case Step.TransferFailed(var to, var why) -> {
                     events.transferFailed(to, why);
-                    // The code, not the words: those come from outside, and the model obeys words.
+                    // Only SIP's code: its words come from outside, and the model might obey them.
                     session.tell(TRANSFER_FAILED.formatted(
                             to, why.code() == 0 ? "" : " (SIP " + why.code() + ")"));
                 }
                 case Step.TransferUnknown(var to) -> session.tell(TRANSFER_UNKNOWN.formatted(to));
 
-                case Step.Own(var other) -> throw new IllegalStateException("not ours: " + other);
+                case Step.Posted(var other) ->
+                        throw new IllegalStateException("not ours: " + other);
             }
         }
 
-        /// The phone rings, or is about to be dialled: asks the CRM. The answer comes as LookedUp.
+        /// Asks the CRM who the caller is, while the phone rings or before we dial. The answer
+        /// comes back into the loop, as LookedUp.
         private void lookUp() {
             String phone = session.party().phone();
             if (phone == null) {
                 begin(null, NO_NUMBER);
                 return;
             }
-            tools.find(phone, LOOK_UP).handle((found, trouble) -> {
-                session.post(trouble != null ? new LookedUp(null, CRM_AWAY)
-                        : new LookedUp(found.orElse(null), UNKNOWN));
-                return null;
-            });
+            tools.find(phone, LOOK_UP_BOUND).whenComplete((found, trouble) ->
+                    session.post(trouble != null ? new LookedUp(null, CRM_AWAY)
+                            : new LookedUp(found.orElse(null), UNKNOWN)));
         }
 
-        /// The model learns whom it will talk to, and prepares the greeting. The phone is picked up
-        /// when the first sound of the greeting is there; a call that we make is dialled now.
+        /// The model learns whom it will talk to, and prepares the greeting. When we are called,
+        /// the session picks up as soon as the first sound of the greeting is there. When we call,
+        /// the session dials now.
         private void begin(Tools.Contact found, String otherwise) {
-            // Whoever dispatched the call may say who it is: {"contact": {"name": "Ada"}}.
+            // The program that dispatched the call may name the caller in its metadata:
+            // {"contact": {"name": "Ada"}}. That counts when the CRM does not know them.
             Tools.Contact contact = found == null
                     && session.metadata().get("contact") instanceof JsonObject given
                             ? Tools.Contact.of(given) : found;
             String caller = otherwise;
             if (contact != null) {
-                tools.know(contact);
-                // The record is data, and what other people have written into it stays data.
+                tools.callerIs(contact);
+                // Other people write into a record. Without < and >, nobody can end its tag.
                 caller = RECORD.formatted(contact.forModel().toString().replaceAll("[<>]", " "));
             }
             Log.step(session.party().call(), "crm",

@@ -466,7 +466,7 @@ final class AgentTest extends Stand {
                     _ -> "no");
         if (contact != null) {
             crm.contact("+15550001111", contact);
-            tools.know(tools.find("+15550001111", SOON).get().orElseThrow());
+            tools.callerIs(tools.find("+15550001111", SOON).get().orElseThrow());
         }
         return tools;
     }
@@ -803,7 +803,7 @@ final class AgentTest extends Stand {
         other.number = "+15550009999";
         answer(agent, other);
         eventually("the greeting", () -> other.heardMs.get() >= 200);
-        failing.mailbox.post(new Event.Own("nobody knows what this is"));
+        failing.mailbox.post(new Event.Posted("nobody knows what this is"));
         JsonObject ended = event(crm, "call.ended");
         assertEquals("error", ended.getString("reason"));
         assertTrue(ended.getString("cause").contains("nobody knows"), ended.toString());

@@ -2,24 +2,26 @@ import module java.base;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
-/// Signs what goes to the CRM and checks such signatures, in both forms that every event carries:
+/// Signs the events that go to the CRM, and verifies such signatures. Each event has both of these:
 ///
-/// - `X-Signature`: lower-case hex of HMAC-SHA256 over the body. The key is WEBHOOK_SECRET as it
-///   is written.
-/// - `webhook-signature`: Standard Webhooks 1.0, `v1,` and the base64 of HMAC-SHA256 over
-///   `id.timestamp.body`, so that an old request cannot be sent again. With a secret that begins
-///   `whsec_` the key is what follows, base64-decoded; otherwise the same bytes as above.
+/// - `X-Signature`: lower-case hex of HMAC-SHA256 over the body. The key is WEBHOOK_SECRET, in
+///   UTF-8. Whoever records a request can send it again, and this signature is still right.
+/// - `webhook-signature` of [Standard Webhooks](https://www.standardwebhooks.com): `v1,` and the
+///   base64 of HMAC-SHA256 over `id.timestamp.body`. Because of the timestamp, a receiver refuses
+///   requests that are more than five minutes old. If the secret begins with `whsec_`, the key is
+///   what follows, base64-decoded. If it does not, the key is the same as above.
 ///
-/// Webhooks signs; a receiver written in Java can copy this file and verify.
-/// Not handled: several secrets at a time, to replace one without a gap.
+/// Webhooks signs. A receiver that is written in Java can copy this file, and verify.
+/// Not handled: two valid secrets at a time.
 final class Hmac {
-    private static final int TOLERANCE = 300; // seconds
+    private static final int TOLERANCE = 300;   // seconds
 
-    // Not the strings: a key object does not show what it holds when it gets printed.
+    // Keys instead of strings, because a key does not show its bytes when somebody prints it.
     private final SecretKeySpec plain;
     private final SecretKeySpec standard;
 
-    /// Throws IllegalArgumentException for a secret that is empty or not what it claims to be.
+    /// Throws IllegalArgumentException when the secret is empty, or when it begins with `whsec_`
+    /// and the rest is not base64.
     Hmac(String secret) {
         plain = key(secret.getBytes(StandardCharsets.UTF_8));
         standard = secret.startsWith("whsec_")
@@ -31,19 +33,20 @@ final class Hmac {
         return HexFormat.of().formatHex(mac(plain, body));
     }
 
-    /// Is this the X-Signature of these bytes? Takes as long for a wrong one as for a right one.
+    /// Is this the X-Signature of these bytes? The comparison takes the same time for a wrong
+    /// signature, so nobody learns from the time how much of a guess is right.
     boolean verifyBody(byte[] body, String signature) {
         return signature != null && same(signBody(body), signature);
     }
 
-    /// The value of webhook-signature. `timestamp` is that of webhook-timestamp: seconds.
+    /// The value of webhook-signature. `timestamp` is the value of webhook-timestamp, in seconds.
     String signStandard(String id, long timestamp, byte[] body) {
         byte[] head = (id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8);
         return "v1," + Base64.getEncoder().encodeToString(mac(standard, head, body));
     }
 
-    /// Is one of the space-separated signatures right, and the request no older (or newer) than
-    /// five minutes?
+    /// True if one of the signatures, which are separated by spaces, is right, and `timestamp` is
+    /// at most five minutes away from `now`.
     boolean verifyStandard(String id, long timestamp, byte[] body, String signatures, Instant now) {
         long seconds = now.getEpochSecond();
         return signatures != null && timestamp >= seconds - TOLERANCE

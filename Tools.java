@@ -9,26 +9,28 @@ import voice.Log;
 import voice.Numbers;
 import voice.Tool;
 
-/// What the model can do during one call: the four function tools. Also the CRM look-up, which
-/// comes before the call is answered. Agent makes one Tools for each call.
+/// What the model can do during one call: the four function tools. This class also looks the caller
+/// up in the CRM before the phone is answered. Agent makes one Tools for each call.
 ///
-/// The model always gets a JSON answer, also when it calls nonsense. Nothing here makes the
-/// conversation wait: a tool that only reports hands the report to Webhooks and answers at once,
-/// and a tool that asks the CRM answers when the CRM does.
+/// The model always gets a JSON answer, even when it calls a tool that does not exist or gives
+/// wrong arguments. No tool makes the conversation wait. `record_intent` and `update_crm_note`
+/// answer when their report is on disk, `transfer_call` answers at once, and `lookup_crm` when the
+/// CRM does.
 ///
-/// Not handled: hanging up (an exercise: `end_call`), and the transfer itself, which is Session's.
+/// Not handled: hanging up (an exercise: `end_call`). The transfer itself is voice.Session's.
 final class Tools {
-    private static final Duration LOOKUP = Duration.ofSeconds(5);
-    private static final int MOST_ANSWER = 1_000_000;           // bytes of the CRM's
-    private static final int MOST_FIELD = 200;                  // characters of one of its fields
+    private static final Duration LOOK_UP_BOUND = Duration.ofSeconds(5);
+    private static final int MOST_ANSWER = 1_000_000;   // bytes of an answer of the CRM
+    private static final int MOST_FIELD = 200;          // characters of a field, for the model
 
-    /// A contact of the CRM, with the fields that the model may know. Each of them may be null.
+    /// A contact of the CRM, with the fields that this agent uses. Each of them may be null.
     record Contact(String id, String name, String email, String company, String openTickets) {
 
-        /// One contact of the CRM's answer. The method to adapt to your own CRM.
+        /// Reads one contact of the CRM's answer. Adapt this method to your own CRM.
         static Contact of(JsonObject result) {
             String id = text(result, "id");
-            return new Contact(id == null || id.matches("\\.\\.?") ? null : id, // not a path
+            // An id becomes a part of a path, where . and .. would lead elsewhere.
+            return new Contact(id == null || id.matches("\\.\\.?") ? null : id,
                     text(result, "name"), text(result, "email"), text(result, "company"),
                     text(result, "open_tickets"));
         }
@@ -65,9 +67,9 @@ final class Tools {
     private final List<Tool> tools;
     private volatile Contact contact;
 
-    /// `destinations` are where the caller can be transferred to, in lower case. The model sees
-    /// their names, never a number, and can choose no other. `transfer` begins a transfer and
-    /// returns null, or why that cannot be.
+    /// `destinations` are the names of the departments, in lower case. The model sees these names,
+    /// never a number, and can choose no other. `transfer` begins a transfer to one of them. It
+    /// returns null, or why the transfer cannot begin.
     Tools(Webhooks crm, Webhooks.Call events, Set<String> destinations,
             UnaryOperator<String> transfer) {
         this.crm = crm;
@@ -97,7 +99,7 @@ final class Tools {
         return tools.stream().map(Tool::schema).toList();
     }
 
-    /// Does what the model asks for. The answer is JSON, and never an exception.
+    /// Does what the model asks for. The answer is JSON. The future never fails.
     CompletableFuture<String> call(String name, String arguments) {
         for (Tool tool : tools) {
             if (tool.name().equals(name)) {
@@ -123,15 +125,16 @@ final class Tools {
         if (number == null) {
             return error("This is not a phone number. Ask for it, with the country code.");
         }
-        return find(number, LOOKUP).thenCompose(found -> {
+        return find(number, LOOK_UP_BOUND).thenCompose(found -> {
             if (found.isEmpty()) {
                 return answer("found", false, "The CRM has no contact with this number.");
             }
-            // A caller with a withheld number has said who they are. A caller whose number the CRM
-            // does not know asks for somebody else, whose record must not get this call's notes.
+            // This becomes the caller's record in two cases: the number is their own, or their
+            // number is withheld. Otherwise they ask for somebody else, whose record must not get
+            // the notes of this call.
             String own = events.party().phone();
             if (contact == null && (own == null || own.equals(number))) {
-                know(found.get());
+                callerIs(found.get());
             }
             return now(Json.createObjectBuilder(found.get().forModel()).add("found", true));
         }).exceptionallyCompose(_ -> error("The CRM does not answer. Go on without it."));
@@ -159,19 +162,19 @@ final class Tools {
                         + "that it has failed.");
     }
 
-    /// Makes the contact the one of this call: notes and the call itself are filed under it.
-    void know(Contact contact) {
+    /// From now on, notes and the call itself are filed under this contact.
+    void callerIs(Contact contact) {
         this.contact = contact;
         events.contact(contact.id());
     }
 
-    /// Asks the CRM who has this number: the first contact that it names counts. Fails with an
-    /// IOException, at the latest at the bound.
+    /// Asks the CRM who has this number. The first contact in its answer counts. Fails with an
+    /// IOException when there is no good answer within the bound.
     CompletableFuture<Optional<Contact>> find(String phone, Duration bound) {
         var exchange = crm.ask("/contacts/search", Json.createObjectBuilder()
                 .add("filter", Json.createObjectBuilder().add("phone", phone)).build(),
                 bound, MOST_ANSWER);
-        // The request's own timeout ends with the headers; a body that drips is ended by this.
+        // The timeout of the request ends with the headers. `orTimeout` also bounds a slow body.
         return exchange.copy().orTimeout(bound.toMillis(), TimeUnit.MILLISECONDS)
                 .handle((response, trouble) -> {
                     if (trouble != null) {
@@ -189,7 +192,7 @@ final class Tools {
         try (var reader = Json.createReader(new StringReader(body))) {
             return reader.readObject().getJsonArray("results").stream()
                     .findFirst().map(JsonValue::asJsonObject).map(Contact::of);
-        } catch (RuntimeException e) { // JsonException, and whatever wrong types lead to
+        } catch (RuntimeException e) { // a JsonException, or what other types lead to
             throw failed("its answer is not {\"results\": [{..}]}");
         }
     }

@@ -10,33 +10,33 @@ import voice.Event;
 import voice.Log;
 import voice.Party;
 
-/// Everything that travels to the CRM: the signed events of a call, the notes and activities of its
-/// contact, and the look-up. Agent makes the events, and Tools asks and notes.
+/// Everything that travels to the CRM: the signed events of a call, the notes and activities of the
+/// caller's contact, and the look-up. Agent and Tools report events, and Tools looks up contacts.
 ///
-/// A method that reports something returns when it is on disk, and the call goes on. Outbox keeps
-/// the order of each call's events, and has `post` try until the CRM has taken an event or has
-/// refused it for good. So an event may come twice, with the same `id`.
+/// A method that reports an event writes it to the disk and returns. It does not wait for the CRM.
+/// delivery.Outbox calls `post` until the CRM takes the event, or refuses it for good. When an
+/// answer of the CRM is lost, the CRM gets the same event twice, with the same `id`.
 ///
-/// Not handled: several secrets at a time, to replace one without a gap.
+/// Not handled: two valid secrets at a time, which a change of the secret would need.
 final class Webhooks {
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
-    private static final Duration LONGEST_WAIT = Duration.ofSeconds(60);    // that the CRM may ask
+    private static final Duration LONGEST_RETRY_AFTER = Duration.ofSeconds(60);
     private static final DateTimeFormatter MILLIS =
             new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
-    // HTTP/1.1: with HTTP/2, the client asks in each plain request for an upgrade, and some servers
-    // refuse that. No redirects: they would take signed bodies to wherever somebody points.
+    // HTTP/1.1, because some servers refuse the request for an upgrade to HTTP/2. No redirects,
+    // because they could send signed bodies to another server.
     private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)
             .followRedirects(HttpClient.Redirect.NEVER).connectTimeout(TIMEOUT).build();
     private final String crmUrl;
     private final String apiKey;
     final Hmac hmac;
     private final Outbox outbox;
-    /// Calls that a process before this one has begun and not ended.
+    /// Calls that an earlier process has begun and not ended.
     final List<Call> orphans;
 
-    /// Sends what is left in the folder, at once. `crmUrl` has no slash at its end. `apiKey` may be
-    /// blank.
+    /// Begins to send what an earlier process has left in the folder. `crmUrl` has no slash at its
+    /// end. `apiKey` may be blank.
     Webhooks(Path folder, String crmUrl, String apiKey, Hmac hmac) throws Outbox.InUse {
         this.crmUrl = crmUrl;
         this.apiKey = apiKey;
@@ -46,7 +46,7 @@ final class Webhooks {
         outbox.start();
     }
 
-    /// Sends what is waiting, until the bound is over. The rest stays on disk.
+    /// Sends what is waiting, for this time at most. The rest stays on disk.
     void close(Duration bound) throws InterruptedException {
         outbox.close(bound);
     }
@@ -55,47 +55,51 @@ final class Webhooks {
 
     /// One attempt to deliver. The body is the same in each attempt. The timestamp is not, so each
     /// attempt is signed anew (https://www.standardwebhooks.com).
-    private Outbox.Outcome post(Outbox.Delivery it) throws IOException, InterruptedException {
-        var request = request(it.path(), it.body(), TIMEOUT);
-        if (it.path().startsWith("/webhooks/")) {
+    private Outbox.Outcome post(Outbox.Delivery delivery)
+            throws IOException, InterruptedException {
+        String id = delivery.id(), path = delivery.path();
+        byte[] body = delivery.body();
+        var request = request(path, body, TIMEOUT);
+        if (path.startsWith("/webhooks/")) {
             long now = Instant.now().getEpochSecond();
-            request.header("X-Signature", hmac.signBody(it.body()))
-                    .header("webhook-id", it.id())
+            request.header("X-Signature", hmac.signBody(body)).header("webhook-id", id)
                     .header("webhook-timestamp", Long.toString(now))
-                    .header("webhook-signature", hmac.signStandard(it.id(), now, it.body()));
+                    .header("webhook-signature", hmac.signStandard(id, now, body));
         } else {
-            request.header("Idempotency-Key", it.id());
+            request.header("Idempotency-Key", id);
         }
         var answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
-        answer.body().close();  // the body could be endless, and TIMEOUT ends with the headers
+        answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
         int status = answer.statusCode();
-        String why = "HTTP " + status + " from CRM_URL" + it.path();
+        String why = "HTTP " + status + " from CRM_URL" + path;
         if (status / 100 == 2) {
             return new Outbox.Taken();
         } else if (status == 408 || status == 425 || status == 429 || status >= 500) {
             return new Outbox.Later(why, retryAfter(answer.headers()));
         }
-        return new Outbox.Refused(why, status == 410);      // Gone: it stays so
+        boolean forGood = status == 410;    // Gone
+        return new Outbox.Refused(why, forGood);
     }
 
-    /// As the header says it, in seconds or as a date (RFC 9110, 10.2.3), within reason.
+    /// How long the CRM asks us to wait, in seconds or by a date (RFC 9110, 10.2.3). ZERO for none.
     static Duration retryAfter(HttpHeaders headers) {
         String value = headers.firstValue("Retry-After").orElse("").strip();
         try {
             long seconds = value.matches("[0-9]{1,9}") ? Long.parseLong(value)
                     : value.isEmpty() ? 0 : Duration.between(Instant.now(), Instant.from(
                             DateTimeFormatter.RFC_1123_DATE_TIME.parse(value))).toSeconds();
-            return Duration.ofSeconds(Math.clamp(seconds, 0, LONGEST_WAIT.toSeconds()));
+            return Duration.ofSeconds(Math.clamp(seconds, 0, LONGEST_RETRY_AFTER.toSeconds()));
         } catch (DateTimeException e) {
             return Duration.ZERO;
         }
     }
 
-    /// Asks the CRM now, and once: for the look-up. Reads `most` bytes of the answer at the most.
+    /// Asks the CRM once, now: for the look-up of Tools. An answer of more bytes is an error.
     CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, Duration timeout,
-            int most) {
+            int mostBytes) {
         return http.sendAsync(request(path, utf8(body.toString()), timeout).build(),
-                HttpResponse.BodyHandlers.limiting(HttpResponse.BodyHandlers.ofString(), most));
+                HttpResponse.BodyHandlers.limiting(
+                        HttpResponse.BodyHandlers.ofString(), mostBytes));
     }
 
     /// A POST to the CRM. A request to /contacts carries the CRM's key; an event is signed instead.
@@ -109,22 +113,25 @@ final class Webhooks {
 
     // Events.
 
-    /// The events of a call. `who` says what is known of the caller at the time it is asked.
+    /// The events of a new call. `who` returns what is known of the caller by then.
     Call call(Supplier<Party> who) {
         return new Call(outbox.begin(), who);
     }
 
-    /// The events of one call, a method for each: README, "Webhook events", has them. The call is
-    /// also a file, for the next process, which reports its end when this one dies in it.
+    /// The events of one call, a method for each; docs/contract.md describes them. Each call also
+    /// has a file on disk. When this process dies in the call, the next process reads the file: the
+    /// call is its orphan, and it reports the end.
+    ///
+    /// The call's thread and the thread of a look-up come here.
     final class Call implements Program.Orphan {
         private final Outbox.Entry entry;
         private final Supplier<Party> who;
         private final List<String> intents = new ArrayList<>();
         private final List<String> notes = new ArrayList<>();
-        private final List<Outbox.Delivery> withTheNext = new ArrayList<>();
+        private final List<Outbox.Delivery> waiting = new ArrayList<>();    // for the next event
         private Instant started = Instant.now();
         private Instant lastSeen;                       // of an orphan
-        private int sequence;
+        private int sequence;                           // of the last event; 0 for none
         private boolean ended;
         private String contactId;
 
@@ -153,22 +160,22 @@ final class Webhooks {
             return contactId != null;
         }
 
-        void transferred(String to) {
+        synchronized void transferred(String to) {
             send("call.transferred", "destination", to);
         }
 
-        void transferFailed(String to, Event.Refusal why) {
+        synchronized void transferFailed(String to, Event.Refusal why) {
             send("call.transfer_failed", "destination", to,
                     "sip_code", why.code() == 0 ? null : why.code(), "sip_status", why.status());
         }
 
-        /// Also files the call under the caller's record, as an activity. A call that has not
-        /// started has no end to report, and nobody is told twice.
+        /// Reports the end, once. Does nothing for a call whose start was not reported. The file
+        /// stays until the caller is off the line: when we die before, the next process hangs up.
         synchronized void ended(End end) {
             if (sequence > 0 && !ended) {
                 reportEnd(end);
             }
-            end.hungUp().thenRun(entry::over);          // until then somebody has to hang up
+            end.hungUp().thenRun(entry::over);
         }
 
         private void reportEnd(End end) {
@@ -199,7 +206,7 @@ final class Webhooks {
                     + (notes.isEmpty() ? "" : " Noted: " + String.join(" ", notes));
         }
 
-        /// The caller's record from here on, or null for a record without an id.
+        /// Sets the id of the caller's record, or null when the record has none.
         synchronized void contact(String id) {
             contactId = id;
             if (sequence > 0 && !ended) {               // a look-up may take longer than the call
@@ -207,49 +214,48 @@ final class Webhooks {
             }
         }
 
-        /// Returns when the event is on disk, with the note or activity that belongs to it. The
-        /// call's file is written with it: after the delivery, that file alone knows `sequence`.
-        private synchronized void send(String event, Object... fields) {
+        /// Returns when the event is on disk. The call's file is written with the event: an event
+        /// that is delivered is deleted, and then only the call's file knows its sequence.
+        private void send(String event, Object... more) {
             if (sequence == 0) {
-                entry.keep(state());                    // no call is started without its file
+                entry.keep(state());    // no call is started without its file
             }
+            sequence++;
             Party party = party();
             String id = "evt_" + UUID.randomUUID();
-            byte[] body = utf8(body(id, event, Instant.now(), fields));
-            withTheNext.add(new Outbox.Delivery(party.call(), id,
-                    "/webhooks/" + event.substring(0, event.indexOf('.')), body));
-            entry.put(List.copyOf(withTheNext), state());
-            withTheNext.clear();
+            var body = Json.createObjectBuilder(fields("id", id, "event", event,
+                    "timestamp", MILLIS.format(Instant.now()), "call_id", party.call(),
+                    "sequence", sequence, "room", party.room(), "phone", party.phone(),
+                    "contact_id", contactId));
+            if (party.sipCallId() != null) {
+                body.add("sip_call_id", party.sipCallId());
+            }
+            body.addAll(Json.createObjectBuilder(fields(more)));
+            waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
+                    + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
+            entry.put(List.copyOf(waiting), state());
+            waiting.clear();
             Log.step(party.call(), "event", "%-19s  %s".formatted(event, id));
         }
 
-        /// A note or an activity of the contact. It is sent with the next event, and before it.
+        /// A note or an activity of the caller's contact. It comes to the disk together with the
+        /// next event, and is sent in a lane of its own.
         private void file(String what, JsonObject body) {
             String id = URLEncoder.encode(contactId, StandardCharsets.UTF_8).replace("+", "%20");
-            withTheNext.add(new Outbox.Delivery(party().call() + " contact",
+            waiting.add(new Outbox.Delivery(party().call() + " contact",
                     "req_" + UUID.randomUUID(), "/contacts/" + id + "/" + what,
                     utf8(body.toString())));
-        }
-
-        String body(String id, String event, Instant at, Object... fields) {
-            Party who = party();
-            var body = Json.createObjectBuilder(fields("id", id, "event", event,
-                    "timestamp", MILLIS.format(at), "call_id", who.call(), "sequence", ++sequence,
-                    "room", who.room(), "phone", who.phone(), "contact_id", contactId));
-            if (who.sipCallId() != null) {
-                body.add("sip_call_id", who.sipCallId());
-            }
-            return body.addAll(Json.createObjectBuilder(fields(fields))).build().toString();
         }
 
         // The call's file, and what the next process makes of it.
 
         private JsonObject state() {
-            Party who = party();
-            return fields("call_id", who.call(), "room", who.room(), "room_sid", who.roomSid(),
-                    "phone", who.phone(), "to", who.to(), "direction", who.direction(),
-                    "sip_call_id", who.sipCallId(), "started", started.toString(),
-                    "sequence", sequence, "ended", ended, "contact_id", contactId,
+            Party party = party();
+            return fields("call_id", party.call(), "room", party.room(),
+                    "room_sid", party.roomSid(), "phone", party.phone(), "to", party.to(),
+                    "direction", party.direction(), "sip_call_id", party.sipCallId(),
+                    "started", started.toString(), "sequence", sequence, "ended", ended,
+                    "contact_id", contactId,
                     "intent", intents.isEmpty() ? null : intents.getLast());
         }
 
@@ -267,7 +273,7 @@ final class Webhooks {
             if (text(was, "intent") != null) {
                 intents.add(text(was, "intent"));
             }
-            for (byte[] body : outbox.unsent(party.call())) {   // may be younger than the file
+            for (byte[] body : outbox.unsent(party.call())) {   // may be newer than the file
                 JsonObject event = Json.createReader(new ByteArrayInputStream(body)).readObject();
                 sequence = Math.max(sequence, event.getInt("sequence"));
                 ended |= event.getString("event").equals("call.ended");

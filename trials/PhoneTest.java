@@ -167,7 +167,8 @@ public final class PhoneTest extends Stage {
                         "--phone", BILL, "--status", "dialing");
                 phone.complete(caller);
                 caller.next("subscribed"); // it rings, and the agent is there
-                assertNull(caller.peek("loud"), "spoken to before it was answered");
+                assertNull(caller.poll("loud", Duration.ofSeconds(1)),
+                        "spoken to before it was answered");
                 caller.command("pickup");
                 double active = caller.at("active"), loud = caller.at("loud");
                 figure("picked up to greeting heard, when we call", loud - active);

@@ -77,7 +77,7 @@ public final class SessionTest extends Stand {
                 case Step.Transferred(_) -> { }
                 case Step.TransferFailed(_, _) -> session.tell("The transfer has failed.");
                 case Step.TransferUnknown(_) -> session.tell("Nobody knows about the transfer.");
-                case Step.Own(var what) -> throw new IllegalStateException("not ours: " + what);
+                case Step.Posted(var what) -> throw new IllegalStateException("not ours: " + what);
             }
         }
     }
@@ -380,7 +380,7 @@ public final class SessionTest extends Stand {
                 "room_lost", new Event.LineLost("x"), "worker_stopped", new Event.Stop(),
                 "no_answer", new Event.AlarmDue(Alarm.NO_CALLER),
                 "too_long", new Event.AlarmDue(Alarm.TOO_LONG),
-                "error", new Event.Own("what nobody posts")).entrySet()) {
+                "error", new Event.Posted("what nobody posts")).entrySet()) {
             var line = new TestLine();
             var talk = talk(line, model(new Say("Hello.", 200)));
             eventually("it has begun", () -> !talk.steps.isEmpty());

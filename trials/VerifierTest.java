@@ -6,15 +6,16 @@ import org.junit.jupiter.api.Test;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-/// The verifiers in README, which are Python: receivers copy them. They get signatures made with
-/// the JDK alone, as AgentTest holds Hmac against those that others have published.
+/// The verifiers in docs/contract.md, which are Python: receivers copy them. They get signatures
+/// made with the JDK alone, as AgentTest holds Hmac against those that others have published.
 public final class VerifierTest extends Stand {
     @Test
-    void theReadmesVerifiersAgree() throws Exception {
+    void theVerifiersOfTheContractAgree() throws Exception {
         assumeTrue(Stream.of(System.getenv("PATH").split(File.pathSeparator))
                 .anyMatch(folder -> Files.isExecutable(Path.of(folder, "python3"))),
                 "no python3; this installs it: apt-get install python3");
-        String verifiers = Docs.readme("python").getFirst();
+        String verifiers = Docs.blocks(
+                Files.readString(Path.of("docs", "contract.md")), "python").getFirst();
         var keys = Map.of(SECRET, utf8(SECRET), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
                 Base64.getDecoder().decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
         for (String secret : keys.keySet()) {

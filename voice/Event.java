@@ -98,5 +98,5 @@ public sealed interface Event {
     record AlarmDue(Mailbox.Alarm which) implements Event {}
 
     /// What the program on top posts to itself: the result of work that was done elsewhere.
-    record Own(Object what) implements Event {}
+    record Posted(Object what) implements Event {}
 }

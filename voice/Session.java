@@ -199,8 +199,8 @@ public final class Session implements AutoCloseable {
             case Event.ModelBack() -> mailbox.cancel(Alarm.MODEL_AWAY);
             case Event.ModelLost(var why) -> modelLost(why);
             case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
-            case Event.Own(var what) -> {
-                return new Step.Own(what);
+            case Event.Posted(var what) -> {
+                return new Step.Posted(what);
             }
         }
         return null;
@@ -350,9 +350,9 @@ public final class Session implements AutoCloseable {
         conversation.answer(toolCall, json, speak);
     }
 
-    /// Comes back as Step.Own: work that was done elsewhere. Any thread.
-    public void post(Object own) {
-        mailbox.post(new Event.Own(own));
+    /// Comes back as Step.Posted: work that was done elsewhere. Any thread.
+    public void post(Object what) {
+        mailbox.post(new Event.Posted(what));
     }
 
     /// Tells the model what has happened. It speaks of it as soon as nobody is speaking. Nothing

@@ -28,5 +28,5 @@ public sealed interface Step {
     record TransferUnknown(String to) implements Step {}
 
     /// What the program on top has handed to `Session.post`.
-    record Own(Object what) implements Step {}
+    record Posted(Object what) implements Step {}
 }
