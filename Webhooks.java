@@ -72,13 +72,14 @@ final class Webhooks {
         answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
         int status = answer.statusCode();
         String why = "HTTP " + status + " from CRM_URL" + path;
+        Duration wait = retryAfter(answer.headers());
         if (status / 100 == 2) {
             return new Outbox.Taken();
         } else if (status == 408 || status == 425 || status == 429 || status >= 500) {
-            return new Outbox.Later(why, retryAfter(answer.headers()));
+            return new Outbox.Later(why, wait);
         }
-        boolean forGood = status == 410;    // Gone
-        return new Outbox.Refused(why, forGood);
+        boolean gone = status == 410;
+        return new Outbox.Refused(why, wait, gone);
     }
 
     /// How long the CRM asks us to wait, in seconds or by a date (RFC 9110, 10.2.3). ZERO for none.
@@ -169,13 +170,19 @@ final class Webhooks {
                     "sip_code", why.code() == 0 ? null : why.code(), "sip_status", why.status());
         }
 
-        /// Reports the end, once. Does nothing for a call whose start was not reported. The file
-        /// stays until the caller is off the line: when we die before, the next process hangs up.
+        /// Reports the end, once. Reports nothing of a call whose start was not reported. The file
+        /// stays until the caller is off the line: otherwise the next process has to hang up.
         synchronized void ended(End end) {
             if (sequence > 0 && !ended) {
                 reportEnd(end);
             }
-            end.hungUp().thenRun(entry::over);
+            end.hungUp().whenComplete((_, trouble) -> {
+                if (trouble == null) {
+                    entry.over();
+                } else {
+                    entry.leave();
+                }
+            });
         }
 
         private void reportEnd(End end) {
@@ -273,10 +280,9 @@ final class Webhooks {
             if (text(was, "intent") != null) {
                 intents.add(text(was, "intent"));
             }
-            for (byte[] body : outbox.unsent(party.call())) {   // may be newer than the file
-                JsonObject event = Json.createReader(new ByteArrayInputStream(body)).readObject();
-                sequence = Math.max(sequence, event.getInt("sequence"));
-                ended |= event.getString("event").equals("call.ended");
+            for (JsonObject event : outbox.unsent(party.call())) {  // may be newer than the file
+                sequence = Math.max(sequence, event.getInt("sequence", 0));
+                ended |= event.getString("event", "").equals("call.ended");
             }
         }
 

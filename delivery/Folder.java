@@ -209,7 +209,7 @@ final class Folder {
         throw new IOException("it has only one line");
     }
 
-    private static JsonObject json(byte[] bytes) {
+    static JsonObject json(byte[] bytes) {
         try (var reader = Json.createReader(new ByteArrayInputStream(bytes))) {
             return reader.readObject();
         }

@@ -40,16 +40,16 @@ public final class Outbox {
         Outcome make(Delivery delivery) throws IOException, InterruptedException;
     }
 
-    /// What came of an attempt. `Later` is tried again, not before the time that the other side has
-    /// `asked` for. `Refused` is put aside: at once when it is `forGood`, otherwise after four
-    /// refusals. `why` is for the log.
+    /// What came of an attempt. `Later` is tried again. `Refused` is put aside: at once when it is
+    /// `forGood`, otherwise after four refusals. The next attempt is not made before the time that
+    /// the other side has `asked` for. `why` is for the log.
     public sealed interface Outcome {}
 
     public record Taken() implements Outcome {}
 
     public record Later(String why, Duration asked) implements Outcome {}
 
-    public record Refused(String why, boolean forGood) implements Outcome {}
+    public record Refused(String why, Duration asked, boolean forGood) implements Outcome {}
 
     /// Another process uses this folder; the message says which.
     public static final class InUse extends Exception {
@@ -118,9 +118,14 @@ public final class Outbox {
 
         /// Nothing is left to do for it.
         public synchronized void over() {
+            leave();
+            folder.remove(file);
+        }
+
+        /// Nothing is left to do for this process. The file stays, for the next one.
+        public synchronized void leave() {
             over = true;
             lasting.remove(this);
-            folder.remove(file);
         }
     }
 
@@ -143,16 +148,17 @@ public final class Outbox {
         return left;
     }
 
-    /// The bodies that are left in one lane, in order. An entry's last delivery may be on disk
-    /// without the state that belongs to it. To be asked before `start`, which delivers them.
-    public List<byte[]> unsent(String lane) {
-        var bodies = new ArrayList<byte[]>();
+    /// The bodies that are left in one lane, in order, as far as they are JSON. An entry's last
+    /// delivery may be on disk without the state that belongs to it. To be asked before `start`,
+    /// which delivers them.
+    public List<JsonObject> unsent(String lane) {
+        var bodies = new ArrayList<JsonObject>();
         for (Folder.Stored each : before) {
             if (each.delivery().lane().equals(lane)) {
                 try {
-                    bodies.add(folder.body(each.file()));
-                } catch (IOException e) {
-                    throw new UncheckedIOException(e);
+                    bodies.add(Folder.json(folder.body(each.file())));
+                } catch (IOException | RuntimeException e) {
+                    Log.log(lane, "cannot be read: " + each.file() + ": " + Log.reason(e));
                 }
             }
         }
@@ -271,8 +277,9 @@ public final class Outbox {
                         }
                         return;
                     }
-                    case Refused(var reason, var forGood) -> {
+                    case Refused(var reason, var time, var forGood) -> {
                         why = reason;
+                        asked = time;
                         if (forGood || ++refusals == REFUSALS) {
                             putAside(stored, why);
                             return;

@@ -45,7 +45,9 @@ final class DemoRun {
                 demo.stop(Start.ENDING);
                 made.close(Start.SENDING);
                 demo.close();
-                Start.delete(Path.of(own));
+                if (used.get("OUTBOX_DIR").equals(own)) {
+                    Start.delete(Path.of(own));
+                }
             } catch (IOException | InterruptedException e) {
                 Log.log("", "the demo did not end cleanly: " + Log.reason(e));
             } finally {

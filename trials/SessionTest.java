@@ -328,6 +328,27 @@ public final class SessionTest extends Stand {
     }
 
     @Test
+    void aTransferThatFailsIsToldByItsOwnNameAlsoWhenSupportIsTriedNext() throws Exception {
+        var model = model(new Say("Hello.", 200), new Tool("transfer", "{}"),
+                new Say("I am putting you through.", 600));
+        var line = new TestLine();
+        var both = new HashMap<>(SALES);
+        both.putAll(SUPPORT);
+        var talk = talk(line, model, both, SILENCE);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.say(600);
+        eventually("the REFER", () -> !line.transfers.isEmpty());
+        line.mailbox.post(new Event.ModelLost("it is gone"));
+        var busy = new Event.Refusal(429, 486, "Busy Here");
+        line.mailbox.post(new Event.TransferFailed(busy));
+        eventually("the second REFER", 10, () -> line.transfers.size() == 2);
+        assertEquals(List.of("tel:+15550001111", "tel:+15550003333"),
+                List.copyOf(line.transfers));
+        assertEquals(List.of(new Step.TransferFailed("sales", busy)), talk.steps.stream()
+                .filter(step -> step instanceof Step.TransferFailed).toList());
+    }
+
+    @Test
     void whenTheModelStaysAwayTheCallerIsPutThrough() throws Exception {
         var gone = model();
         gone.refuseWith = 429;

@@ -42,6 +42,7 @@ public final class Session implements AutoCloseable {
     private final String given;                 // the number in the metadata, or null
     private final StringBuilder keys = new StringBuilder();
     private boolean dialling;                   // the program was asked whom we are to dial
+    private volatile Party party;               // as it was at the join, or when somebody came
     private boolean begun;                      // the model knows whom it talks to
     private boolean pickedUp;
     boolean talking;                            // the caller hears us, and we hear them
@@ -59,6 +60,7 @@ public final class Session implements AutoCloseable {
         if (metadata.containsKey("phone_number") && !Numbers.callable(given)) {
             Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
         }
+        lookWhoItIs();
     }
 
     /// Whoever dispatches a call may say whom to call, {"phone_number": "+15551234567"}. Without a
@@ -85,6 +87,7 @@ public final class Session implements AutoCloseable {
             throw new IllegalStateException(e);
         }
         ending.joined();
+        lookWhoItIs();
         turn.look();
         Log.step(line.id(), "call", line.id());     // the whole id, for whoever looks for it
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
@@ -98,10 +101,16 @@ public final class Session implements AutoCloseable {
         return metadata.containsKey("phone_number");
     }
 
-    /// Who is on the line, as far as it is known now. Any thread.
+    /// Who is on the line, as far as it is known by now. Any thread.
     public Party party() {
+        return party;
+    }
+
+    /// Looks who is on the line. Only at certain moments, because a web client may change its
+    /// attributes at any time.
+    private void lookWhoItIs() {
         String number = Numbers.read(line.number());
-        return new Party(line.id(), line.room(), line.roomSid(), number != null ? number : given,
+        party = new Party(line.id(), line.room(), line.roomSid(), number != null ? number : given,
                 outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
                 line.sipCallId());
     }
@@ -141,7 +150,7 @@ public final class Session implements AutoCloseable {
     /// What a conversation does by itself, and the step that is left for the program, or null.
     private Step take(Event event) {
         switch (event) {
-            case Event.CallerJoined() when outbound -> { }      // whom we have dialled
+            case Event.CallerJoined() when outbound -> lookWhoItIs();   // whom we have dialled
             case Event.CallerJoined() -> {
                 return ringing();
             }
@@ -250,6 +259,7 @@ public final class Session implements AutoCloseable {
     /// The phone rings, or is about to be dialled. This comes a second time when a phone joins
     /// after somebody else.
     private Step ringing() {
+        lookWhoItIs();
         mailbox.cancel(Alarm.NO_CALLER);
         mailbox.alarm(Alarm.PICK_UP, PICK_UP);
         Log.step(line.id(), "call", (outbound ? "to " : "from ") + Log.tail(party().phone()));
@@ -380,8 +390,11 @@ public final class Session implements AutoCloseable {
     }
 
     /// Ends the call when what is being said has been heard, at the latest after `bound`, and
-    /// unless the caller speaks before.
+    /// unless the caller speaks before. Does nothing while a transfer is under way.
     public void endWhenHeard(String reason, String why, Duration bound) {
+        if (transfer.underWay()) {
+            return;
+        }
         turn.whenHeardUnlessTheCallerSpeaks(bound, () -> end(reason, why));
     }
 

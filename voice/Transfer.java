@@ -98,6 +98,7 @@ final class Transfer {
             return new Step.TransferUnknown(destination);
         }
         state = State.NONE;
+        var step = new Step.TransferFailed(destination, why);   // before another one may begin
         Log.step(session.line.id(), "transfer", "NOT possible: " + why);
         if (session.ending.callerHasLeft()) {
             session.end(modelLost ? "model_lost" : "caller_hung_up",
@@ -105,7 +106,7 @@ final class Transfer {
         } else if (modelLost) {
             session.apologize();
         }
-        return new Step.TransferFailed(destination, why);
+        return step;
     }
 
     /// The phone was put through, and has not left; or it has left, and LiveKit does not say why.
