@@ -35,7 +35,7 @@ final class Tools {
                     text(result, "open_tickets"));
         }
 
-        /// A string or a number as a text. null for anything else.
+        /// A string or a number as a text. Null for a blank text, and for anything else.
         private static String text(JsonObject from, String name) {
             String text = switch (from.get(name)) {
                 case JsonString string -> string.getString().strip();
@@ -45,7 +45,7 @@ final class Tools {
             return text.isEmpty() ? null : text;
         }
 
-        /// The fields that are there, without the id, of which the model has no use.
+        /// The fields that are not null, 200 characters of each. The model has no use for the id.
         JsonObject forModel() {
             var fields = Json.createObjectBuilder();
             String[] named = {"name", name, "email", email, "company", company,

@@ -103,7 +103,7 @@ final class Webhooks {
                         HttpResponse.BodyHandlers.ofString(), mostBytes));
     }
 
-    /// A POST to the CRM. A request to /contacts carries the CRM's key; an event is signed instead.
+    /// A POST to the CRM. Only a request to /contacts carries the CRM's key: events are signed.
     private HttpRequest.Builder request(String path, byte[] body, Duration timeout) {
         var request = HttpRequest.newBuilder(URI.create(crmUrl + path)).timeout(timeout)
                 .header("Content-Type", "application/json")
@@ -151,7 +151,7 @@ final class Webhooks {
             send("intent.recorded", "intent", intent);
         }
 
-        /// Reports the note, and files it when the caller has a record. Says whether they have one.
+        /// Reports the note. If the caller has a record, files the note there and returns true.
         synchronized boolean note(String note) {
             notes.add(note);
             if (contactId != null) {
@@ -216,7 +216,7 @@ final class Webhooks {
         /// Sets the id of the caller's record, or null when the record has none.
         synchronized void contact(String id) {
             contactId = id;
-            if (sequence > 0 && !ended) {               // a look-up may take longer than the call
+            if (sequence > 0 && !ended) {               // the look-up may end after the call
                 entry.keep(state());
             }
         }
@@ -301,7 +301,7 @@ final class Webhooks {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
-    /// Names and values in turn, as JSON. A value may be null.
+    /// JSON of names and values, which come in turn. A value may be null.
     private static JsonObject fields(Object... namesAndValues) {
         var all = new LinkedHashMap<String, Object>();
         for (int i = 0; i < namesAndValues.length; i += 2) {

@@ -7,10 +7,10 @@ import voice.Log;
 
 /// The folder of an Outbox: a file for each delivery (`.post`) and for each entry (`.call`).
 ///
-/// A file is there whole or not at all: it is written under another name, forced to the disk, and
-/// renamed. The first line of a delivery's file says where it goes, as JSON; the rest is the body,
-/// to the byte. A name begins with a number, so the order of the names is the order of the
-/// deliveries.
+/// A file is never there in part: it is written under another name, forced to the disk, and
+/// renamed. The first line of a delivery's file says where the delivery goes, as JSON. The rest is
+/// the body, byte for byte. A name begins with a number, so the order of the names is the order of
+/// the deliveries.
 ///
 /// When the disk does not take something, the log says so, and the program goes on without the
 /// disk. Not handled: a disk that loses what it has confirmed.
@@ -24,7 +24,7 @@ final class Folder {
     private static final String DELIVERY = ".post";
     private static final String UNFINISHED = ".new";
 
-    /// A delivery whose body is in this file. Where the disk did not take the body, `file` is null,
+    /// A delivery whose body is in this file. When the disk has not taken the body, `file` is null,
     /// and the body is in memory.
     record Stored(String file, Outbox.Delivery delivery) {}
 
@@ -44,7 +44,7 @@ final class Folder {
             lock();
             for (String each : names("")) {
                 if (each.endsWith(UNFINISHED)) {
-                    Files.delete(path.resolve(each));   // nobody was told that it is there
+                    Files.delete(path.resolve(each));   // a crash came before it was complete
                 }
                 Matcher number = NUMBER.matcher(each);
                 if (number.matches()) {
@@ -62,7 +62,7 @@ final class Folder {
         try {
             ours = lock.tryLock();
         } catch (OverlappingFileLockException e) {
-            // another Outbox of this very process has it
+            // Another Outbox of this process has it.
         }
         if (ours == null) {
             lock.read(pid, 0);
@@ -81,7 +81,7 @@ final class Folder {
                 lock.close();
             }
         } catch (IOException e) {
-            // the end of the process gives the lock back, too
+            // The end of the process gives the lock back, too.
         }
     }
 
@@ -90,7 +90,7 @@ final class Folder {
                 + "; free the disk, make it writable, or set OUTBOX_DIR to another");
     }
 
-    /// In their order.
+    /// The names of all files with this ending, in order.
     private List<String> names(String suffix) throws IOException {
         try (var all = Files.list(path)) {
             return all.map(each -> each.getFileName().toString())
@@ -100,8 +100,8 @@ final class Folder {
 
     // Writing.
 
-    /// Writes deliveries down, and with them an entry's file. They are on disk when this returns,
-    /// in this order: no crash leaves the entry's file there without the deliveries.
+    /// Writes deliveries and an entry's file. They are on disk when this returns. They have come
+    /// there in this order, so no crash leaves the entry's file there without the deliveries.
     List<Stored> put(List<Outbox.Delivery> deliveries, String entry, JsonObject state) {
         var files = new ArrayList<String>();
         var stored = new ArrayList<Stored>();
@@ -125,7 +125,7 @@ final class Folder {
             return stored;
         } catch (IOException e) {
             notOnDisk("the delivery " + deliveries.getLast().id(), e);
-            // What could not be finished may be what fills the disk.
+            // The unfinished files may be the ones that fill the disk.
             files.forEach(file -> remove(file + UNFINISHED));
             files.stream().filter(file -> !file.equals(entry)).forEach(this::remove);
             return deliveries.stream().map(each -> new Stored(null, each)).toList();
@@ -144,7 +144,7 @@ final class Folder {
         }
     }
 
-    /// All bytes are on disk when this returns, under a name that does not count yet.
+    /// All bytes are on disk when this returns, under a name that nobody reads.
     private void write(String file, byte[]... parts) throws IOException {
         try (var out = FileChannel.open(path.resolve(file + UNFINISHED), Set.of(
                 StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING,
@@ -171,7 +171,7 @@ final class Folder {
 
     // Reading.
 
-    /// Deliveries that are new in the folder, in their order, without their bodies.
+    /// The deliveries that are new in the folder, in their order, without their bodies.
     List<Stored> newDeliveries() {
         var found = new ArrayList<Stored>();
         try {
@@ -182,7 +182,7 @@ final class Folder {
                         found.add(new Stored(file, new Outbox.Delivery(head.getString("lane"),
                                 head.getString("id"), head.getString("path"), null)));
                     } catch (NoSuchFileException e) {
-                        known.remove(file); // delivered since we looked
+                        known.remove(file); // it was delivered meanwhile
                     } catch (IOException | RuntimeException e) {
                         putAside(file, file + " (" + Log.reason(e) + ")");
                     }
@@ -226,7 +226,7 @@ final class Folder {
         try {
             return names(ENTRY);
         } catch (IOException e) {
-            return List.of();           // newDeliveries has said so
+            return List.of();           // newDeliveries has logged it
         }
     }
 
@@ -234,12 +234,12 @@ final class Folder {
         return json(Files.readAllBytes(path.resolve(entry)));
     }
 
-    /// A sign of life.
+    /// Gives an entry's file the present time: a sign of life.
     void touch(String entry) {
         try {
             Files.setLastModifiedTime(path.resolve(entry), FileTime.from(Instant.now()));
         } catch (IOException e) {
-            // it is over since we looked; or it is not on disk, which the log has
+            // The entry has ended meanwhile, or it is not on disk, which the log has said.
         }
     }
 
@@ -259,7 +259,7 @@ final class Folder {
         }
     }
 
-    /// The file stays on disk, where nobody sends it.
+    /// Moves the file to `failed`, where it stays and nobody sends it.
     void putAside(String file, String what) {
         Path to = failed.resolve(file);
         try {

@@ -4,27 +4,27 @@ import module java.base;
 import jakarta.json.JsonObject;
 import voice.Log;
 
-/// Deliveries that survive. What is put here is on disk before `put` returns. It is tried again and
-/// again until somebody has taken it, also by the next process after a crash. Webhooks makes the
-/// one outbox of the program.
+/// Deliveries that survive a crash. What is put here is on disk before `put` returns. A delivery is
+/// tried again and again until somebody has taken it. After a crash, the next process goes on with
+/// it. Webhooks makes an outbox for the program.
 ///
 /// Deliveries of one lane are made in order. Lanes do not wait for each other. A delivery that is
-/// refused for good is put aside, in the folder `failed`, and holds up nothing.
+/// refused for good is put aside, in the folder `failed`, and those behind it go on.
 ///
-/// An entry is something that lasts and whose end has to be reported: a call. As long as it lasts,
-/// it is a file, which is touched every second. So the next process finds what a dead process has
-/// begun and not ended, and when that process was alive last.
+/// An entry is something that lasts and whose end has to be reported: a call. It is a file as long
+/// as it lasts, and the outbox touches that file every second. So the next process finds what a
+/// dead process has begun and not ended, and when that process was last alive.
 ///
 /// The outbox does not know what it delivers, nor how: an `Attempt` does that. Not handled: two
 /// processes on one folder (the second one is refused).
 public final class Outbox {
     private static final Duration SIGN_OF_LIFE = Duration.ofSeconds(1);
-    private static final int LOOK_EVERY = 5;                // signs of life
+    private static final int LOOK_EVERY = 5;                // counted in signs of life
     private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
     private static final Duration WHILE_CLOSING = Duration.ofMillis(200);   // between attempts
     private static final int FIRST_WAIT = 500;              // ms; each wait is twice the last one
     private static final int LONGEST_WAIT = 30_000;         // ms
-    private static final int MOST_AT_A_TIME = 32;           // attempts; they are sockets
+    private static final int MOST_AT_A_TIME = 32;           // attempts; each is a socket
     private static final int REFUSALS = 4;                  // then it is put aside
 
     /// Something to deliver: `body` to `path`, which only the Attempt understands. The bytes are
@@ -35,7 +35,7 @@ public final class Outbox {
     }
 
     /// Makes one attempt to deliver, on a virtual thread. An IOException counts as `Later`. The
-    /// attempt must have a bound of its own.
+    /// attempt must end by itself after some time.
     public interface Attempt {
         Outcome make(Delivery delivery) throws IOException, InterruptedException;
     }
@@ -51,7 +51,7 @@ public final class Outbox {
 
     public record Refused(String why, Duration asked, boolean forGood) implements Outcome {}
 
-    /// Another process uses this folder; the message says which.
+    /// Another process uses this folder. The message says which one.
     public static final class InUse extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -64,19 +64,20 @@ public final class Outbox {
     private final Attempt attempt;
     private final Semaphore attempts = new Semaphore(MOST_AT_A_TIME, true);
     private final Set<Entry> lasting = ConcurrentHashMap.newKeySet();
-    private final Map<String, Deque<Folder.Stored>> lanes = new HashMap<>();  // guarded by itself
-    private boolean closing;                                                  // these two as well
+    // `lanes` guards itself, `closing` and `closed`.
+    private final Map<String, Deque<Folder.Stored>> lanes = new HashMap<>();
+    private boolean closing;
     private boolean closed;
-    private final List<Folder.Stored> before;               // what another process has left
+    private final List<Folder.Stored> before;               // what an earlier process has left
 
-    /// Reads what is in the folder, which it makes if need be. Nothing is delivered before `start`.
+    /// Reads the folder, and makes it if it is missing. Nothing is delivered before `start`.
     public Outbox(Path folder, Attempt attempt) throws InUse {
         this.folder = new Folder(folder);
         this.attempt = attempt;
         before = this.folder.newDeliveries();
     }
 
-    /// Delivers what the process before this one has left, at once, and whatever comes from now on.
+    /// Delivers at once what an earlier process has left, and from now on whatever comes.
     public void start() {
         if (!before.isEmpty()) {
             Log.log("", before.size() + " deliveries of before go first");
@@ -87,12 +88,12 @@ public final class Outbox {
 
     // Entries.
 
-    /// Something begins that lasts. Nothing is on disk before `keep` or `put`.
+    /// Begins an entry. Nothing is on disk before `keep` or `put`.
     public Entry begin() {
         return new Entry(folder.newEntry());
     }
 
-    /// Any thread.
+    /// An entry is for any thread.
     public final class Entry {
         private final String file;
         private boolean over;                               // guarded by `this`
@@ -109,14 +110,13 @@ public final class Outbox {
             }
         }
 
-        /// The deliveries and `state` are on disk when this returns. After that the deliveries are
-        /// tried.
+        /// The deliveries and `state` are on disk when this returns. Then the deliveries are tried.
         public synchronized void put(List<Delivery> deliveries, JsonObject state) {
             lasting.add(this);
             folder.put(deliveries, file, state).forEach(Outbox.this::accept);
         }
 
-        /// Nothing is left to do for it.
+        /// The entry has ended, and nothing is left to do for it: deletes its file.
         public synchronized void over() {
             leave();
             folder.remove(file);
@@ -129,12 +129,12 @@ public final class Outbox {
         }
     }
 
-    /// An entry that a process before this one has begun and not ended, with its last state and its
-    /// last sign of life.
+    /// An entry that an earlier process has begun and not ended, with its last state and its last
+    /// sign of life.
     public record Left(Entry entry, JsonObject state, Instant lastSeen) {}
 
-    /// Those entries, as `read` understands them. Where `read` throws a RuntimeException, the file
-    /// is put aside. To be asked before `start`.
+    /// Returns what `read` makes of each such entry. If `read` throws a RuntimeException, the file
+    /// is put aside. Call this before `start`.
     public <T> List<T> left(Function<Left, T> read) {
         var left = new ArrayList<T>();
         for (String file : folder.entries()) {
@@ -167,7 +167,7 @@ public final class Outbox {
 
     // The end.
 
-    /// Ends the delivering. What is waiting is tried until the bound is over. The rest stays on
+    /// Ends the delivering. What is waiting is tried for as long as `bound`. The rest stays on
     /// disk, for the next start.
     public void close(Duration bound) throws InterruptedException {
         long end = System.nanoTime() + bound.toNanos();
@@ -200,8 +200,8 @@ public final class Outbox {
         }
     }
 
-    /// Every second: a sign of life for each entry. Every five: are there files that somebody has
-    /// moved back into the folder?
+    /// Every second, gives each entry a sign of life. Every five seconds, looks for files that
+    /// somebody has moved back into the folder.
     private void watch() {
         try {
             for (int signs = 1; ; signs++) {
@@ -259,7 +259,8 @@ public final class Outbox {
         }
     }
 
-    /// Returns when it has been taken, when it has been put aside, or when the outbox is closed.
+    /// Returns when somebody has taken the delivery, when it has been put aside, or when the outbox
+    /// is closed.
     private void deliver(Folder.Stored stored) throws InterruptedException {
         Delivery it = stored.delivery();
         int refusals = 0;
@@ -321,9 +322,9 @@ public final class Outbox {
         }
     }
 
-    /// Waits before the next attempt: 0.5 s, 1, 2, 4 .. 30 s, or as long as the other side has
-    /// asked for. Each wait is a fifth longer or shorter, so that lanes do not try in step. False
-    /// when there is no next attempt, because the outbox is closed.
+    /// Waits before the next attempt: 0.5 s, 1, 2, 4 .. 30 s, or for as long as the other side has
+    /// asked if that is longer. Each wait is up to a fifth longer or shorter, so that lanes do not
+    /// try in step. Returns false when there is no next attempt, because the outbox is closed.
     private boolean pause(int number, Duration asked, String trouble, String lane)
             throws InterruptedException {
         double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
@@ -333,7 +334,7 @@ public final class Outbox {
         long due = now + TimeUnit.MILLISECONDS.toNanos(ms);
         long soon = now + WHILE_CLOSING.toNanos();
         synchronized (lanes) {
-            // At the attempts 1, 2, 4, 8 ..: a CRM that is down for an hour is no news each time.
+            // A CRM may be down for an hour. So the log has only the attempts 1, 2, 4, 8 ..
             if (!closing && Integer.bitCount(number) == 1) {
                 Log.log(lane, trouble + "; again in " + ms + " ms");
             }

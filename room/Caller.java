@@ -28,7 +28,7 @@ final class Caller {
     private String track = "";                              // sid of the one we listen to
     private int lastPacket;                                 // number of its last data packet
     private boolean listIsComing;                           // LiveKit will send a list of all
-    private boolean activeBeforePickUp;                     // the phone was, before we picked up
+    private boolean activeBeforePickUp;                     // the phone was active before pick-up
     private boolean answerReported;                         // as Event.CallerAnswered
     private boolean hearingReported;                        // as Event.CallerHears
 
@@ -41,8 +41,8 @@ final class Caller {
         this.room = room;
     }
 
-    /// From now on only the participant with this number is the caller: we are going to dial it.
-    /// Before the room is joined. Null when we are called.
+    /// We are going to dial this number, so only the participant with it is the caller. Room calls
+    /// this before it joins. `number` is null when somebody calls us.
     void willBeDialled(String number) {
         dialledNumber = number;
     }
@@ -52,8 +52,8 @@ final class Caller {
         return dialledNumber;
     }
 
-    /// The identity that the dialled phone has in the room. Only when a number is to be dialled.
-    /// Any thread.
+    /// The identity that the dialled phone has in the room. It means something only when a number
+    /// is to be dialled. Any thread.
     String dialledIdentity() {
         return "sip_" + dialledNumber;
     }
@@ -92,7 +92,8 @@ final class Caller {
         listIsComing = true;
     }
 
-    /// Nobody else is in the room: the caller may have left while our connection was lost.
+    /// Only these participants are in the room. If the caller is not one of them, the caller has
+    /// left while our connection was lost.
     void onlyTheseAreThere(List<ParticipantInfo> all) {
         if (participant != null && all.stream().noneMatch(
                 one -> one.getIdentity().equals(participant.getIdentity()))) {
@@ -113,7 +114,7 @@ final class Caller {
             return;
         }
         if (same && news.getVersion() < participant.getVersion()) {
-            return; // newer news has overtaken this
+            return; // later news has come before this
         }
         if (!known && !becomesCaller(news)) {
             return;
@@ -138,8 +139,8 @@ final class Caller {
     }
 
     /// Is this participant the caller from now on? When we dial, only the dialled phone is. When
-    /// we are called, a browser is if nobody was the caller before. A phone is, too, and even
-    /// takes the place of a browser, but not after we have picked up.
+    /// somebody calls us, a browser becomes the caller if nobody is the caller yet. A phone becomes
+    /// the caller even if a browser is it already, but not after we have picked up.
     private boolean becomesCaller(ParticipantInfo other) {
         if (dialledNumber != null) {
             return other.getIdentity().equals(dialledIdentity());
@@ -171,13 +172,14 @@ final class Caller {
 
     // When the caller hears us.
 
-    /// We are about to publish our track, at which LiveKit's SIP service answers a phone.
+    /// We are about to publish our track. When we do that, LiveKit's SIP service answers a phone.
     void willBePickedUp() {
         activeBeforePickUp = callStatus().equals("active");
     }
 
-    /// Somebody has subscribed to our track. LiveKit does not say who. It is taken for the caller,
-    /// unless a phone still rings: LiveKit's SIP service subscribes while it rings, too.
+    /// Somebody has subscribed to our track. LiveKit does not say who, so we take them for the
+    /// caller. But if a phone still rings, that was LiveKit's SIP service, which subscribes before
+    /// the answer, too.
     void trackSubscribed() {
         boolean rings = dialledNumber != null ? !callStatus().equals("active")
                 : isPhone(participant) && !activeBeforePickUp && !callStatus().isEmpty();
@@ -230,8 +232,8 @@ final class Caller {
                 UpdateSubscription.newBuilder().addTrackSids(sid).setSubscribe(wanted)));
     }
 
-    /// Is this data packet to be read? It must be the caller's. It must also be new: after a lost
-    /// connection a packet may come again, and its number tells.
+    /// Is this data packet to be read? It must be the caller's. It must also be new, because a
+    /// packet may come again after a lost connection. Its number says whether it is new.
     boolean accepts(DataPacket packet) {
         if (participant == null || !packet.getParticipantIdentity().equals(identity())
                 || packet.getSequence() != 0 && packet.getSequence() <= lastPacket) {

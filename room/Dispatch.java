@@ -10,24 +10,25 @@ import retrofit2.Call;
 import retrofit2.Response;
 import voice.Log;
 
-/// Asks a running worker to call somebody, and prints on standard output what becomes of it. The
-/// program's `call` command makes one. Any other program that may use LiveKit's API can do the
-/// same: it only needs to create an
-/// [agent dispatch](https://docs.livekit.io/agents/server/agent-dispatch/).
+/// Asks a running worker to call somebody, and prints on standard output what becomes of it.
+/// start.Start makes a Dispatch for the command `call`. Any other program that may use LiveKit's
+/// API can do the same: it only needs to create an [agent
+/// dispatch](https://docs.livekit.io/agents/server/agent-dispatch/).
 ///
-/// This class does not join the room. It asks LiveKit who is in it, four times a second. The agent
-/// shows how the call went in attributes of its own participant, for two seconds after the end.
+/// This class does not join the room. Four times a second it asks LiveKit who is in the room. The
+/// agent shows how the call went in attributes of its own participant, for two seconds after the
+/// end.
 ///
-/// Not handled: ending the call. After Ctrl-C the call goes on, unwatched.
+/// Not handled: ending the call. After Ctrl-C the call goes on, and nobody watches it.
 public final class Dispatch {
-    private static final Duration AGENT = Duration.ofSeconds(3);            // for it to come
-    private static final Duration NO_REPLY = Duration.ofSeconds(15);        // from LiveKit
+    private static final Duration AGENT = Duration.ofSeconds(3);            // until it has come
+    private static final Duration NO_REPLY = Duration.ofSeconds(15);        // of LiveKit
     private static final int EVERY_MS = 250;
 
     private final String agentName;
     private final AgentDispatchServiceClient dispatches;
     private final RoomServiceClient rooms;
-    private String printed = "";                            // last
+    private String printed = "";                            // what was printed last
 
     public Dispatch(String url, String key, String secret, String agentName) {
         this.agentName = agentName;
@@ -76,7 +77,7 @@ public final class Dispatch {
                 } else if (System.nanoTime() - begun > AGENT.toNanos()) {
                     System.err.println("No agent came: no worker named " + agentName + " is "
                             + "connected there (./run.sh start, or dev), or all are full.");
-                    // Without this, a worker that registers later would still call.
+                    // If the room stayed, a worker that registers later would still call.
                     reply(rooms.deleteRoom(room));
                     return 3;
                 }

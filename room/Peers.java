@@ -52,7 +52,7 @@ final class Peers {
     private final WebRtc.Ear ear;
     private final List<RTCDataChannel> channels = new ArrayList<>();
 
-    boolean closed;                                         // what comes now, comes too late
+    boolean closed;                                         // what comes after that is dropped
 
     /// Makes both connections and our data channels. The channels must be part of our first offer:
     /// data can never be sent otherwise. They also give us something to offer before there is any
@@ -111,8 +111,8 @@ final class Peers {
                 && (parts.group(1).equals("turn") ? named : parts.group(5) == null);
     }
 
-    /// Closes both connections and gives their memory back. The Speaker must have been stopped
-    /// before, because its thread calls `push`.
+    /// Closes both connections and frees what they hold. The Speaker must have been stopped before,
+    /// because its thread calls `push`.
     void close() {
         closed = true;
         ear.close();
@@ -180,7 +180,7 @@ final class Peers {
         }
     }
 
-    /// What is to be done when something happens on a channel. Either may be null. `received` is
+    /// Says what is done when something happens on a channel. Either may be null. `received` is
     /// given a copy of each message. Both run on a thread of WebRTC's.
     private record Channel(Runnable stateChanged, Consumer<byte[]> received)
             implements RTCDataChannelObserver {

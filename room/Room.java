@@ -18,8 +18,8 @@ import voice.Speaker;
 /// knows it only as a Line.
 ///
 /// A Room has four parts: Signalling keeps the connection to the room, Caller knows who is there,
-/// Peers carries sound and data, and Texts reads and writes what is said in writing. Sip and Rooms
-/// belong to the Worker; they ask LiveKit's services for what the room itself cannot do.
+/// Peers carries sound and data, and Texts sends captions and reads what the caller types. Sip and
+/// Rooms belong to the Worker. They ask LiveKit's services for what the room itself cannot do.
 ///
 /// One thread, the room's own, does all work on these parts, in order. Other threads only leave
 /// work for it: the call's thread, OkHttp's and WebRTC's.

@@ -7,8 +7,9 @@ import voice.Log;
 
 /// What [LiveKit's room API](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/)
 /// does for a call: it deletes the call's room, it says whether the room still exists, and it
-/// removes one participant. Room asks for all three, and the program asks for the first when it
-/// finds a call of a process that has died.
+/// removes one participant. Room asks for the first and for the third, and Signalling for the
+/// second. The program asks for the first when it finds a call in which an earlier process has
+/// died.
 ///
 /// A room's name may be used again as soon as the room is gone. A room's sid never is: so this
 /// class compares sids before it does harm.
@@ -16,8 +17,8 @@ import voice.Log;
 /// Rooms are not created here: LiveKit creates one when it dispatches a call.
 public final class Rooms {
     private static final Duration REQUEST = Duration.ofSeconds(2);
-    private static final long FIRST_PAUSE = 500;            // ms; doubled after each attempt,
-    private static final long LAST_PAUSE = 32_000;          // ms; 63.5 s in all
+    private static final long FIRST_PAUSE = 500;            // ms; each is twice the last one;
+    private static final long LAST_PAUSE = 32_000;          // ms; all take 63.5 s together
 
     private final RoomServiceClient service;
 

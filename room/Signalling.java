@@ -11,7 +11,7 @@ import okio.ByteString;
 import voice.Log;
 
 /// The connection to one call's room: the socket over which room and agent tell each other what
-/// they do, and the ways back when the connection is lost. Room makes one for itself.
+/// they do, and how that connection comes back when it is lost. Room makes one for itself.
 ///
 /// The protocol is LiveKit's
 /// [client protocol](https://docs.livekit.io/reference/internals/client-protocol/) in version 15,
@@ -30,7 +30,7 @@ final class Signalling {
     private static final Duration COMING_BACK = Duration.ofSeconds(10);     // for all attempts
     private static final Duration ATTEMPT = Duration.ofSeconds(5);          // for one, with sound
     private static final Duration ASK_AGAIN = Duration.ofMillis(500);
-    private static final Duration NO_PING = Duration.ofSeconds(10);         // an idle wait
+    private static final Duration NO_PING = Duration.ofSeconds(10);         // without a session
     private static final int[] RESUME_AFTER = {0, 300, 1_000};              // ms
 
     private final Room room;
@@ -214,8 +214,8 @@ final class Signalling {
             case OFFER -> peers.takeOffer(message.getOffer());
             case ANSWER -> {
                 if (peers.takeAnswer(message.getAnswer())) {
-                    // Not earlier: setting the answer adds a listener to the sound's source, whose
-                    // list of listeners has no lock.
+                    // The Speaker must not start earlier: setting the answer adds a listener to the
+                    // sound's source, whose list of listeners has no lock.
                     room.speaker().start();
                 }
             }

@@ -5,11 +5,11 @@ import com.google.protobuf.ByteString;
 import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.DataStream;
 
-/// What is said in writing in a room, as LiveKit's
-/// [text streams](https://docs.livekit.io/transport/data/text-streams/): each is a series of data
-/// packets, a header, chunks and a trailer. Captions go out: what the agent and the caller say, in
-/// the topic `lk.transcription`. What a caller types comes in, in the topic `lk.chat`. Room makes
-/// one Texts, and everything here runs on the room's thread.
+/// What is written in a room, as LiveKit's [text
+/// streams](https://docs.livekit.io/transport/data/text-streams/). A stream is a series of data
+/// packets: a header, chunks and a trailer. Captions go out, in the topic `lk.transcription`: they
+/// are what the agent and the caller say. What a caller types comes in, in the topic `lk.chat`.
+/// Room makes one Texts, and everything here runs on the room's thread.
 ///
 /// The topics and attributes are those of LiveKit's
 /// [agent SDKs](https://docs.livekit.io/agents/multimodality/text/), so that the ready-made parts

@@ -17,11 +17,11 @@ import voice.Speaker;
 public final class WebRtc {
     private static final Duration SDP = Duration.ofSeconds(5);
 
-    // There are two factories for the whole process, because one factory that both receives sound
-    // and sends sound that we push aborts the JVM: the device module that plays also "records",
-    // from a second thread, into the sound that we send. So SEND has no device, and RECEIVE plays
-    // what it receives into our sinks. Neither is ever disposed: disposing a factory during a call
-    // is a segmentation fault.
+    // One factory that receives sound and also sends the sound that we push would abort the JVM:
+    // its device module plays, and it also "records", from a second thread, into the sound that we
+    // send. So there are two factories for the whole process. SEND has no device, and RECEIVE plays
+    // what it receives into our sinks. Neither is ever disposed, because disposing a factory during
+    // a call is a segmentation fault.
     public static final PeerConnectionFactory SEND =
             new PeerConnectionFactory(new AudioDeviceModule(AudioLayer.kDummyAudio));
     public static final PeerConnectionFactory RECEIVE =
@@ -32,7 +32,7 @@ public final class WebRtc {
     /// Loads the native library and makes the factories. Blocks, some 0.2 s. Throws an Error when a
     /// library of the operating system is missing.
     static void load() {
-        SEND.hashCode(); // whatever makes Java initialize this class
+        SEND.hashCode(); // any use makes Java initialize this class
     }
 
     /// Makes an offer and an answer once. Otherwise the first call would wait for what WebRTC
@@ -96,8 +96,8 @@ public final class WebRtc {
         }
     }
 
-    /// Waits for a result, `bound` at most. Whatever has kept it from coming is thrown as an
-    /// IOException; `otherwise` says what the time-out means.
+    /// Waits for a result, `bound` at most. Throws an IOException when there is none, whatever the
+    /// cause. `otherwise` says what it means that the time is over.
     ///
     /// Room uses it for futures that have nothing to do with WebRTC. It does not stand in Room,
     /// because a start from source would then compile Room before the worker registers (0.2 s).
@@ -112,8 +112,8 @@ public final class WebRtc {
         }
     }
 
-    /// Closes something, and only logs a failure, so that what else is to be closed is closed too.
-    /// `callId` is for the log.
+    /// Closes something. A failure is only logged, so that whoever calls this can go on and close
+    /// the rest. `callId` is for the log.
     public static void quietly(String callId, Runnable close) {
         try {
             close.run();
@@ -172,7 +172,7 @@ public final class WebRtc {
             ear.accept(resampled);
         }
 
-        /// Stops listening. To be called before the peer connection is closed.
+        /// Stops listening. Call this before the peer connection is closed.
         public void close() {
             synchronized (resampler) {
                 closed = true;

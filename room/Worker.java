@@ -32,7 +32,7 @@ import voice.Log;
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
-    private static final Duration STEADY = Duration.ofSeconds(10);          // it was no failure
+    private static final Duration STEADY = Duration.ofSeconds(10);          // then it has worked
     private static final Duration FENCE = Duration.ofSeconds(1);
     // LiveKit dispatches no job at all when every worker of a name reports 0.7 or more (the default
     // of agents.target_load in its configuration). So a full worker says by its status that it is
@@ -53,7 +53,8 @@ public final class Worker {
     private final String secret;
     private final String agentName;
     private final int maxCalls;
-    // Made when they are first needed, or in the warm-up: a start from source compiles both.
+    // The warm-up makes these two. If a call needs one earlier, that call makes it. In a start from
+    // source, Java compiles their classes then, and the registration does not wait for that.
     private Rooms rooms;
     private Sip sip;
 
@@ -68,7 +69,7 @@ public final class Worker {
     private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
     private final Set<String> unreported = ConcurrentHashMap.newKeySet();   // ids of our jobs
     private final Map<String, WorkerMessage> unread = new ConcurrentHashMap<>(); // results, by job
-    // A fence is a ping that is sent after a result. They have numbers.
+    // A fence is a ping that is sent after a result. Each fence has a number.
     private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
     private final AtomicLong fenceNumber = new AtomicLong();
     private final CountDownLatch firstRegistration = new CountDownLatch(1);
@@ -200,8 +201,8 @@ public final class Worker {
         }
     }
 
-    /// `other`, an http or ws address of LiveKit's, as its sockets need it. LiveKit's address that
-    /// this worker was given, when `other` is empty.
+    /// Returns `other`, an http or ws address of LiveKit's, as a ws address without a slash at its
+    /// end. If `other` is empty, returns LiveKit's address that this worker was given.
     String socketUrl(String other) {
         return other.isEmpty() ? url
                 : other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
@@ -249,8 +250,8 @@ public final class Worker {
         return stopping || calls.size() >= maxCalls;
     }
 
-    /// By this status LiveKit chooses the worker for a call. A call counts from its offer on.
-    /// Otherwise many calls that come at the same moment would all go to one worker.
+    /// LiveKit chooses the worker for a call by this status. A call counts as soon as LiveKit has
+    /// offered it. Otherwise many calls that come at the same moment would all go to one worker.
     private WorkerMessage status() {
         int count = calls.size();
         return WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()

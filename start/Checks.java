@@ -5,9 +5,11 @@ import module java.net.http;
 import voice.Clips;
 import voice.Log;
 
-/// What the first caller would otherwise find out: a line each in the log, `NOT RIGHT` where
-/// something is wrong. Start runs them when the program starts. Nothing waits for them, and calls
-/// are taken whatever they find. The check of LiveKit is the worker's registration.
+/// Looks for mistakes in the settings that the first caller would otherwise find. Each check is a
+/// line in the log, with `NOT RIGHT` if something is wrong. Start runs the checks when the worker
+/// has registered, or after a second. Nothing waits for them, and calls are taken whatever they
+/// find. There is no check of LiveKit, because the worker's registration shows whether LiveKit
+/// answers.
 public final class Checks {
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
 
@@ -42,10 +44,10 @@ public final class Checks {
         }
     }
 
-    /// Is there a CRM at all? null, or what is wrong with the way to it. Blocks, 5 s at most. Any
-    /// answer will do, but for an answer that refuses the key.
+    /// Does the CRM answer? Returns null, or says what is wrong. Blocks, 5 s at most. Any answer
+    /// will do, except one that refuses the key.
     public static String crm(String url, String key) throws InterruptedException {
-        // HEAD: nobody's contacts are to travel for this. HTTP/1.1, as in Webhooks.
+        // HEAD, so that no contact is sent for this check. HTTP/1.1, as in Webhooks.
         var request = HttpRequest.newBuilder(URI.create(url + "/contacts")).timeout(TIMEOUT)
                 .version(HttpClient.Version.HTTP_1_1).HEAD();
         if (!key.isBlank()) {

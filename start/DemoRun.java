@@ -5,15 +5,15 @@ import delivery.Outbox;
 import demo.Demo;
 import voice.Log;
 
-/// The verbs `demo` and `console`: the same program, with calls that come from a page or from the
-/// terminal instead of LiveKit, and with a CRM for the occasion. The demo cannot name the program,
-/// so it is handed what it needs of it.
+/// The verbs `demo` and `console`. They run the same program, with a CRM of the demo's own. The
+/// calls come from a page or from the terminal instead of LiveKit. The demo cannot name the
+/// program, so this class hands over what the demo needs of the program.
 ///
-/// A class of its own, because `dev` and `start` must not compile the demo when they start.
+/// It is a class of its own, so that `dev` and `start` need not compile the demo when they start.
 final class DemoRun {
     private DemoRun() {}
 
-    /// `words` are the verb and its option. Returns the exit status, when it is over.
+    /// `words` are the verb and its option. Returns the exit status when the demo is over.
     static int run(List<String> words, Start.Maker maker) throws Exception {
         var environment = new HashMap<>(System.getenv());
         environment.putAll(Map.of("LIVEKIT_URL", "ws://localhost", "LIVEKIT_API_KEY", "none",
@@ -21,7 +21,7 @@ final class DemoRun {
                 "WEBHOOK_SECRET", UUID.randomUUID().toString()));
         Settings given = Start.settings(environment, Map.of("OPENAI_API_KEY", ""));
         boolean key = !given.get("OPENAI_API_KEY").matches("|none");
-        // The CRM is there before the program is: its address is one of the program's settings.
+        // The demo's CRM starts before the program is made, because the program needs its address.
         var program = new CompletableFuture<Program>();
         var demo = new Demo(
                 (body, signature) -> program.join().verifyBody(body, signature),
@@ -29,7 +29,7 @@ final class DemoRun {
                         program.join().verifyStandard(id, timestamp, body, signatures, now),
                 key ? given.get("OPENAI_REALTIME_MODEL") : null);
         String folder = given.get("OUTBOX_DIR") + "/demo";
-        // There may be another demo at the same time. Then this one has a folder for its own time.
+        // If another demo is using that folder, this one has a folder of its own, until it ends.
         String own = folder + "-" + ProcessHandle.current().pid();
         Settings settings = given.with(demo.settings()).with(Map.of("OUTBOX_DIR", folder));
         try {
@@ -54,7 +54,7 @@ final class DemoRun {
                 System.out.close();
             }
         }, "shutdown"));
-        var hungUp = CompletableFuture.<Void>completedFuture(null);     // nobody is on a line
+        var hungUp = CompletableFuture.<Void>completedFuture(null);     // no phone is on the line
         made.orphans().forEach(orphan -> Start.bury(orphan, hungUp));
         if (key) {
             Checks.model(used);

@@ -4,18 +4,17 @@ import module java.base;
 import com.sun.net.httpserver.HttpServer;
 import voice.Log;
 
-/// Tells a load balancer or an orchestrator whether this worker can take calls, as LiveKit's own
-/// agent servers do: `GET /` is answered with 200 while the worker is registered, and with 503
-/// otherwise. The verb `start` opens it, and it lives as long as the process.
+/// Tells a load balancer or an orchestrator whether this worker can take calls. `GET /` is answered
+/// with 200 while the worker is registered, and otherwise with 503. LiveKit's own agent servers do
+/// the same. The verb `start` opens it, and it lives as long as the process.
 ///
-/// A worker that is being stopped is still healthy: it has calls to finish.
+/// A worker that is draining still answers 200, because it has calls to finish.
 public final class Health {
 
     private Health() {}
 
-    /// Listens on all interfaces. When the port is taken, the log has a line about that, and
-    /// nothing else happens: calls do not need the health check. `registered` runs on a virtual
-    /// thread.
+    /// Listens on all interfaces. If the port is taken, the log has a line about that, and the
+    /// program goes on: calls do not need the health check. `registered` runs on a virtual thread.
     public static void open(int port, BooleanSupplier registered) {
         try {
             HttpServer server = HttpServer.create(new InetSocketAddress(port), 0);

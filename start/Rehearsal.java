@@ -8,13 +8,14 @@ import voice.Log;
 import voice.Mailbox;
 import voice.Speaker;
 
-/// A call with nobody on the phone, so that the first caller does not wait while Java loads and
-/// compiles what a call needs (more than a second). Start has it once, after the worker has
-/// registered.
+/// A call with nobody on the phone. In it, Java loads and compiles what a call needs, which takes
+/// more than a second, so the first caller does not wait for that. Start holds one rehearsal, after
+/// the worker has registered. The demo's page holds one, too.
 ///
-/// It is a Line, and it is also the other side: a server on this machine, which is the model to a
-/// WebSocket and gives every HTTP request the same answer. Nothing of the rehearsal leaves the
-/// machine, and nothing of it reaches the log. It has no WebRTC: `WebRtc.warmUp` does that part.
+/// A Rehearsal is the Line of that call. It also runs a server on this machine. To a WebSocket, the
+/// server is the model. To an HTTP request, it always gives the same answer. Nothing of the
+/// rehearsal leaves the machine, and nothing of it reaches the log. There is no WebRTC in it:
+/// `WebRtc.warmUp` does that part.
 public final class Rehearsal implements Line, AutoCloseable {
     private static final String ID = Log.SILENT;
 
@@ -70,8 +71,8 @@ public final class Rehearsal implements Line, AutoCloseable {
         return "http://127.0.0.1:" + server.getLocalPort();
     }
 
-    /// Has a program of its own take this call, and says nothing unless that fails. Blocks, some
-    /// seconds at most.
+    /// Makes a program only for this call, and the program takes the call. The log has a line only
+    /// if that fails. Blocks, some seconds at most.
     static void hold(Settings settings, Start.Maker maker) {
         try (var rehearsal = new Rehearsal("{\"results\":[{\"id\":\"1\",\"name\":\"Nobody\"}]}")) {
             Settings there = settings.at(rehearsal.url());
@@ -111,7 +112,8 @@ public final class Rehearsal implements Line, AutoCloseable {
         }
     }
 
-    /// A WebSocket (RFC 6455): it sends the events, and listens until nothing more comes.
+    /// Is the model on a WebSocket (RFC 6455): sends the events, and reads until nothing more
+    /// comes.
     private void beModel(InputStream in, OutputStream out, String key)
             throws IOException, NoSuchAlgorithmException {
         byte[] proof = MessageDigest.getInstance("SHA-1").digest(
@@ -120,7 +122,7 @@ public final class Rehearsal implements Line, AutoCloseable {
                 + "Connection: Upgrade\r\nSec-WebSocket-Accept: "
                 + Base64.getEncoder().encodeToString(proof) + "\r\n\r\n").getBytes());
         try {
-            in.read(); // the client is there
+            in.read(); // now the client is there
             for (String event : EVENTS.lines().toList()) {
                 byte[] text = event.getBytes();
                 out.write(0x81); // one whole text frame

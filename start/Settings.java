@@ -6,9 +6,9 @@ import voice.Model;
 import voice.Numbers;
 import voice.Options;
 
-/// What is set, by the names of .env.example. A setting comes from the environment or, when it is
-/// blank or missing there, from the file .env. Start loads the settings, and the program is made
-/// from them.
+/// The settings, under the names of .env.example. A setting comes from the environment. If it is
+/// blank or missing there, it comes from the file .env. Start loads the settings, and makes the
+/// program from them.
 ///
 /// It is not a record, because a record would print its secrets.
 public final class Settings {
@@ -88,13 +88,14 @@ public final class Settings {
                 Duration.ofMinutes(number("MAX_CALL_MINUTES")));
     }
 
-    /// The same settings, but the CRM and the model are at that address, and the outbox is another.
+    /// The same settings, but the CRM and the model are at that address, and the outbox is another
+    /// folder.
     public Settings at(String url) {
         return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal",
                 "CRM_URL", url, "OPENAI_BASE_URL", url + "/v1"));
     }
 
-    /// The same settings, but for these, which are not checked.
+    /// The same settings, but with these instead of its own. They are not checked.
     public Settings with(Map<String, String> others) {
         var all = new HashMap<>(values);
         all.putAll(others);
@@ -105,7 +106,7 @@ public final class Settings {
         return load(environment, file, Map.of());
     }
 
-    /// `usual` has values for settings that would be missing otherwise. Throws an
+    /// `usual` has values for settings that are missing otherwise. Throws an
     /// IllegalArgumentException that names everything that is missing or wrong.
     public static Settings load(Map<String, String> environment, Path file,
             Map<String, String> usual) {
@@ -169,7 +170,7 @@ public final class Settings {
         return new Settings(values);
     }
 
-    /// What begins with `whsec_` claims to be base64, with something in it.
+    /// A secret that begins with `whsec_` goes on with base64, of at least one byte.
     private static boolean decodes(String secret) {
         if (!secret.startsWith("whsec_")) {
             return true;
@@ -183,14 +184,15 @@ public final class Settings {
 
     private static void set(Map<String, String> values, Map<String, String> found) {
         found.forEach((name, value) -> {
-            // A blank setting counts as missing, but for the one where blank means "none".
+            // A blank setting counts as missing, except for the one where blank means "none".
             if (!value.isBlank() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
                 values.put(name, value.strip());
             }
         });
     }
 
-    /// The address, or null if there is none. `values` gets it without a slash at its end.
+    /// Returns the address, or null if there is none. Also puts it into `values` without a slash at
+    /// its end.
     private static URI address(List<String> problems, Map<String, String> values, String name,
             String... schemes) {
         String value = values.getOrDefault(name, "").replaceFirst("/+$", "");
@@ -206,14 +208,15 @@ public final class Settings {
                 return address;
             }
         } catch (URISyntaxException e) {
-            // whoever wrote it reads the same either way
+            // The message below fits this mistake, too.
         }
         problems.add(name + " is not an address like " + schemes[schemes.length - 1]
                 + "://host, with nothing but a path behind it");
         return null;
     }
 
-    /// NAME=value lines; # comments, quotes and a leading `export` as shells and dotenv do.
+    /// Reads the lines NAME=value. Treats comments (#), quotes and a leading `export` as shells and
+    /// dotenv do.
     private static Map<String, String> parse(List<String> problems, Path file) {
         var values = new HashMap<String, String>();
         try {
@@ -226,7 +229,7 @@ public final class Settings {
                 if (name.matches("\\w+")) {
                     values.put(name, value(line.substring(equals + 1).strip()));
                 } else if (!line.isEmpty() && !line.startsWith("#")) {
-                    // Not the line itself: it may be a secret.
+                    // The message does not quote the line, because it may be a secret.
                     problems.add(file + " has a line that is not NAME=value");
                 }
             }

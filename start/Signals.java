@@ -3,18 +3,18 @@ package start;
 import module java.base;
 import voice.Log;
 
-/// Ctrl-C and SIGTERM, one after the other. The verb `start` listens to them, because the first one
-/// lets calls go on to their end, and the second one ends the program at once. A shutdown hook
-/// would not even see the second one.
+/// Takes Ctrl-C and SIGTERM. The verb `start` uses it, because the first signal lets calls go on to
+/// their end, and the second one ends the calls at once. A shutdown hook would not notice the
+/// second signal.
 ///
-/// The JDK has this only in `sun.misc.Signal`. When a source names that class, the compiler warns
-/// at every start, and nothing switches that off. So the class is reached by reflection.
+/// The JDK has this only in `sun.misc.Signal`. If a source names that class, the compiler warns at
+/// every start, and no option switches the warning off. So this class uses reflection.
 public final class Signals {
 
     private Signals() {}
 
-    /// From now on every such signal runs `each` with its number, 1, 2, .. on a thread of its own,
-    /// instead of ending the process.
+    /// From now on, no such signal ends the process. Instead, it runs `each` with its number (1, 2,
+    /// ..), on a thread of its own.
     public static void handle(IntConsumer each) {
         var count = new AtomicInteger();
         try {

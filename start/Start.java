@@ -9,35 +9,38 @@ import room.Worker;
 import voice.Log;
 import voice.Numbers;
 
-/// Runs a Program that takes calls: what `cli.run_app` is in LiveKit's Python SDK. `Agent.main`
-/// hands its arguments over to `run`, which does all that surrounds a call: verbs and usage,
-/// settings, checks, the rehearsal, calls that a dead process has left, draining, the health check
-/// and the end.
+/// Runs a Program that takes calls. It is what `cli.run_app` is in LiveKit's Python SDK.
+/// `Agent.main` hands its arguments over to `run`, which does all that surrounds a call: verbs and
+/// usage, settings, checks, the rehearsal, calls that a dead process has left, draining, the health
+/// check and the end.
 ///
-/// It must stay small, because a start from source compiles it before the worker can register. The
-/// demo is wired in DemoRun, which `dev` and `start` never load.
+/// It must stay small, because a start from source compiles it before the worker can register. For
+/// the same reason DemoRun is another class: `dev` and `start` never load it.
 public final class Start {
-    // These three together are below the 10 s that container engines allow by default.
+    // The shutdown takes ENDING and SENDING at most. Together they are below the 10 s that
+    // container engines allow by default.
     static final Duration ENDING = Duration.ofMillis(1_250);
     static final Duration SENDING = Duration.ofSeconds(8);
     private static final Duration REGISTERS = Duration.ofSeconds(1);
     private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
-    /// Makes a program: for calls, for the demo and for the rehearsal, each with its own settings.
+    /// Makes a program: for calls, for the demo or for the rehearsal, each with its own settings.
     public interface Maker {
         Program make(Settings settings) throws Outbox.InUse;
     }
 
     private Start() {}
 
-    /// Returns never, or when the program is over; otherwise it exits with a status: 1 for usage, 2
-    /// for settings.
+    /// Returns when the worker has stopped. In all other cases it ends the process: with 1 after
+    /// printing the usage, with 2 when a setting is wrong, and after `call` or the demo with their
+    /// status.
     public static void run(String[] args, Maker maker) throws Exception {
-        // Before a library is loaded: slf4j is not to tell that nobody takes its lines.
+        // This comes before any library is loaded. It keeps slf4j from printing that it has no
+        // logger.
         System.setProperty("slf4j.internal.verbosity", "ERROR");
         String verb = args.length > 0 ? args[0] : "";
         boolean option = args.length == 2 && args[1].startsWith("--");
-        // The verb and its option, or how many words follow it.
+        // The verb and its option, or the verb and how many words follow it.
         switch (option ? verb + " " + args[1] : verb + "/" + (args.length - 1)) {
             case "dev/0", "start/0" -> work(settings(), maker, verb.equals("start"));
             case "call/1" -> System.exit(call(settings(), args[1], "{}"));
@@ -66,7 +69,7 @@ public final class Start {
         return settings(System.getenv(), Map.of());
     }
 
-    /// `usual` is used for settings that would be missing. Exits when something is wrong.
+    /// `usual` has values for settings that are missing otherwise. Exits when something is wrong.
     static Settings settings(Map<String, String> environment, Map<String, String> usual) {
         try {
             return Settings.load(environment, Path.of(".env"), usual);
@@ -106,7 +109,8 @@ public final class Start {
         });
         Thread.ofVirtual().name("checks").start(() -> {
             try {
-                // A start from source has to compile Checks, and calls are to come first.
+                // A start from source has to compile Checks, and the worker is to register before
+                // that.
                 worker.awaitRegistration(REGISTERS);
                 Checks.start(settings);
             } catch (InterruptedException e) {
@@ -120,8 +124,8 @@ public final class Start {
         }
     }
 
-    /// Ends a call that a process before this one died in: for the caller, who hears nothing, and
-    /// for the CRM.
+    /// Ends a call in which an earlier process has died: for the caller, who hears nothing, and for
+    /// the CRM.
     static void bury(Program.Orphan orphan, CompletableFuture<Void> hungUp) {
         String call = orphan.party().call();
         Log.log(call, "was up when the program died; it ends now");
@@ -130,12 +134,12 @@ public final class Start {
         } catch (ExecutionException | TimeoutException e) {
             Log.log(call, "LiveKit has not deleted its room yet");
         } catch (InterruptedException e) {
-            Thread.currentThread().interrupt(); // the CRM is to know all the same
+            Thread.currentThread().interrupt(); // the CRM learns it all the same
         }
         orphan.died(hungUp);
     }
 
-    /// `start` was told to stop, for the first or the second time. The rest is the shutdown hook's.
+    /// `start` was told to stop, for the first or the second time. The shutdown hook does the rest.
     private static void stopped(Worker worker, int number, int drainSeconds) {
         if (number == 1) {
             try {
@@ -148,8 +152,8 @@ public final class Start {
         System.exit(0);
     }
 
-    /// The end: the worker takes no new calls, running calls are ended, and what they report is
-    /// delivered. What cannot be delivered in that time stays on disk.
+    /// The end. The worker takes no new calls, and ends the running ones. Then what they have
+    /// reported is delivered. What cannot be delivered in that time stays on disk.
     private static void shutDown(Program program, Worker worker) {
         try {
             worker.stop(ENDING);
@@ -158,11 +162,11 @@ public final class Start {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         } finally {
-            System.out.close(); // webrtc-java complains whenever the JVM ends, and needs not
+            System.out.close(); // webrtc-java would print a complaint that means nothing
         }
     }
 
-    /// `call`: has a worker dial, and tells how that goes. The exit status.
+    /// The verb `call`: asks a worker to dial, and prints how that goes. Returns the exit status.
     private static int call(Settings settings, String number, String more) throws Exception {
         JsonObject metadata = json(more);
         if (!Numbers.callable(number) || metadata == null) {
@@ -181,7 +185,7 @@ public final class Start {
     private static JsonObject json(String text) {
         try (var reader = Json.createReader(new StringReader(text))) {
             return reader.readObject();
-        } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+        } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
             return null;
         }
     }

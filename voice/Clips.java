@@ -5,12 +5,12 @@ import javax.sound.sampled.AudioFormat;
 import javax.sound.sampled.AudioSystem;
 import javax.sound.sampled.UnsupportedAudioFileException;
 
-/// What the caller hears when the model cannot speak: three recordings, one file each in
-/// voice/clips. The call decides when one is played, and Speaker plays it.
+/// What the caller hears when the model cannot speak: three recordings, each a file in voice/clips.
+/// Session decides when one is played, and Speaker plays it.
 ///
-/// The files were made once, with a speech synthesiser (espeak-ng). Replace them by your own voice
-/// and language, under the same names: any WAV file that Java can read will do. They are looked for
-/// from the working directory.
+/// A speech synthesiser (espeak-ng) has made the files. Replace them by your own voice and
+/// language, under the same names: any WAV file that Java can read will do. This class looks for
+/// the folder voice/clips in the working directory.
 public enum Clips {
     /// "One moment, please."
     MOMENT,
@@ -31,8 +31,8 @@ public enum Clips {
         }
     }
 
-    /// Reads a recording, of a long one only the first 20 s, and converts it to what `Speaker.play`
-    /// takes: 24 kHz, 16 bit little endian, mono.
+    /// Reads a recording, and converts it to what `Speaker.play` takes: 24 kHz, 16 bit little
+    /// endian, mono. Of a recording that is longer than 20 s, only the first 20 s are read.
     public static byte[] read(Path wav) throws IOException {
         try (var in = AudioSystem.getAudioInputStream(wav.toFile())) {
             var its = in.getFormat();
@@ -46,8 +46,8 @@ public enum Clips {
         }
     }
 
-    /// Returns null, or which recording cannot be read and why. Instead of such a recording there
-    /// is silence. The first use of this class reads all three, which takes 30 ms.
+    /// Returns null, or says which recording cannot be read and why. Where that recording is due,
+    /// there is silence. The first use of this class reads all three, which takes 30 ms.
     public static String check() {
         return Arrays.stream(values()).map(clip -> clip.unreadable).filter(Objects::nonNull)
                 .findFirst().orElse(null);

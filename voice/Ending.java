@@ -3,17 +3,18 @@ package voice;
 import module java.base;
 import voice.Mailbox.Alarm;
 
-/// Why a Session ends, and when it began and was answered. Session calls it, on the call's thread.
+/// Why a call ends, and when it began and was answered. Session makes one. Everything here runs on
+/// the call's thread.
 final class Ending {
-    private static final Duration OUTCOME = Duration.ofSeconds(3);  // for SIP to say what became
+    private static final Duration OUTCOME = Duration.ofSeconds(3);  // for SIP's answer to come
     private static final Duration SHOWN = Duration.ofSeconds(2);
     private static final int MOST_CAUSE = 300;                      // characters
 
     private final Session session;
-    private Instant joined;                         // null: there never was a room
+    private Instant joined;                         // null: we were never in a room
     private long joinedNanos;
     private Instant answered;
-    private boolean left;                           // the caller has
+    private boolean left;                           // the caller has left
     private String leftBecause;                     // LiveKit's disconnect reason
     private String modelLost;                       // why, or null
     private String reason;                          // null as long as the call goes on
@@ -30,7 +31,8 @@ final class Ending {
         joinedNanos = System.nanoTime();
     }
 
-    /// By a clock that nobody sets in mid-call.
+    /// The time, counted from `joined`. So it does not jump when somebody sets the clock in
+    /// mid-call.
     private Instant now() {
         return joined == null ? Instant.now()
                 : joined.plusNanos(System.nanoTime() - joinedNanos);
@@ -41,7 +43,7 @@ final class Ending {
         answered = answered == null ? now() : answered;
     }
 
-    /// Of a call that we make.
+    /// Have we called somebody who has not answered yet?
     boolean notYetAnswered() {
         return session.outbound && answered == null;
     }
@@ -77,27 +79,27 @@ final class Ending {
         return why.substring(0, Math.min(why.length(), MOST_CAUSE));
     }
 
-    /// The step, or null when there is none for the program. `why` is LiveKit's disconnect reason.
+    /// Returns the step for the program, or null. `why` is LiveKit's disconnect reason.
     Step callerLeft(String why) {
         left = true;
         leftBecause = why;
         if (notYetAnswered()) {
-            session.mailbox.alarm(Alarm.NO_OUTCOME, OUTCOME);   // SIP's answer is on its way
+            session.mailbox.alarm(Alarm.NO_OUTCOME, OUTCOME);   // SIP's answer may still come
             return null;
         }
         return session.transfer.callerLeft(why);
     }
 
-    /// Whom we have called has left the room, and SIP does not say why.
+    /// The phone that we have called has left the room, and SIP has not said why.
     void noOutcome() {
         end(leftBecause.equals("USER_REJECTED") ? "declined" : "no_answer", leftBecause);
     }
 
-    /// We have called somebody in vain. The codes are
+    /// Nobody has answered our call. The codes are
     /// [SIP's](https://www.rfc-editor.org/rfc/rfc3261#section-21).
     void dialFailed(Event.Refusal why) {
         if (answered != null || why.http() == 0) {
-            return;     // LiveKit's answer is lost; the call may go on
+            return;     // it was answered after all, or nobody knows
         }
         sipCode = why.code();
         end(switch (why.code()) {
@@ -128,12 +130,12 @@ final class Ending {
         };
     }
 
-    /// We have made this call, or were to make it.
+    /// Have we made this call, or were we to make it?
     private boolean dialled() {
         return session.outbound || reason.equals("bad_trunk");
     }
 
-    /// Shows in the room how a call has ended that we have made. Blocks, 2 s at most.
+    /// If we have made the call, shows in the room how it has ended. Blocks, 2 s at most.
     void show() {
         if (joined == null || !dialled() || reason.equals("room_lost")
                 || reason.equals("worker_stopped")) {

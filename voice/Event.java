@@ -1,9 +1,10 @@
 package voice;
 
-/// Everything that can happen to a call: on the line, at the model, in time.
+/// Everything that can happen to a call: on the line, at the model, or because a time has come.
 ///
-/// Whoever notices an event (Room, Realtime, an alarm) posts it to the call's Mailbox. The call's
-/// own thread takes it from there. Sound is not an event: it takes the short way, past the mailbox.
+/// Whoever notices an event (the Line, Realtime, the program) posts it to the call's Mailbox. The
+/// call's own thread takes it from there. The Mailbox itself makes the event of an alarm. Sound is
+/// not an event, and does not go through the mailbox.
 public sealed interface Event {
 
     // On the line.
@@ -33,12 +34,12 @@ public sealed interface Event {
     /// `Line.transfer` has worked: the caller's phone is where it was sent, and leaves the room.
     record Transferred() implements Event {}
 
-    /// `Line.transfer` has not worked; or nobody knows, when `why` is unknown.
+    /// `Line.transfer` has not worked; or, if `why.unknown()`, nobody knows whether it has.
     record TransferFailed(Refusal why) implements Event {}
 
     /// Why LiveKit did not do what we asked for. `http` is LiveKit's HTTP status, or 0 for no
-    /// answer at all. When the other side has refused, `code` is SIP's status code and `status` its
-    /// words; otherwise `code` is 0.
+    /// answer at all. If the other side has refused, `code` and `status` are SIP's status code and
+    /// its words. Otherwise `code` is 0, and `status` says what is known.
     record Refusal(int http, int code, String status) {
 
         /// Nobody can say: it may have happened, and it may still happen.
@@ -56,19 +57,20 @@ public sealed interface Event {
     /// The room, or our connection to it, is gone for good.
     record LineLost(String why) implements Event {}
 
-    /// The worker is being stopped, and wants the call to end.
+    /// The program is being stopped, and wants the call to end.
     record Stop() implements Event {}
 
     // At the model.
 
-    /// The first sound of a sentence has arrived, and waits in the Speaker.
+    /// The first sound of an item has arrived, and waits in the Speaker.
     record AgentSpeaks() implements Event {}
 
-    /// A piece of what the agent says, in writing. It often comes sooner than its sound is heard.
+    /// A piece of what the agent says, in writing. It often comes before the caller hears the
+    /// sound.
     record AgentSays(String itemId, String text) implements Event {}
 
-    /// All that the agent says in one item, in writing. It may have been interrupted before its
-    /// end.
+    /// All that the agent says in one item, in writing. The caller may have interrupted it before
+    /// its end.
     record AgentSaid(String itemId, String text) implements Event {}
 
     /// The model hears that the caller has begun to speak.
@@ -83,7 +85,7 @@ public sealed interface Event {
     /// Somebody has begun or stopped to speak or to think. Speaker and Realtime know who.
     record TurnChanged() implements Event {}
 
-    /// The connection to the model is of no use any more. Another one is being made.
+    /// The connection to the model is of no use any more. Realtime is making another one.
     record ModelAway(String why) implements Event {}
 
     /// The other connection is there, and the conversation goes on.

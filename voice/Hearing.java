@@ -2,14 +2,14 @@ package voice;
 
 import module java.base;
 
-/// The caller's sound on its way to the model, and the doubt whether the model hears it. Realtime
-/// has one Hearing for each call, over all connections (Link) of that call.
+/// The caller's sound on its way to the model, and the check whether the model hears it. Realtime
+/// has one Hearing for each call. It outlives the connections (Link) of that call.
 ///
 /// Hearing does three things with the sound. It cuts the sound into pieces of 20 ms and sends them.
 /// It keeps the latest pieces, because a new connection has to hear what the caller has said since
 /// they were last answered. And it compares how loud the caller is with what the model reports to
-/// hear. A model that is stuck does not say so, but it does not notice either that the caller has
-/// begun, or finished.
+/// hear. A model that is stuck does not say so. But such a model does not notice either that the
+/// caller has begun or finished.
 ///
 /// What is not done here: Hearing does not decide whose turn it is. The model does that
 /// ([server VAD](https://developers.openai.com/api/docs/guides/realtime-vad)).
@@ -26,7 +26,7 @@ final class Hearing {
     private static final int KEPT_BEFORE_A_TURN = 1_000 / PIECE_MS;
 
     private static final int LOUD = 500;                                    // RMS of 16 bit samples
-    private static final int LOUD_MS = 200;             // from then on we take it for speech
+    private static final int LOUD_MS = 200;             // so much loud sound counts as speech
     private static final Duration MISMATCH_BEFORE_PROBE = Duration.ofSeconds(1);
     private static final Duration NO_EVENT_BEFORE_PROBE = Duration.ofSeconds(8);
     private static final Duration PROBE_ANSWERED_WITHIN = Duration.ofMillis(1_300);
@@ -76,8 +76,8 @@ final class Hearing {
         while (kept.size() > (all ? MOST_KEPT : KEPT_BEFORE_A_TURN)) {
             kept.remove();
         }
-        // Only sound may be dropped, of all that is sent to the model: sound that comes late is of
-        // no use to anybody.
+        // Sound is the only thing sent to the model that may be dropped, because sound that comes
+        // late is of no use to anybody.
         if (!link.hear(whole) && refused++ % 50 == 0) {
             Log.log(phoneCall, "the model does not take the caller's sound");
         }
@@ -87,10 +87,10 @@ final class Hearing {
     /// Compares what the model hears with what we hear, once for each piece. The caller's sound is
     /// also the clock here, because it never pauses.
     ///
-    /// A probe is sent when the two have differed for 1 s, or when the model has sent nothing for
-    /// 8 s while it takes it that the caller is speaking. A model that does not answer the probe is
-    /// stuck, and the connection is given up. The connection is also given up when the model has
-    /// not noticed for 15 s that the caller has finished.
+    /// A probe is sent when the two have differed for 1 s. It is also sent when the model believes
+    /// that the caller is speaking, and has sent nothing for 8 s. A model that does not answer the
+    /// probe is stuck, and the connection is given up. The connection is also given up when the
+    /// model has not noticed for 15 s that the caller has finished.
     private void compare(byte[] whole) {
         long now = System.nanoTime();
         boolean loud = rms(whole) > LOUD;
@@ -115,8 +115,8 @@ final class Hearing {
         }
     }
 
-    /// On a thread of its own, because the present one is WebRTC's. It must not wait for Realtime's
-    /// lock.
+    /// This runs on a thread of its own. The present thread is WebRTC's, and must not wait for
+    /// Realtime's lock.
     private void giveUp(String why) {
         Link suspected = link;
         Thread.ofVirtual().start(() -> suspected.fail(why));
@@ -131,8 +131,8 @@ final class Hearing {
         return Math.sqrt(energy / (pcm.length / 2.0));
     }
 
-    /// The model has sent an event, so it is there. `hearsSpeech`: by what it has reported so far,
-    /// the caller is speaking.
+    /// The model has sent an event, so it is there. `hearsSpeech` says whether the caller is
+    /// speaking, by what the model has reported so far.
     synchronized void eventCame(boolean hearsSpeech) {
         lastEvent = System.nanoTime();
         if (probeSent != 0) {
@@ -145,8 +145,8 @@ final class Hearing {
         }
     }
 
-    /// How long the caller has made no sound, as far as we hear. The model notices that later, on a
-    /// slow connection much later.
+    /// How long the caller has made no sound, as far as we hear. The model notices the silence
+    /// later, and on a slow connection much later.
     synchronized Duration callerQuiet() {
         return Duration.ofNanos(System.nanoTime() - lastLoud);
     }

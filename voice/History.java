@@ -2,15 +2,16 @@ package voice;
 
 import module java.base;
 
-/// What was said and done in one conversation, in writing. A new connection to the model, which
-/// knows nothing of it, is told it. Only Realtime uses a History, and holds its own lock then.
+/// What was said and done in one conversation, in writing. A new connection to the model knows
+/// nothing of it, so Realtime tells it what is kept here. Only Realtime uses a History, and holds
+/// its own lock then.
 ///
-/// What is not done here: no sound is kept (Hearing keeps it), and no more than the last 200 items.
+/// What is not done here: no sound is kept (Hearing keeps it), and only the last 200 items are.
 final class History {
     private static final int MOST_ITEMS = 200;
     private static final String INTERRUPTED = " (interrupted)";
 
-    /// An entry of the conversation. OpenAI calls it an
+    /// One thing in the conversation. OpenAI calls it an
     /// [item](https://developers.openai.com/api/docs/guides/realtime-conversations), too.
     sealed interface Item {}
 
@@ -20,8 +21,8 @@ final class History {
 
     record ToolOutput(String callId, String json) implements Item {}
 
-    /// Whose words a message holds. PROGRAM is neither of the two who talk to each other: it tells
-    /// the model what cannot be heard.
+    /// Whose words a message holds. PROGRAM is this program, which is neither of the two who talk:
+    /// it tells the model what cannot be heard.
     enum Role { CALLER, AGENT, PROGRAM }
 
     private final Map<String, Item> items = new LinkedHashMap<>();          // by item id
@@ -29,7 +30,7 @@ final class History {
     private final Set<String> toolsRunning = new HashSet<>();               // by call id
     private Message about;
 
-    /// Whom the model talks to. A new connection is told this first, however old it is.
+    /// Whom the model talks to. A new connection is told this first, however old this text is.
     Item about(String caller) {
         about = new Message(Role.PROGRAM, caller);
         return about;
@@ -40,9 +41,9 @@ final class History {
         return note("told " + UUID.randomUUID(), new Message(by, text));
     }
 
-    /// The model has called a tool
-    /// ([function calling](https://developers.openai.com/api/docs/guides/realtime-conversations)).
-    /// False when this call is known already.
+    /// The model has called a tool ([function
+    /// calling](https://developers.openai.com/api/docs/guides/realtime-conversations)). Returns
+    /// false when this call is known already.
     boolean toolCalled(String callId, String name, String arguments) {
         boolean first = toolsCalled.add(callId);
         if (first) {
@@ -52,7 +53,7 @@ final class History {
         return first;
     }
 
-    /// Some tool was called and has no output yet.
+    /// A tool was called and has no output yet.
     boolean toolRunning() {
         return !toolsRunning.isEmpty();
     }
@@ -62,8 +63,8 @@ final class History {
         return note("output " + callId, new ToolOutput(callId, json));
     }
 
-    /// What the caller says; "" while only the sound is known. The transcript may come later, or
-    /// not at all.
+    /// What the caller says. The text is "" while only the sound is known. The transcript may come
+    /// later, or not at all.
     void callerSays(String itemId, String text) {
         note(itemId, new Message(Role.CALLER, text));
     }
@@ -77,7 +78,7 @@ final class History {
     }
 
     /// The caller has heard only the first part of an item's sound: `share` of it, 0 to 1. Nobody
-    /// knows at which word that ends. So the same share of the text is kept.
+    /// knows at which word that part ends. So the same share of the text is kept.
     void interrupted(String itemId, double share) {
         if (items.get(itemId) instanceof Message(Role by, String text)) {
             items.put(itemId, new Message(by,

@@ -2,11 +2,12 @@ package voice;
 
 import module java.base;
 
-/// Where a call comes in. room.Room is the line of a call from LiveKit, demo.WebPhone of a call
-/// from the demo's page, and demo.Console of a call that is typed. Session knows no more of a call.
+/// What a Session can do with a call: join it, pick up, dial, transfer, hang up, and so on.
+/// room.Room is the Line of a call from LiveKit. demo.WebPhone is that of a call from the demo's
+/// page, demo.Console that of a typed call, and start.Rehearsal that of a call with nobody.
 ///
-/// Unless a method says otherwise, it returns at once, does not throw, and is for the call's own
-/// thread.
+/// A method returns at once, does not throw, and is for the call's own thread, unless it says
+/// otherwise.
 public interface Line {
 
     /// The call's id, known from the first moment to the last.
@@ -19,7 +20,7 @@ public interface Line {
     /// The room's own id: another room may have the same name later.
     String roomSid();
 
-    /// What the call was dispatched with, as its sender wrote it; "" for nothing.
+    /// The metadata of the dispatch, as its sender wrote it; "" for none.
     String metadata();
 
     /// Everything that happens on this call.
@@ -28,12 +29,14 @@ public interface Line {
     /// What the caller hears.
     Speaker speaker();
 
-    /// Comes into the room, while the phone still rings. Blocks, 20 s at most. `number` is whom we
-    /// are going to dial (E.164): then nobody else is the caller. It is null when we are called.
+    /// Joins the room, before anybody has picked up. Blocks, 20 s at most. `number` is whom we are
+    /// going to dial (E.164): only that phone is then the caller. It is null when somebody calls
+    /// us.
     void join(String number) throws IOException, InterruptedException;
 
     /// Dials the number that `join` was given, on that outbound trunk of LiveKit's. CallerJoined
-    /// follows and, when the phone is answered, CallerHears; or DialFailed follows.
+    /// follows. When the phone is answered, CallerAnswered and CallerHears follow. If it is not,
+    /// DialFailed follows.
     void dial(String trunk);
 
     /// The other party's number, as the telephone network gives it, or null. Known once
@@ -43,10 +46,11 @@ public interface Line {
     /// The number that the caller has dialled, or null. Known once CallerJoined has come.
     String calledNumber();
 
-    /// The SIP Call-ID, or null. Known once CallerJoined has come.
+    /// LiveKit's id of the telephone call (`sip.callID`), or null. Known once CallerJoined has
+    /// come.
     String sipCallId();
 
-    /// Is the caller on a phone? Nobody else can be transferred.
+    /// Is the caller on a phone? Only a phone can be transferred.
     boolean onPhone();
 
     /// Answers the phone. From now on the caller can hear us; `Event.CallerHears` confirms it.
@@ -57,20 +61,21 @@ public interface Line {
     /// gets the same array each time, so it must use the sound at once.
     void listen(Consumer<byte[]> ear);
 
-    /// Shows everybody in the room something of us, by name: LiveKit's clients look at
+    /// Sets attributes of the agent that everybody in the room can read. LiveKit's clients look at
     /// `lk.agent.state`.
     void show(Map<String, String> attributes);
 
-    /// Writes along, for whoever looks on: a piece of what the agent says or, when not `agents`, of
-    /// what the caller says. `last` completes the segment.
+    /// Shows everybody in the room, in writing, a piece of what is said: by the agent (`agents`) or
+    /// by the caller. The piece that is `last` completes the segment.
     void caption(boolean agents, String segment, String text, boolean last);
 
-    /// Sends the caller's phone to a `tel:` or `sip:` address (a SIP REFER), once. The call goes on
+    /// Sends the caller's phone to a `tel:` or `sip:` address, by one SIP REFER. The call goes on
     /// meanwhile. Transferred or TransferFailed follows, after 45 s at the latest.
     void transfer(String to);
 
-    /// Ends the call for the caller too: at once for somebody whom we have dialled, otherwise as
-    /// soon as `Program.takeCall` returns. Merely leaving is not enough: a phone would stay
-    /// connected, to silence. Completes when it is done; fails when that takes more than a minute.
+    /// Ends the call for the caller, too. A phone that we have dialled is hung up at once, and
+    /// anybody else as soon as `Program.takeCall` returns. To leave the room is not enough: a phone
+    /// would stay connected, and its caller would hear nothing. The future completes when the
+    /// caller is off the line. It fails when that takes more than a minute.
     CompletableFuture<Void> hangUp();
 }

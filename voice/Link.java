@@ -50,7 +50,8 @@ final class Link {
     private volatile boolean hasReceived;               // the model has sent an event
     private volatile boolean closed;
 
-    // Guarded by Realtime's lock, which it holds when it calls a method that uses these.
+    // Guarded by the lock of Realtime, which holds that lock when it calls a method that uses
+    // these.
     private Thread receiving;
     private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
     private boolean hasReceivedSound;
@@ -106,14 +107,14 @@ final class Link {
         return (System.nanoTime() - madeAt) / 1_000_000;
     }
 
-    /// The connection has been of use. So what is wrong with it now has nothing to do with what was
-    /// wrong with the one before it.
+    /// This connection has been of use. So what is wrong with it now is not what was wrong with the
+    /// connection before it.
     boolean hasProvedItself() {
         return hasReceivedSound
                 || hasReceived && System.nanoTime() - madeAt > PROVEN_AFTER.toNanos();
     }
 
-    /// The model has sent an event. True the first time.
+    /// The model has sent an event. Returns true the first time.
     boolean eventCame() {
         boolean first = !hasReceived;
         hasReceived = true;
@@ -133,8 +134,8 @@ final class Link {
 
     // What we send.
 
-    /// Sends a piece of the caller's sound. False when too much is waiting already: then the piece
-    /// is dropped.
+    /// Sends a piece of the caller's sound. Returns false when too much is waiting already. The
+    /// piece is then dropped.
     boolean hear(byte[] piece) {
         boolean room = soundWaiting.get() < MOST_SOUND_WAITING;
         if (room && !closed) {
@@ -175,7 +176,7 @@ final class Link {
         }
     }
 
-    /// How the caller's sound comes, and that the model decides whose turn it is, by
+    /// Says in which form the caller's sound comes, and that the model decides whose turn it is, by
     /// [server VAD](https://developers.openai.com/api/docs/guides/realtime-vad).
     private static RealtimeAudioConfigInput.Builder input() {
         return RealtimeAudioConfigInput.builder().format(pcm())
@@ -232,8 +233,8 @@ final class Link {
         send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
     }
 
-    /// Asks for a response. An error about this event names `eventId`. For this one response,
-    /// `instructions` take the place of the session's, unless they are null.
+    /// Asks for a response. An error about this event names `eventId`. If `instructions` are not
+    /// null, they take the place of the session's for this one response.
     void askForResponse(String eventId, String instructions) {
         var event = ResponseCreateEvent.builder().eventId(eventId);
         if (instructions != null) {

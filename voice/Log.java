@@ -2,11 +2,13 @@ package voice;
 
 import module java.base;
 
-/// One line for each thing that happens, on standard output: time, call, kind of step, what. All
-/// floors write it. It has colours on a terminal only, and not where NO_COLOR is set.
+/// Writes one line for each thing that happens, to standard output: the time, the call, the kind of
+/// step, and what has happened. All floors use it. The lines have colours on a terminal, unless
+/// NO_COLOR is set.
 ///
-/// It is not java.util.logging, whose shutdown hook may silence it before our last calls have
-/// ended. Not handled: levels, files. Never hand it a secret, a token or a body.
+/// It does not use java.util.logging, because that has a shutdown hook, which may silence the log
+/// before our last calls have ended. Not handled: levels, files. Never hand it a secret, a token or
+/// a body.
 public final class Log {
     private static final DateTimeFormatter TIME =
             DateTimeFormatter.ofPattern("HH:mm:ss.SSS").withZone(ZoneId.systemDefault());
@@ -14,7 +16,7 @@ public final class Log {
     private static final int LONGEST = 1_000;               // characters
     private static final int SHORT = 6;                     // characters of a call's id
 
-    /// A call whose id begins with this is not logged: the rehearsal's.
+    /// The log leaves out a call whose id begins with this. The rehearsal has such an id.
     public static final String SILENT = "rehearsal";
 
     /// Does somebody read this at a terminal?
@@ -28,14 +30,15 @@ public final class Log {
     private static final Map<String, String> BY_STEP = Map.of("agent", "36", "caller", "33",
             "event", "32", "tool", "35", "crm", "34", "call", "1");
 
-    // Also characters that turn the direction of writing, and halves of characters.
+    // Control characters, among them those that turn the direction of writing, and halves of
+    // characters.
     private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
     private static final Pattern NUMBER = Pattern.compile("\\+?[0-9][0-9 ()/.-]{5,}[0-9]");
 
     private Log() {}
 
-    /// `call` is a call's id, or "" for the worker itself. The log has the id's first letters. Any
-    /// thread.
+    /// `call` is a call's id, or "" for what belongs to no call. The line has the first letters of
+    /// the id. Any thread.
     public static void log(String call, String what) {
         step(call, "", what);
     }
@@ -56,14 +59,14 @@ public final class Log {
         return "\033[" + how + "m" + text + "\033[0m";
     }
 
-    /// x7Yk2m for AJ_x7Yk2mQp9: the kind of id tells nobody anything.
+    /// The first letters of a call's id, without its prefix: x7Yk2m for AJ_x7Yk2mQp9.
     private static String shortened(String call) {
         String name = clean(call.substring(call.indexOf('_') + 1)).split(" ")[0];
         return name.substring(0, Math.min(SHORT, name.length()));
     }
 
-    /// One line, whatever is in the text. What callers, CRMs and servers send may hold line breaks
-    /// or terminal codes, or may be very long.
+    /// Makes one line of any text. What callers, CRMs and servers send may hold line breaks or
+    /// terminal codes, or may be very long.
     public static String clean(String text) {
         String line = CONTROL.matcher(cut(text)).replaceAll(
                 found -> "\\\\u%04x".formatted(found.group().codePointAt(0)));

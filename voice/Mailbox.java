@@ -6,21 +6,21 @@ import module java.base;
 /// and sets alarms, so a call needs no locks.
 public final class Mailbox {
 
-    /// What a call waits for, besides events. The comment says what is true when the alarm is due.
+    /// What a call waits for, besides events. Each comment says what is true when the alarm is due.
     public enum Alarm {
         /// Nobody has come into the room.
         NO_CALLER,
         /// The phone has rung for long enough, and the greeting is not there yet.
         PICK_UP,
-        /// The phone was picked up, and has not said that the caller can hear us.
+        /// The phone was picked up, and we do not know yet that the caller can hear us.
         CAN_HEAR,
-        /// Whom we have called does not pick up.
+        /// The phone that we have called has rung for long enough, and nobody has picked up.
         NOT_PICKED_UP,
-        /// The caller has not pressed another key.
+        /// The caller has pressed keys, and no other key for a while.
         KEYS,
-        /// What the agent has said has come to the caller's ear.
+        /// The last words of the agent have come to the caller's ear.
         HEARD,
-        /// The same, at the latest.
+        /// The agent may still be speaking, but the call waits no longer until that was heard.
         HEARD_AT_LATEST,
         /// It is the agent's turn, and the caller has heard nothing for a while.
         CALLER_WAITS,
@@ -30,9 +30,10 @@ public final class Mailbox {
         NO_ANSWER,
         /// It is the caller's turn, and they have said nothing for a while.
         SILENCE,
-        /// SIP has not said what became of a call that we made, or of a transfer.
+        /// The phone that we have called has left the room, and SIP has not said why.
         NO_OUTCOME,
-        /// The phone was put through, and has not left by itself.
+        /// A transfer has worked, and the phone has not left by itself. Or the phone has left, and
+        /// LiveKit has not said whether the transfer has worked.
         PUT_THROUGH,
         /// The call has lasted for as long as a call may.
         TOO_LONG,
@@ -48,12 +49,13 @@ public final class Mailbox {
         events.add(event);
     }
 
-    /// Lets `Event.AlarmDue(alarm)` come after that time. Setting an alarm again moves it.
+    /// Sets an alarm: `Event.AlarmDue(alarm)` comes after that time. Moves an alarm that is set
+    /// already.
     public void alarm(Alarm alarm, Duration after) {
         alarms.put(alarm, System.nanoTime() + after.toNanos());
     }
 
-    /// The same, but an alarm that is set already stays when it is.
+    /// Sets an alarm, unless it is set already.
     public void alarmUnlessSet(Alarm alarm, Duration after) {
         alarms.putIfAbsent(alarm, System.nanoTime() + after.toNanos());
     }
@@ -62,14 +64,16 @@ public final class Mailbox {
         alarms.remove(alarm);
     }
 
-    /// The next event, or the first alarm that is due; waits for whichever comes first.
+    /// Waits until there is an event or until an alarm is due, and returns the event or an
+    /// AlarmDue.
     public Event next() throws InterruptedException {
         while (true) {
             var first = alarms.entrySet().stream()
                     .min(Comparator.comparingLong(alarm -> alarm.getValue() - System.nanoTime()));
             long wait = first.map(alarm -> alarm.getValue() - System.nanoTime())
                     .orElse(TimeUnit.MINUTES.toNanos(1));
-            // An alarm that is due goes before what is queued: a busy line must not delay it.
+            // An alarm that is due comes before the events that wait: a busy line must not delay
+            // it.
             Event event = wait > 0 ? events.poll(wait, TimeUnit.NANOSECONDS) : null;
             if (event != null) {
                 return event;

@@ -10,10 +10,11 @@ import com.openai.models.realtime.RealtimeServerEvent;
 
 /// Which [OpenAI Realtime](https://developers.openai.com/api/docs/guides/realtime) model talks, and
 /// whose account pays. All calls of the process share one Model. Each call opens a Realtime on it.
-/// The program calls `check` when it starts, to find wrong settings before the first call does.
+/// When the program starts, start.Checks calls `check`, to find wrong settings before the first
+/// call does.
 ///
-/// What is not done here: a Model holds no connection. It is a small file of its own because Agent
-/// names it at once: Java, started from source, compiles the whole file of each class it meets.
+/// What is not done here: a Model holds no connection. It is a small file of its own, because Agent
+/// names it: when Java starts from source, it compiles the whole file of each class that it meets.
 public final class Model {
     static final Duration CONNECTING = Duration.ofSeconds(3);
 
@@ -34,8 +35,8 @@ public final class Model {
         this.transcription = transcription;
     }
 
-    /// Connects as a call does, and closes the connection again. Returns null, or why a call could
-    /// not talk. Blocks, 10 s at most.
+    /// Connects as a call does, and closes the connection again. Returns null, or says why a call
+    /// could not talk. Blocks, 10 s at most.
     public String check() throws InterruptedException {
         var result = new CompletableFuture<String>();
         var connected = new CompletableFuture<RealtimeConnection>();

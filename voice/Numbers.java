@@ -2,8 +2,9 @@ package voice;
 
 import module java.base;
 
-/// Phone numbers: how they are read, and which can be called. Session reads those of the line and
-/// of the dispatch here, the tools those that the model writes, Settings those of `.env`.
+/// Phone numbers: how they are read, and which can be called. Session reads the numbers of the line
+/// and of the dispatch here. Tools reads those that the model writes. Settings checks those of
+/// `.env`, and Start the one of `call`.
 ///
 /// Not handled: national numbers, which have no country code.
 public final class Numbers {
@@ -11,8 +12,8 @@ public final class Numbers {
 
     private Numbers() {}
 
-    /// Digits with or without a plus, or null when it is no phone number. What people and networks
-    /// write between the digits is dropped. `written` may be null.
+    /// Returns the digits, with the plus if there is one, and drops what people and networks write
+    /// between the digits. Returns null when this is no phone number. `written` may be null.
     public static String read(String written) {
         String number = written == null ? "" : written.replaceAll("[\\s().-]", "");
         return number.matches("\\+?[0-9]{3,15}") ? number : null;

@@ -4,10 +4,11 @@ import module java.base;
 
 /// What is set for all calls. `trunk` is LiveKit's outbound SIP trunk, or "" for none. The agent
 /// can transfer a caller to one of `destinations`, which have names: `sales` -> `tel:+15551234567`.
-/// A caller who has lost the model gets `support`, if that is one of them. After `silence` a silent
-/// caller is asked whether they are there. No call is longer than `longest`.
+/// When the model is lost, the caller is transferred to the destination `support`, where there is
+/// one. When a caller has said nothing for `silence`, the agent asks whether they are there. No
+/// call is longer than `longest`.
 ///
-/// It is a file of its own because Agent names it at once, and a start from source compiles whole
-/// files.
+/// It is a file of its own, because Agent names it: when Java starts from source, it compiles the
+/// whole file of each class that it meets.
 public record Options(String trunk, Map<String, String> destinations, Duration silence,
                       Duration longest) {}

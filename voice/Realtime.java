@@ -19,8 +19,8 @@ import com.openai.models.realtime.*;
 /// A connection (Link) may be refused, break, fail to respond, or go silent. Then a new one takes
 /// its place within two seconds. The new one is told what the old one knew: the instructions, what
 /// was said and done (History), and, as sound, what the caller has said since they were last
-/// answered (Hearing). So the conversation goes on where it was. When the new one fails too, and
-/// it has been of no use yet, the model is lost.
+/// answered (Hearing). So the conversation goes on where it was. If the new one also fails, before
+/// it has been of any use, the model is lost.
 ///
 /// What is not done here: the caller's sound is not kept once they are answered. So when no
 /// transcription model is set, a new connection knows only the agent's half of the conversation.
@@ -91,8 +91,8 @@ public final class Realtime implements AutoCloseable {
         link.add(history.about(caller));
     }
 
-    /// The output of a tool that the model has called, as JSON. With `speak`, the model responds to
-    /// it as soon as nobody is speaking.
+    /// Takes the output of a tool that the model has called, as JSON. With `speak`, the model
+    /// responds to it as soon as nobody is speaking.
     public synchronized void answer(String callId, String json, boolean speak) {
         link.add(history.toolOutput(callId, json));
         askWhenQuiet |= speak;
@@ -105,7 +105,7 @@ public final class Realtime implements AutoCloseable {
         tell(History.Role.PROGRAM, what);
     }
 
-    /// The caller has written this instead of saying it. The model responds as soon as nobody is
+    /// The caller has written this, or has pressed keys. The model responds as soon as nobody is
     /// speaking.
     public void callerWrote(String text) {
         tell(History.Role.CALLER, text);
@@ -151,10 +151,10 @@ public final class Realtime implements AutoCloseable {
         hearing.hear(pcm, turnUnanswered);
     }
 
-    /// Tells the model how much of a sentence the caller has heard, so that the model does not take
-    /// the rest for said. The service calls this
+    /// Tells the model how much of a sentence the caller has heard. Otherwise the model would
+    /// believe that the caller has heard the rest, too. The service calls this
     /// [truncation](https://developers.openai.com/api/docs/guides/realtime-conversations). Does
-    /// nothing for sound that is not from this connection, but from an earlier one or a recording.
+    /// nothing for sound of an earlier connection, and nothing for a recording.
     public synchronized void truncate(Speaker.Cut cut) {
         Integer bytes = link.soundBytes(cut.itemId());
         if (bytes == null) {
@@ -199,8 +199,8 @@ public final class Realtime implements AutoCloseable {
 
     // Replacing a connection.
 
-    /// A connection is of no use any more. A new one takes its place; or the model is lost, if this
-    /// one had taken the place of another and has been of no use itself.
+    /// A connection is of no use any more. A new one takes its place. But if this one has replaced
+    /// another and has been of no use itself, the model is lost.
     synchronized void linkFailed(Link failed, String why) {
         if (closed || failed != link || failed.isClosed()) {
             return;
@@ -300,7 +300,7 @@ public final class Realtime implements AutoCloseable {
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
-            // When the caller's words have broken off a call, it may end in mid-argument.
+            // If the caller's words have broken off a tool call, it may end in mid-argument.
             if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
                 toolCalled(tool.callId().orElseThrow(() -> new IllegalArgumentException(
                         "a tool call without a call_id")), tool.name(), tool.arguments());
@@ -350,7 +350,7 @@ public final class Realtime implements AutoCloseable {
         responding = false;
         switch (outcome(response)) {
             case SOUND, TOOL_CALL, NOTHING -> turnAnswered();
-            case CANCELLED -> { } // an answer to what broke it off is still to come
+            case CANCELLED -> { } // the model still answers what has broken it off
             case FAILED -> {
                 responding = true; // so `connect` sees that a response is still owed
                 linkFailed(from, "it failed to answer: " + response.statusDetails()
@@ -363,7 +363,7 @@ public final class Realtime implements AutoCloseable {
         mailbox.post(new Event.TurnChanged());
     }
 
-    /// This alone decides what a response has brought.
+    /// Nothing else decides what a response has brought.
     private Outcome outcome(RealtimeResponse response) {
         return switch (response.status().map(status -> status.asString()).orElse("")) {
             case "failed" -> Outcome.FAILED;
@@ -377,7 +377,7 @@ public final class Realtime implements AutoCloseable {
     private void errorReported(Link from, RealtimeError error) {
         String code = error.code().orElse("");
         if (code.equals("response_cancel_not_active")) {
-            return; // the response had ended as we broke it off
+            return; // the response had ended before we broke it off
         }
         String said = (code.isEmpty() ? error.type() : code) + ": " + error.message();
         String cause = error.eventId().orElse("");

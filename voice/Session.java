@@ -6,17 +6,19 @@ import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
 import voice.Mailbox.Alarm;
 
-/// One call, as a conversation between whoever is on the Line and a Realtime model. It is what
+/// One call, as a conversation between the caller on a Line and a Realtime model. It is what
 /// LiveKit's [AgentSession](https://docs.livekit.io/agents/logic/sessions/) is in Python.
 ///
-/// The program on top reads a call: `next` waits for a Step that the program has to take. All other
-/// steps a session takes by itself: it picks up when the greeting is there, lets the caller
-/// interrupt (Turn), bridges a slow model by a recording and replaces a lost one, sees a transfer
-/// through (Transfer), dials, and finds out why a call has ended (Ending).
+/// The program calls `next` again and again. `next` waits until there is a Step for the program to
+/// take. The session does everything else by itself: it picks up when the greeting is there, lets
+/// the caller interrupt (Turn), plays a recording while the model is slow or away, sees a transfer
+/// through (Transfer), dials, and finds out why a call has ended (Ending). Realtime replaces a lost
+/// connection to the model.
 ///
-/// All of that runs on the thread that calls `next`, which is the call's own: no locks and no
-/// callbacks. Sound does not come this way: the model's goes straight to the Speaker, and the
-/// caller's straight to the model. Unless a method says "any thread", it is for the call's thread.
+/// All of that runs on the thread that calls `next`, which is the call's own. So there are no locks
+/// here, and no callbacks from other threads. Sound takes another way: the model's sound goes
+/// straight to the Speaker, and the caller's sound goes straight to the model. A method is only for
+/// the call's thread, unless it says "any thread".
 ///
 /// Not handled: more than one caller in a call.
 public final class Session implements AutoCloseable {
@@ -24,11 +26,11 @@ public final class Session implements AutoCloseable {
     private static final Duration CAN_HEAR = Duration.ofSeconds(3);
     private static final Duration NO_CALLER = Duration.ofSeconds(60);
     private static final Duration NOBODY_TO_DIAL = Duration.ofSeconds(5);
-    private static final Duration RINGS = Duration.ofSeconds(60);           // when we call
+    private static final Duration RINGS = Duration.ofSeconds(60);           // when we dial
     private static final Duration MODEL_AWAY = Duration.ofSeconds(1);
     private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
-    private static final int MOST_KEYS = 64;    // characters; later keys do not delay the step
-    private static final String SUPPORT = "support";    // TRANSFER_SUPPORT's name
+    private static final int MOST_KEYS = 64;    // characters; later keys do not move the alarm
+    private static final String SUPPORT = "support";    // what TRANSFER_SUPPORT sets
 
     final Line line;
     final Mailbox mailbox;
@@ -47,7 +49,7 @@ public final class Session implements AutoCloseable {
     private boolean pickedUp;
     boolean talking;                            // the caller hears us, and we hear them
 
-    /// Begins to connect to the model: first of all, because that takes longest.
+    /// Begins at once to connect to the model, because that takes longest.
     public Session(Line line, Model model, Options options) {
         this.line = line;
         this.mailbox = line.mailbox();
@@ -63,21 +65,22 @@ public final class Session implements AutoCloseable {
         lookWhoItIs();
     }
 
-    /// Whoever dispatches a call may say whom to call, {"phone_number": "+15551234567"}. Without a
-    /// trunk to call from, that is the number of whoever is in the room.
+    /// Whoever dispatches a call may say whom to call: {"phone_number": "+15551234567"}. If no
+    /// trunk is set, we cannot call anybody. `phone_number` then counts as the number of the person
+    /// in the room.
     private static JsonObject metadata(Line line) {
         if (!line.metadata().isBlank()) {
             try (var reader = Json.createReader(new StringReader(line.metadata()))) {
                 return reader.readObject();
-            } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+            } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
                 Log.log(line.id(), "the job's metadata is not a JSON object; going on without");
             }
         }
         return JsonObject.EMPTY_JSON_OBJECT;
     }
 
-    /// Comes into the room, while the phone still rings. Blocks, 20 s at most. Throws an
-    /// UncheckedIOException when there is no room.
+    /// Joins the room, before anybody has picked up. Blocks, 20 s at most. Throws an
+    /// UncheckedIOException when the room cannot be joined.
     public void join() {
         try {
             line.join(outbound ? given : null);
@@ -89,10 +92,11 @@ public final class Session implements AutoCloseable {
         ending.joined();
         lookWhoItIs();
         turn.look();
-        Log.step(line.id(), "call", line.id());     // the whole id, for whoever looks for it
+        Log.step(line.id(), "call", line.id());     // once, the whole id
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
         if (!outbound) {
-            // Whoever wanted somebody to be called is not to wait for long.
+            // If we cannot call the person whom we were to call, whoever has asked for it learns
+            // that soon.
             mailbox.alarm(Alarm.NO_CALLER, toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
         }
     }
@@ -115,17 +119,17 @@ public final class Session implements AutoCloseable {
                 line.sipCallId());
     }
 
-    /// Do we make this call? Then the dispatch names a number, and there is a trunk. Any thread.
+    /// Do we make this call? We do if the dispatch names a number and a trunk is set. Any thread.
     public boolean outbound() {
         return outbound;
     }
 
-    /// What the call was dispatched with; empty for nothing. Any thread.
+    /// The metadata of the dispatch; an empty object when there is none. Any thread.
     public JsonObject metadata() {
         return metadata;
     }
 
-    // What comes.
+    // What the program reads.
 
     /// The next step, or null when the call is over.
     public Step next() {
@@ -147,7 +151,8 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    /// What a conversation does by itself, and the step that is left for the program, or null.
+    /// Does what the session does by itself. Returns the step that is left for the program, or
+    /// null.
     private Step take(Event event) {
         switch (event) {
             case Event.CallerJoined() when outbound -> lookWhoItIs();   // whom we have dialled
@@ -156,7 +161,7 @@ public final class Session implements AutoCloseable {
             }
             case Event.AgentSpeaks() -> {
                 turn.agentSpeaks();
-                pickUp();                       // the greeting is here
+                pickUp();                       // the first sound of the greeting is here
             }
             case Event.CallerHears() -> talk();
             case Event.CallerAnswered() -> {
@@ -178,7 +183,7 @@ public final class Session implements AutoCloseable {
             }
             case Event.ToolCalled(var id, var name, var arguments) -> {
                 Log.step(line.id(), "tool", name);
-                mailbox.cancel(Alarm.NO_ANSWER);        // a tool call is one
+                mailbox.cancel(Alarm.NO_ANSWER);        // a tool call counts as an answer
                 return new Step.ToolCalled(id, name, arguments);
             }
             case Event.CallerSaid(var item, var text) -> {
@@ -217,10 +222,10 @@ public final class Session implements AutoCloseable {
 
     private Step alarm(Alarm which) {
         switch (which) {
-            case PICK_UP -> pickUp();           // without a greeting: ringing on would be worse
-            case CAN_HEAR -> talk();            // a phone may send no sound before it hears some
+            case PICK_UP -> pickUp();           // without a greeting: more ringing would be worse
+            case CAN_HEAR -> talk();            // some phones send no sound before they hear ours
             case KEYS -> {
-                // Not which keys: they may be a PIN.
+                // The log does not say which keys, because they may be a PIN.
                 Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
                 var pressed = new Step.KeysPressed(keys.toString().strip());
                 keys.setLength(0);
@@ -251,13 +256,13 @@ public final class Session implements AutoCloseable {
                 return transfer.putThrough();
             }
             case TOO_LONG -> end("too_long", "MAX_CALL_MINUTES are over");
-            case OUTCOME_SHOWN -> { }           // only after the end
+            case OUTCOME_SHOWN -> { }           // `Ending.show` takes it
         }
         return null;
     }
 
-    /// The phone rings, or is about to be dialled. This comes a second time when a phone joins
-    /// after somebody else.
+    /// The phone rings, or we are about to dial it. This comes a second time when a phone joins
+    /// after a browser.
     private Step ringing() {
         lookWhoItIs();
         mailbox.cancel(Alarm.NO_CALLER);
@@ -277,7 +282,8 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    /// The caller hears us. The greeting, which has waited, begins, and we hear the caller.
+    /// The caller can hear us now. The greeting has waited for this moment, and begins. From now on
+    /// the model hears the caller.
     private void talk() {
         if (!talking) {
             talking = true;
@@ -299,13 +305,13 @@ public final class Session implements AutoCloseable {
         turn.callerSpeaks();
     }
 
-    /// There is nobody to talk to any more.
+    /// The model is lost, so nobody can talk to the caller any more.
     private void modelLost(String why) {
         Log.step(line.id(), "model", "NOT to be had any more: " + why);
         ending.modelLost(why);
         mailbox.cancel(Alarm.MODEL_AWAY);
         if (ending.notYetAnswered()) {
-            end("model_lost", why);             // nobody is called to hear that
+            end("model_lost", why);             // nobody has to pick up for a goodbye
         } else if (talking) {
             apologize();
         } else if (begun) {
@@ -313,15 +319,17 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    /// A colleague is better than a recording, and a recording is better than silence.
+    /// Puts the caller through to a colleague, if that is possible. Otherwise a recording says
+    /// goodbye, and the call ends. Nobody is left in silence.
     void apologize() {
         if (transfer.underWay()) {
             return;                             // the caller is on the way to somebody
         }
-        // No second REFER after a transfer that may still work.
+        // As long as the outcome of a transfer is unknown, the transfer may still work. So no
+        // second REFER is sent.
         boolean colleague = transfer.canBegin() && line.onPhone()
                 && options.destinations().containsKey(SUPPORT) && !transfer.triedTo(SUPPORT);
-        line.speaker().clear();                 // or the recording would wait for what is left
+        line.speaker().clear();                 // what is left would delay the recording
         turn.play(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
         if (colleague) {
             transfer.begin(SUPPORT);
@@ -334,11 +342,12 @@ public final class Session implements AutoCloseable {
         ending.end(reason, why);
     }
 
-    // What the program on top does.
+    // What the program calls.
 
     /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
-    /// (`tools`), and lets it prepare the greeting. The phone is picked up when the first sound of
-    /// that is there; a call that we make is dialled now. Only the first time.
+    /// (`tools`). The model then prepares the greeting. The session picks up the phone when the
+    /// first sound of the greeting is there. If we make the call, the session dials now. Only the
+    /// first call of this method counts.
     public void begin(String instructions, String about, List<String> tools, String greeting) {
         if (begun) {
             return;
@@ -350,12 +359,12 @@ public final class Session implements AutoCloseable {
         }
         conversation.begin(instructions, about, tools, greeting);
         if (ending.modelLost() != null) {
-            pickUp();                           // to say so
+            pickUp();                           // so that the caller hears the recording
         }
     }
 
-    /// The answer to a tool call, JSON. `speak`: the model is to say something about it. Any
-    /// thread.
+    /// Gives the model the answer to a tool call, as JSON. With `speak`, the model then says
+    /// something about it. Any thread.
     public void answer(String toolCall, String json, boolean speak) {
         conversation.answer(toolCall, json, speak);
     }
@@ -365,16 +374,17 @@ public final class Session implements AutoCloseable {
         mailbox.post(new Event.Posted(what));
     }
 
-    /// Tells the model what has happened. It speaks of it as soon as nobody is speaking. Nothing
-    /// happens once the model is lost or the call is over.
+    /// Tells the model what has happened. The model speaks of it as soon as nobody is speaking.
+    /// Does nothing once the model is lost or the call is over.
     public void tell(String what) {
         if (ending.modelLost() == null && !ending.over()) {
             conversation.tell(what);
         }
     }
 
-    /// The caller has said this without a voice. As with a voice, the agent stops speaking and
-    /// answers. Before the greeting, and after the model is lost, nobody is there to answer.
+    /// The caller has written this, or has pressed keys. The agent stops speaking and answers, just
+    /// as if the caller had spoken. Does nothing before the caller can hear us, and nothing after
+    /// the model is lost.
     public void callerSays(String text) {
         if (talking && ending.modelLost() == null) {
             bargeIn();
@@ -383,8 +393,9 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    /// Sends the caller's phone to a destination of `Options`, when the sentence that says so has
-    /// been heard. Returns null, or why that cannot be, in words for the model.
+    /// Transfers the caller to a destination of `Options`. The transfer begins when the caller has
+    /// heard the agent say so. Returns null, or says why the transfer cannot begin, in words for
+    /// the model.
     public String transfer(String destination) {
         return transfer.ask(destination);
     }
@@ -398,19 +409,19 @@ public final class Session implements AutoCloseable {
         turn.whenHeardUnlessTheCallerSpeaks(bound, () -> end(reason, why));
     }
 
-    /// The program on top has failed: the call ends as `error`.
+    /// The program has failed. The call ends with the reason `error`.
     public void fail(Throwable why) {
         ending.failed(why);
     }
 
-    /// The call is over, or never came into its room. Hangs up, unless the caller has left, and
-    /// says how it ended.
+    /// The call is over, or the agent could not join the room. Hangs up, unless the caller has
+    /// left. Returns how the call ended.
     public End finish() {
         return ending.finish();
     }
 
-    /// Lets go of the model. How a call ended that we have made is first shown in the room, for two
-    /// seconds, to whoever has dispatched it.
+    /// Closes the connection to the model. If we have made the call, then shows in the room for two
+    /// seconds how it ended. Whoever has dispatched the call reads it there.
     @Override
     public void close() {
         conversation.close();

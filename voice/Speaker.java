@@ -2,15 +2,15 @@ package voice;
 
 import module java.base;
 
-/// What the caller hears: the agent's sound, cut into frames of 10 ms, of which one goes out every
-/// 10 ms. A frame is silence when there is nothing to say. Realtime queues the model's sound here,
-/// the call queues recordings and breaks the sound off.
+/// What the caller hears: the agent's sound, in frames of 10 ms. One frame goes out every 10 ms. A
+/// frame is silence when there is nothing to say. Realtime queues the model's sound here. The
+/// call's thread queues recordings, and breaks the sound off.
 ///
 /// Frames go out without a pause from the first moment to the last, because the receiver's clock
 /// advances with the frames. After a pause, everything would be heard that much later for the rest
 /// of the call. Frames never go out in a burst either, because nothing behind `out` queues them.
 ///
-/// What is not done here: Speaker does not know whose turn it is, and what `out` does with a frame.
+/// What is not done here: Speaker does not know whose turn it is, nor what `out` does with a frame.
 ///
 /// One thread serves the speakers of all calls. Any thread may call any method, and no method
 /// waits.
@@ -61,8 +61,8 @@ public final class Speaker implements AutoCloseable {
     }
 
     /// No frame goes out until `start` is called again, because there is nowhere to send it. The
-    /// sound stays in the queue. When this returns, the last frame has gone out, so `out` may be
-    /// taken down.
+    /// sound stays in the queue. When this returns, no frame is on its way any more, so `out` may
+    /// be taken down.
     public synchronized void stop() {
         running = false;
         Pacer.remove(this);
@@ -122,7 +122,7 @@ public final class Speaker implements AutoCloseable {
         stop();
     }
 
-    /// Sends the next frame. Pacer's thread.
+    /// Sends the next frame. Runs on Pacer's thread.
     private synchronized void next() {
         if (!running) {
             return;

@@ -1,30 +1,32 @@
 package voice;
 
-/// What a Session leaves to the program on top of it: a decision, or something to report.
+/// What a Session leaves to the program: a decision, or something to report.
 public sealed interface Step {
 
-    /// Somebody is there, or is about to be dialled: who is it? `Session.begin` says so. After 3 s
-    /// the phone is answered all the same. Comes again when a phone joins after somebody else.
+    /// A caller is there, or is about to be dialled. The program finds out who it is, and calls
+    /// `Session.begin`. If it takes longer than 3 s, the session picks up before that. This step
+    /// comes again when a phone joins after a browser.
     record Ringing() implements Step {}
 
-    /// The model calls a function tool. `Session.answer` has the answer, at any later time.
+    /// The model calls a function tool. The program gives the answer to `Session.answer`, at any
+    /// time.
     record ToolCalled(String id, String name, String arguments) implements Step {}
 
     /// The caller has pressed these keys of the phone. There is a space between two of them.
     record KeysPressed(String keys) implements Step {}
 
-    /// It is the caller's turn, and they have said nothing for `Options.silence`. `again`: and they
-    /// said nothing when this step came before.
+    /// It is the caller's turn, and they have said nothing for `Options.silence`. `again` means
+    /// that this step has come before, and that they have said nothing since then.
     record Silent(boolean again) implements Step {}
 
     /// The caller has been put through to that destination.
     record Transferred(String to) implements Step {}
 
-    /// The caller has not been put through, and the call goes on.
+    /// The caller could not be put through. The call goes on, unless the caller has left.
     record TransferFailed(String to, Event.Refusal why) implements Step {}
 
-    /// Nobody knows whether the transfer works. Transferred follows when the caller leaves; nothing
-    /// follows when they speak to the agent again.
+    /// Nobody knows whether the transfer works. If the caller leaves, Transferred follows. If they
+    /// speak to the agent again, nothing follows.
     record TransferUnknown(String to) implements Step {}
 
     /// What the program on top has handed to `Session.post`.

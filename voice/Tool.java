@@ -6,8 +6,9 @@ import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
 
 /// A [function tool](https://developers.openai.com/api/docs/guides/function-calling) that takes one
-/// text: what the model reads of it, and what it does. `meaning` says what the text is; where there
-/// are `values`, it is one of them. `does` gets the text, and gives the answer for the model, JSON.
+/// text. The model reads its `name` and its `description`, and `meaning` says what the text is. If
+/// there are `values`, the text is one of them. `does` gets the text, and gives the answer for the
+/// model, as JSON.
 public record Tool(String name, String description, String argument, String meaning,
                    Set<String> values, Function<String, CompletableFuture<String>> does) {
     private static final int MOST_TEXT = 2_000;             // characters
@@ -36,13 +37,13 @@ public record Tool(String name, String description, String argument, String mean
                 .build().toString();
     }
 
-    /// The text in `arguments`, which the model wrote: usually JSON. Whether it is one of `values`,
-    /// `does` has to say.
+    /// Returns the text in `arguments`, which the model wrote: usually JSON. Does not check whether
+    /// the text is one of `values`. `does` has to check that.
     public String text(String arguments) throws WrongArguments {
         JsonObject given;
         try (var reader = Json.createReader(new StringReader(arguments))) {
             given = reader.readObject();
-        } catch (RuntimeException e) { // not always a JsonException: nested too deep, for one
+        } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
             throw new WrongArguments("The arguments are not a JSON object.");
         }
         if (!(given.get(argument) instanceof JsonString string) || string.getString().isBlank()) {

@@ -3,24 +3,25 @@ package voice;
 import module java.base;
 import voice.Mailbox.Alarm;
 
-/// One transfer of the caller at a time: announced, sent as a [SIP
-/// REFER](https://docs.livekit.io/telephony/features/transfers/cold/), worked or failed. Session
-/// calls it, on the call's thread.
+/// Transfers the caller to somebody else, one transfer at a time. The agent announces it, LiveKit
+/// sends the phone a [SIP REFER](https://docs.livekit.io/telephony/features/transfers/cold/), and
+/// the transfer works or fails. Session makes one. Everything here runs on the call's thread.
 ///
-/// LiveKit does not always know whether a transfer has worked (its HTTP 408). Then nothing is tried
-/// again: if the caller leaves, they were transferred; if they speak to us, they were not.
+/// LiveKit does not always know whether a transfer has worked (HTTP 408, or no answer at all).
+/// Nothing is tried again then. If the caller leaves, they were transferred. If they speak to us,
+/// they were not.
 final class Transfer {
     private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
     private static final Duration OUTCOME = Duration.ofSeconds(3);  // after the caller has left
 
-    /// ANNOUNCED: the agent says that it will be done. REFERRED: LiveKit was asked to do it.
-    /// UNKNOWN: LiveKit does not know the outcome. DONE: the phone is where it was sent, and is
-    /// about to leave.
+    /// ANNOUNCED: the agent is saying that it puts the caller through. REFERRED: LiveKit was asked
+    /// to do it. UNKNOWN: LiveKit does not know the outcome. DONE: the phone has reached the
+    /// destination, and is about to leave the room.
     private enum State { NONE, ANNOUNCED, REFERRED, UNKNOWN, DONE }
 
     private final Session session;
     private State state = State.NONE;
-    private String destination;                     // its name; of the last transfer, when NONE
+    private String destination;                     // its name; kept after a failure
 
     Transfer(Session session) {
         this.session = session;
@@ -46,8 +47,8 @@ final class Transfer {
         return destination;
     }
 
-    /// Begins a transfer that the model has asked for. Returns null, or why that cannot be, in
-    /// words for the model.
+    /// Begins a transfer that the model has asked for. Returns null, or says why the transfer
+    /// cannot begin, in words for the model.
     String ask(String destination) {
         if (!session.line.onPhone()) {
             return "The caller is not on a phone and cannot be transferred. Offer a note.";
@@ -59,7 +60,8 @@ final class Transfer {
         return null;
     }
 
-    /// The agent says that it puts the caller through. When that was heard, it is done.
+    /// The agent is saying that it puts the caller through. `refer` follows when they have heard
+    /// that.
     void begin(String destination) {
         state = State.ANNOUNCED;
         this.destination = destination;
@@ -82,7 +84,7 @@ final class Transfer {
         return new Step.Transferred(destination);
     }
 
-    /// The step, or null when there is none for the program.
+    /// Returns the step for the program, or null.
     Step failed(Event.Refusal why) {
         boolean modelLost = session.ending.modelLost() != null;
         if (why.unknown()) {
@@ -109,7 +111,8 @@ final class Transfer {
         return step;
     }
 
-    /// The phone was put through, and has not left; or it has left, and LiveKit does not say why.
+    /// The transfer has worked, and the phone has not left. Or the phone has left, and LiveKit has
+    /// not said whether the transfer has worked.
     Step putThrough() {
         if (state == State.REFERRED) {
             return worked();
@@ -118,14 +121,14 @@ final class Transfer {
         return null;
     }
 
-    /// Who speaks to us has not been put through.
+    /// A caller who speaks to us was not put through.
     void callerSpeaks() {
         if (state == State.UNKNOWN) {
             state = State.NONE;
         }
     }
 
-    /// The step, or null when there is none for the program. `why` is LiveKit's disconnect reason.
+    /// Returns the step for the program, or null. `why` is LiveKit's disconnect reason.
     Step callerLeft(String why) {
         switch (state) {
             case NONE, ANNOUNCED -> session.end(session.ending.modelLost() == null

@@ -3,36 +3,39 @@ package voice;
 import module java.base;
 import voice.Mailbox.Alarm;
 
-/// Whose turn it is to speak in a Session, and what is waited for meanwhile: the end of a sentence,
-/// an answer of the model's, a word of the caller's. Session calls it, on the call's thread.
+/// Whose turn it is to speak in a Session, and what the call waits for meanwhile: that the caller
+/// has heard a sentence, that the model answers, or that the caller says something. Session makes
+/// one. Everything here runs on the call's thread.
 ///
-/// Not handled: when the caller has finished a turn. The model decides that (Realtime).
+/// What is not done here: the model decides when the caller has finished a turn (Realtime).
 final class Turn {
-    /// The longest sentence that somebody waits for.
+    /// The longest that the call waits until the caller has heard a sentence.
     static final Duration SENTENCE = Duration.ofSeconds(8);
-    // The agent's last words are this long on their way to the ear (measured: 0.2 s to a phone).
+    // The agent's last words take so long, at most, from the Speaker to the caller's ear (measured:
+    // 0.2 s to a phone).
     private static final Duration TAIL = Duration.ofMillis(300);
-    // When it is the agent's turn, the caller hears nothing for so long.
+    // When it is the agent's turn and the caller hears nothing for so long, a recording plays. At
+    // most WAITED of that time can be over when `look` first knows that it is the agent's turn.
     private static final Duration CALLER_WAITS = Duration.ofSeconds(3);
-    private static final Duration WAITED = Duration.ofMillis(2_700);        // of it, at the most
+    private static final Duration WAITED = Duration.ofMillis(2_700);
     private static final Duration NO_ANSWER = Duration.ofSeconds(6);
 
     private final Session session;
-    private String shown = "";              // what LiveKit's clients are shown
-    private int recordings;                 // played
+    private String shown = "";              // what LiveKit's clients see
+    private int recordings;                 // that were played
     private boolean recording;              // a recording is being heard
     private boolean greeted;                // the greeting's first sound has come
-    private boolean callerSpoke;            // when we looked last
+    private boolean callerSpoke;            // when `look` ran last
     private boolean askedWhetherThere;
-    private Runnable afterwards;            // when what is being said has been heard; or null
-    private boolean unlessTheCallerSpeaks;  // that
+    private Runnable afterwards;            // for `heard` to run; or null
+    private boolean unlessTheCallerSpeaks;  // then `afterwards` is dropped
 
     Turn(Session session) {
         this.session = session;
     }
 
-    /// What is the agent doing? LiveKit's clients are shown it (`lk.agent.state`), and it decides
-    /// what is waited for. Session asks before every event.
+    /// Finds out what the agent is doing, shows it to LiveKit's clients (`lk.agent.state`), and
+    /// sets the alarms for what the call waits for. Session calls this before every event.
     void look() {
         boolean talking = session.talking;
         boolean speaking = session.line.speaker().speaking();
@@ -47,7 +50,8 @@ final class Turn {
         recording &= speaking;
         wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !listening);
 
-        // The model notices the end of the caller's words later than we do.
+        // We notice before the model that the caller has stopped speaking. The caller has been
+        // waiting since then, so this time counts.
         Duration quiet = callerSpoke && !listening
                 ? session.conversation.callerQuiet() : Duration.ZERO;
         callerSpoke = listening;
@@ -84,7 +88,8 @@ final class Turn {
         session.line.speaker().end(item);
     }
 
-    /// Does it when the agent has been heard out, at the latest after `bound`.
+    /// Runs `what` when the caller has heard all that the agent is saying, or after `bound` at the
+    /// latest.
     void whenHeard(Duration bound, Runnable what) {
         afterwards = what;
         unlessTheCallerSpeaks = false;
@@ -96,7 +101,7 @@ final class Turn {
         unlessTheCallerSpeaks = true;
     }
 
-    /// The agent has been heard out.
+    /// The caller has heard all that the agent was saying, or has had enough time for it.
     void heard() {
         session.mailbox.cancel(Alarm.HEARD);
         session.mailbox.cancel(Alarm.HEARD_AT_LATEST);
