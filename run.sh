@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test | bench.
 # It looks for a JDK 25, fetches the jars into lib/ the first time, compiles the sources when they
-# have changed, and hands over to java. `build`, for the image of a container, does not hand over.
+# have changed, and hands over to java. `build` is for the image of a container: it does all of
+# that, but does not hand over.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
@@ -25,8 +26,9 @@ jdk() {
 JAVA_HOME=$(jdk)
 export JAVA_HOME
 
-# Debian and Ubuntu may lack Maven, for the download, and the libraries that webrtc-java links to.
-# Root gets them installed. Everybody else is told the command.
+# Debian and Ubuntu may lack Maven, which downloads the jars, and the libraries that webrtc-java
+# links to. If root runs this script, it installs them. Otherwise it prints the command that does
+# so.
 missing=()
 fetched=no
 if [ lib/.fetched -nt lib/pom.xml ] && ls lib/livekit-server-*.jar lib/libraries.jar \
@@ -106,9 +108,9 @@ if [ ! -e "$jar" ]; then
 fi
 
 # An AOT cache holds what Java knows of the classes at the end of a training run. That run needs no
-# key. There is one cache for starts from the jar and one for starts from source. Both hold the
-# libraries only, and none of our classes. So they outlive a change to the sources, and they cannot
-# run old classes of ours.
+# key. There is one cache for starts from the jar and one for starts from source. Both hold only the
+# libraries, and none of our classes. So they stay right after a change to the sources, and no start
+# takes an old class of ours from them.
 train() { # $1 is the name of the cache; the rest is what java runs
   OUTBOX_DIR=$new/$1 OPENAI_API_KEY=none "$JAVA_HOME/bin/java" "@$new/java.options" \
     -XX:AOTCacheOutput="$new/$1.aot" "${@:2}" demo --train >"$new/$1.log" 2>&1 \
