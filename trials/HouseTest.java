@@ -126,7 +126,8 @@ public final class HouseTest extends Stand {
             switch (line.replaceFirst(".*(Agent|DemoCrm|DemoModel).java", "$1")) {
                 case "./run.sh" -> {
                     assertEquals(0, ran.status, line + ": " + ran.output);
-                    assertTrue(ran.output.endsWith("The CRM has all 5 events of the call, verified "
+                    // A line of the CRM may come after it: the activity has a lane of its own.
+                    assertTrue(ran.output.contains("The CRM has all 5 events of the call, verified "
                             + "and in order: call.started, intent.recorded, crm.updated, "
                             + "call.transferred, call.ended\n"), line + ": " + ran.output);
                     assertTrue(ran.output.contains("Hello. I am a recording."), ran.output);
@@ -136,7 +137,7 @@ public final class HouseTest extends Stand {
                 case "./run.sh demo --once" -> says(-1, "Hello. I am a recording.", ran, line);
                 case "./run.sh console" -> {
                     assertEquals(0, ran.status, line + ": " + ran.output);
-                    assertTrue(ran.output.endsWith("call.started, call.ended\n"), ran.output);
+                    assertTrue(ran.output.contains(": call.started, call.ended\n"), ran.output);
                 }
                 case "./run.sh fly", "./run.sh demo --fly", "Agent" ->
                         says(1, "usage: ", ran, line);
