@@ -12,10 +12,10 @@ import voice.Session;
 import voice.Step;
 
 /// A phone agent for [LiveKit](https://docs.livekit.io/agents/). While the phone rings, it looks
-/// the caller up in the CRM. Then an OpenAI [Realtime
-/// model](https://developers.openai.com/api/docs/guides/realtime) does the talking, with the
-/// function tools of Tools. Every step of the call is reported through Webhooks. Run it with `java
-/// @lib/java.options Agent.java dev`, or `./run.sh dev`.
+/// the caller up in the CRM. Then a model of OpenAI's does the talking
+/// (https://developers.openai.com/api/docs/guides/realtime), with the function tools of Tools.
+/// Every step of the call is reported through Webhooks.
+/// To run it: `java @lib/java.options Agent.java dev`, or `./run.sh dev`.
 ///
 /// Read `Call` for the life of one call: its loop has every decision and every report of this
 /// agent. What every telephone conversation needs is voice.Session's: it picks up, takes turns,
@@ -86,7 +86,7 @@ final class Agent implements Program {
     static final String TRANSFER_FAILED = "The transfer to %s has failed%s. Tell the caller, and "
             + "offer something else.";
 
-    // While the caller hears ringing. And at the most, for the last sentence.
+    // So long the caller hears ringing, at the most; and so long they hear the last sentence.
     private static final Duration LOOK_UP_BOUND = Duration.ofMillis(1_500);
     private static final Duration GOODBYE_BOUND = Duration.ofSeconds(8);
 
@@ -149,7 +149,7 @@ final class Agent implements Program {
         private final Webhooks.Call events;
         private final Tools tools;
 
-        /// What the look-up has found: a contact, or null. Then the model is told `otherwise`.
+        /// What the look-up has found: a contact; or null, and then the model is told `otherwise`.
         private record LookedUp(Tools.Contact contact, String otherwise) {}
 
         Call(Line line) {

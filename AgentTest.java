@@ -140,16 +140,6 @@ final class AgentTest extends Stand {
                 null, null, CompletableFuture.completedFuture(null));
     }
 
-    /// The files of an outbox, but for its lock.
-    private static List<String> names(Path folder) {
-        try (var all = Files.list(folder)) {
-            return all.filter(Files::isRegularFile).map(path -> path.getFileName().toString())
-                    .filter(name -> !name.equals("lock")).sorted().toList();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-    }
-
     @Test
     void eventsHaveTheirDocumentedJson() throws Exception {
         var crm = crm();
@@ -666,23 +656,7 @@ final class AgentTest extends Stand {
         all.putAll(more);
         var agent = new Agent(settings(all));
         afterwards(() -> agent.close(Duration.ZERO));
-        answer(agent, line);
-    }
-
-    private void answer(Agent agent, TestLine line) {
-        Thread.ofVirtual().start(() -> {
-            try {
-                agent.takeCall(line);
-                line.over.complete(null);
-            } catch (Throwable e) {
-                line.over.complete(e);
-            }
-        });
-        afterwards(() -> {
-            line.mailbox.post(new Event.Stop());
-            line.over.get(5, TimeUnit.SECONDS);
-            line.speaker.close();
-        });
+        take(line, agent::takeCall);
     }
 
     @Test
@@ -799,11 +773,11 @@ final class AgentTest extends Stand {
                 "OPENAI_BASE_URL", model.baseUrl(), "OUTBOX_DIR", folder().toString())));
         afterwards(() -> agent.close(Duration.ZERO));
         var failing = new TestLine();
-        answer(agent, failing);
+        take(failing, agent::takeCall);
         eventually("the greeting", () -> failing.heardMs.get() >= 200);
         var other = new TestLine();
         other.number = "+15550009999";
-        answer(agent, other);
+        take(other, agent::takeCall);
         eventually("the greeting", () -> other.heardMs.get() >= 200);
         failing.mailbox.post(new Event.Posted("nobody knows what this is"));
         JsonObject ended = event(crm, "call.ended");

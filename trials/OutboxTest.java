@@ -67,16 +67,6 @@ public final class OutboxTest extends Stand {
         return new Delivery(lane, id, "/to/" + id, utf8("{\"of\":\n\"" + id + "\"}"));
     }
 
-    /// The names of the files in an outbox, but for its lock.
-    private static List<String> names(Path folder) {
-        try (var all = Files.list(folder)) {
-            return all.filter(Files::isRegularFile).map(path -> path.getFileName().toString())
-                    .filter(name -> !name.equals("lock")).sorted().toList();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-    }
-
     @Test
     void whatIsPutIsOnDiskWhenPutReturns() throws Exception {
         Path folder = folder();

@@ -92,19 +92,7 @@ public final class SessionTest extends Stand {
         var session = new Session(line,
                 new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin", "gpt-transcribe"),
                 new Options("ST_1", destinations, silence, Duration.ofMinutes(30)));
-        Thread.ofVirtual().start(() -> {
-            try {
-                talk.run(session);
-                line.over.complete(null);
-            } catch (Throwable e) {
-                line.over.complete(e);
-            }
-        });
-        afterwards(() -> {
-            line.mailbox.post(new Event.Stop());
-            line.over.get(5, TimeUnit.SECONDS);
-            line.speaker.close();
-        });
+        take(line, _ -> talk.run(session));
         return talk;
     }
 

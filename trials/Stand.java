@@ -11,6 +11,7 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 import org.junit.jupiter.api.AfterEach;
 import start.Settings;
+import voice.Event;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -75,11 +76,38 @@ public abstract class Stand {
         }
     }
 
+    /// The names of the files in an outbox, but for its lock.
+    protected static List<String> names(Path folder) {
+        try (var all = Files.list(folder)) {
+            return all.filter(Files::isRegularFile).map(path -> path.getFileName().toString())
+                    .filter(name -> !name.equals("lock")).sorted().toList();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
     /// What `.env` and the environment would set: the six, and `more`.
     protected static Settings settings(Map<String, String> more) {
         var all = new HashMap<>(SIX);
         all.putAll(more);
         return Settings.load(all, Path.of("no such file"));
+    }
+
+    /// Has somebody take a call, on a thread of the call's own, which is over when the test is.
+    protected final void take(TestLine line, Consumer<TestLine> takeCall) {
+        Thread.ofVirtual().start(() -> {
+            try {
+                takeCall.accept(line);
+                line.over.complete(null);
+            } catch (Throwable e) {
+                line.over.complete(e);
+            }
+        });
+        afterwards(() -> {
+            line.mailbox.post(new Event.Stop());
+            line.over.get(5, TimeUnit.SECONDS);
+            line.speaker.close();
+        });
     }
 
     // The CRM.
