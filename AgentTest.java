@@ -4,11 +4,8 @@ import demo.DemoModel.Say;
 import demo.DemoModel.Tool;
 import demo.DemoModel;
 import jakarta.json.JsonObject;
-import org.junit.jupiter.api.MethodOrderer;
-import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.TestMethodOrder;
 import start.Rehearsal;
 import trials.Runner;
 import trials.Stand;
@@ -31,7 +28,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 ///
 /// The CRM and the model are the stand-ins of demo/, over real sockets. The calls come in on a
 /// TestLine. No keys are needed, and nothing comes from the network.
-@TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 final class AgentTest extends Stand {
     static void main(String[] args) {
         Runner.run(args, AgentTest.class);
@@ -626,10 +622,9 @@ final class AgentTest extends Stand {
 
     // Whole calls.
 
-    /// Before all others, as in the program: Java is slow at what it does for the first time, and
-    /// the other tests are not about that.
+    /// Alone and so before all others, as in the program: Java is slow at what it does for the
+    /// first time, and the other tests are not about that.
     @Test
-    @Order(1)
     @Tag(Runner.ALONE)
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));

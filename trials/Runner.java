@@ -23,7 +23,7 @@ public final class Runner {
     /// The tag of a test that measures time, or that replaces what all tests share (System.out).
     public static final String ALONE = "alone";
 
-    private static final int SIDE_BY_SIDE = 8;
+    private static final int SIDE_BY_SIDE = 6;
     private static final List<Class<?>> FLOORS = List.of(VoiceTest.class, SessionTest.class,
             OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
     private static final List<Class<?>> TRIALS = List.of(PageTest.class, LiveTest.class,
