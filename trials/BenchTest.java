@@ -7,8 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-/// `./run.sh bench --quick`, which looks itself for what is wrong: a turn without an answer, a gap
-/// or a click, a lost event. That it prints its figures is tested here, and none of the figures.
+/// `./run.sh bench --quick`. The bench itself looks for what is wrong: a turn without an answer, a
+/// gap or a click, a lost event. This test looks whether all figures are there, and judges none.
 public final class BenchTest {
     /// The bench's own ear: a tone of a second, the same with 30 ms of it missing, and with half a
     /// turn of it left out.

@@ -9,16 +9,16 @@ import org.junit.jupiter.api.Test;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// The fault table: CRM, model and LiveKit, each of them broken in eight ways in four moments of a
-/// call, and how long the caller heard nothing meanwhile. Whatever happens, no silence is longer
-/// than four seconds, every event arrives, and the next call is answered.
+/// The fault table: CRM, model and LiveKit are each broken in eight ways, in four moments of a
+/// call. The table says how long the caller heard nothing meanwhile. Whatever happens, no silence
+/// is longer than four seconds, every event arrives, and the next call is answered.
 ///
-/// A fault is made by a proxy between the program and one of the three; it lasts six seconds. So
-/// what is broken at LiveKit is its signalling and its API: sound travels by UDP, past the proxy
-/// (PhoneTest has more on that). `./run.sh test` tries some of the table, `./run.sh test all` all,
-/// and `-Dcells='model SLOW.*'` with it what matches.
+/// A proxy between the program and one of the three makes the fault, for six seconds. So what is
+/// broken at LiveKit is its signalling and its API: sound travels by UDP, past the proxy (PhoneTest
+/// has more on that). `./run.sh test trials` tries a part of the table and `./run.sh test all` the
+/// whole. With `-Dcells='model SLOW.*'` the latter tries what matches.
 ///
-/// Three programs run at once, each with one of the three to break.
+/// Three programs run at once. Each has one of the three to break.
 public final class FaultTest extends Stage {
     private static final Duration LASTS = Duration.ofSeconds(6);
     private static final Duration CALL = Duration.ofSeconds(15);
@@ -111,12 +111,12 @@ public final class FaultTest extends Stage {
                 .reduce((_, last) -> last).orElse("").contains("registered at");
     }
 
-    /// One call with the fault in it: a line of the table.
+    /// One call with the fault in it. Returns its line of the printed table.
     private static String tryOut(String name, String agent, Cell cell, Breaker breaker,
             Path outbox) throws Exception {
         String room = name.replace(' ', '-');
         long broken = 0;
-        // LiveKit has to bring the call first; there the greeting is what has just begun.
+        // LiveKit has to bring the call first, so there the fault begins with the greeting.
         boolean before = cell.moment == Moment.GREETING && !agent.endsWith("LiveKit");
         if (before) {
             breaker.breakDown(cell.fault);
@@ -143,7 +143,7 @@ public final class FaultTest extends Stage {
             if (silent == null) break;
             answers++;
             if (broken != 0 && System.nanoTime() - broken > LASTS.toNanos()) breaker.repair();
-            // Turns that are not the caller's to take: more comes of itself.
+            // No turn of the caller is needed: more comes by itself.
             if (caller.peek("loud") != null) {
                 turn = silent.getJsonNumber("last_loud").doubleValue();
                 continue;
@@ -159,11 +159,11 @@ public final class FaultTest extends Stage {
             turn = said.getJsonNumber("at").doubleValue();
         }
         breaker.repair();
-        caller.command("hangup"); // if there still is one
+        caller.command("hangup"); // if the call is still up
         assertTrue(broken != 0, "the moment never came");
         JsonObject ended = webhook(room, "call.ended").json();
         String reason = ended.getString("reason");
-        // Refused for good is put aside; moved back, it is sent again.
+        // What was refused for good was put aside. It is moved back here, and sent again.
         List<Path> aside;
         try (var all = Files.list(outbox.resolve("failed"))) {
             aside = all.toList();
@@ -190,7 +190,7 @@ public final class FaultTest extends Stage {
         return line;
     }
 
-    /// Stands between the program and a server, and breaks.
+    /// Stands between the program and a server, and breaks the connection in one of eight ways.
     private static final class Breaker {
         private static final int LATENCY_MS = 1_000;        // each way, when slow
         private final ServerSocket front =
@@ -205,7 +205,7 @@ public final class FaultTest extends Stage {
                         Socket client = front.accept();
                         Thread.ofVirtual().start(() -> serve(client, port));
                     } catch (IOException e) {
-                        return; // the end
+                        return; // the proxy is closed
                     }
                 }
             });
@@ -228,7 +228,7 @@ public final class FaultTest extends Stage {
             }
         }
 
-        /// From here on all is well again; what was broken stays so.
+        /// New connections work from here on. Those that were broken stay broken.
         void repair() throws IOException {
             if (fault == Fault.HANG) {
                 for (Socket each : open) each.close();
@@ -279,7 +279,7 @@ public final class FaultTest extends Stage {
             }
         }
 
-        /// What comes in goes out: at once, later, or never.
+        /// Hands on what comes in: at once, later, or never.
         private void pump(Socket from, Socket to) {
             record Chunk(long due, byte[] bytes) {}
             var chunks = new LinkedBlockingQueue<Chunk>();

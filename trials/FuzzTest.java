@@ -50,22 +50,23 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 import static trials.Stand.json;
 
-/// Every byte from outside is distrusted: some 100,000 odd inputs, made from valid ones, at every
-/// door that somebody else's bytes come in by. Whatever they are, nothing is thrown that is not
-/// caught, nothing hangs, no thread is left over, and each is one clean line in the log: without
-/// control characters, secrets or whole phone numbers, of bounded length, in words.
+/// Every byte from outside is distrusted. This test makes some 100,000 odd inputs from valid ones
+/// and sends them in by every door that takes somebody else's bytes. Whatever they are, every
+/// exception is caught, nothing hangs, no thread is left over, and each trouble is one clean line
+/// in the log: in words, of bounded length, without control characters, secrets or whole phone
+/// numbers.
 ///
-/// The same seed makes the same inputs (`-Dseed=1`); in what order they meet at the sockets is the
-/// machine's business. Where there is a socket they come through it, and the other end is a
-/// stand-in that is wrong on purpose; elsewhere the method behind the door is called.
+/// The same seed makes the same inputs (`-Dseed=1`). Their order at the sockets differs from run to
+/// run. Where a door is a socket, the inputs come through it, and the other end is a stand-in that
+/// is wrong on purpose. Elsewhere the method behind the door is called.
 ///
-/// It does not judge what is done with input that is valid: AgentTest does. Not tried here: sound
-/// and data over WebRTC itself, TLS, and WebSocket frames that are broken, which are the
-/// libraries'. Nothing leaves the loopback interface.
+/// What is done with valid input is judged by AgentTest and the tests of the floors. Not tried
+/// here: sound and data over WebRTC itself, TLS, and broken WebSocket frames, which are the
+/// libraries' part. Nothing leaves the loopback interface.
 public final class FuzzTest {
     static final long SEED = Long.getLong("seed", 20_260_101);
 
-    // None of these may be seen in the log. The numbers are what the inputs are made with.
+    // The log may show none of these. The inputs are made with these phone numbers.
     static final String API_SECRET = "a secret of LiveKit's with 32 letters or more";
     static final String TOKEN = "eyJ-a-token-of-a-room-";
     static final String WEBHOOK_SECRET = "whsec_dHdlbnR5LWZvdXIgYnl0ZXMsIG9yIHNv";
@@ -78,7 +79,7 @@ public final class FuzzTest {
     private static final Map<String, Integer> INPUTS = new ConcurrentSkipListMap<>();
     private static final PrintStream OUT = System.out, ERR = System.err;
     private static final List<Logger> QUIET = Stream.of(MockWebServer.class.getName())
-            .map(Logger::getLogger).toList(); // kept, because one nobody holds loses its level
+            .map(Logger::getLogger).toList(); // held, because a logger nobody holds loses its level
     private static long began;
 
     private final Log log = new Log();
@@ -90,7 +91,7 @@ public final class FuzzTest {
     @BeforeAll
     static void begin() {
         began = System.nanoTime();
-        QUIET.forEach(logger -> logger.setLevel(Level.OFF)); // it tells of all that we break
+        QUIET.forEach(logger -> logger.setLevel(Level.OFF)); // they tell of all that we break
         OUT.println("fuzzing with -Dseed=" + SEED);
     }
 
@@ -139,7 +140,7 @@ public final class FuzzTest {
         INPUTS.merge(door, inputs, Integer::sum);
     }
 
-    // By the back door: what is behind it is nobody else's, and half of it in no package.
+    // By reflection: these methods are private, or their class is in no package.
 
     private static Object make(String type, Object... given) throws Exception {
         for (Constructor<?> each : Class.forName(type).getDeclaredConstructors()) {
@@ -151,7 +152,7 @@ public final class FuzzTest {
         throw new NoSuchMethodException(type);
     }
 
-    /// `on` is an object or, for a static method, its class. What it throws is thrown.
+    /// `on` is an object or, for a static method, its class. Throws what the method throws.
     private static Object call(Object on, String name, Object... given) throws Exception {
         for (Method each : (on instanceof Class<?> type ? type : on.getClass())
                 .getDeclaredMethods()) {
@@ -240,7 +241,8 @@ public final class FuzzTest {
                 "transfer_call", "{\"destination\":\"Sales\"}");
         var names = new ArrayList<>(new TreeSet<>(valid.keySet()));
         for (int i = 0; i < 6_000; i++) {
-            // What is taken goes to the disk, three times over: most of these are not to be.
+            // Each intent or note that is taken is written to the disk three times, which is slow.
+            // So most of those have broken arguments.
             String name = odd.once(20) ? odd.text(odd.one(names))
                     : odd.once(2) ? "transfer_call" : odd.one(names);
             String arguments = odd.json(valid.getOrDefault(name, "{}"));
@@ -248,7 +250,7 @@ public final class FuzzTest {
                 arguments = odd.json(arguments.substring(arguments.length() / 2));
             }
             var answer = (CompletableFuture<?>) call(tools, "call", name, arguments);
-            json((String) answer.get(7, TimeUnit.SECONDS)); // an answer, whatever was asked
+            json((String) answer.get(7, TimeUnit.SECONDS)); // there is an answer, and it is JSON
         }
         count(6_000);
     }
@@ -263,13 +265,13 @@ public final class FuzzTest {
                     json(call(contact.get(), "forModel").toString());
                 }
             } catch (CompletionException e) {
-                // that is how the look-up fails, and the caller goes on without
+                // the look-up fails like this, and the call goes on without it
             }
         }
         count(15_000);
     }
 
-    /// Not what it answers but how: endless, dripping, broken off, not HTTP at all.
+    /// How the CRM answers, not what: endless, dripping, broken off, not HTTP at all.
     @Test
     void howTheCrmAnswers() throws Exception {
         String ok = "HTTP/1.1 200 OK\r\n", hundredMb = ok + "Content-Length: 104857600\r\n\r\n";
@@ -296,7 +298,7 @@ public final class FuzzTest {
                         TimeUnit.MILLISECONDS.sleep(20);
                     }
                 } catch (IOException | InterruptedException e) {
-                    // it has seen enough
+                    // the program has hung up
                 }
             });
             var found = (CompletableFuture<?>) call(tools, "find", PHONE, Duration.ofMillis(500));
@@ -363,7 +365,7 @@ public final class FuzzTest {
         return agent;
     }
 
-    /// A call that gets no further than to its room: by then the metadata was read.
+    /// A call that cannot join its room: the metadata was read before that.
     @Test
     void metadataOfADispatch() throws Exception {
         Object agent = agent("http://127.0.0.1:1", "http://127.0.0.1:1/v1");
@@ -387,7 +389,7 @@ public final class FuzzTest {
         count(3_000);
     }
 
-    /// Where a call comes in, whose other side is odd.
+    /// A line whose other side is odd.
     private static final class OddLine implements Line {
         final String id;
         final Mutator odd;
@@ -484,7 +486,7 @@ public final class FuzzTest {
 
     // The model.
 
-    /// What a service sends, one of each kind that is looked at.
+    /// What the model sends: one event of each kind that the program looks at.
     private static final List<String> SERVER_EVENTS = """
             {"type":"session.created","event_id":"1","session":{"type":"realtime"}}
             {"type":"response.created","event_id":"3","response":{"id":"r","status":"in_progress"}}
@@ -517,9 +519,9 @@ public final class FuzzTest {
             "limit":1000,"remaining":999,"reset_seconds":60}]}
             """.lines().toList();
 
-    /// Through a real connection, and only what the library itself reads: what it refuses ends the
-    /// connection, and is looked at one at a time, below. An event may say that the model has
-    /// failed; then another connection is made, or the model is lost.
+    /// Through a real connection, and only what the library itself can read. What the library
+    /// refuses ends the connection, so the test below sends such events one at a time. An event may
+    /// say that the model has failed. Then another connection is made, or the model is lost.
     @Test
     void whatTheModelSends() throws Exception {
         var model = opened(new DemoModel(0, List.of()));
@@ -540,7 +542,7 @@ public final class FuzzTest {
                     i++;
                 }
             }
-            // One more, to know that all of them were taken.
+            // One more event, which shows that all before it were taken.
             String last = "the end of " + batch;
             String end = Json.createObjectBuilder(json(SERVER_EVENTS.get(11)))
                     .add("item_id", last).add("transcript", last).build().toString();
@@ -559,7 +561,8 @@ public final class FuzzTest {
         }
     }
 
-    /// Does the library take this for an event? An object with a type, and nothing behind it.
+    /// Does the library take this for an event? It has to be an object with a type, and nothing may
+    /// follow it.
     private static boolean readable(String event) {
         var mapper = ObjectMappers.jsonMapper();
         try (var parser = mapper.createParser(event)) {
@@ -571,7 +574,7 @@ public final class FuzzTest {
         }
     }
 
-    /// What the library refuses: the conversation goes on, or is lost and says so.
+    /// What the library refuses: the conversation goes on, or the model is lost and that is said.
     @Test
     void whatIsNotEvenReadable() throws Exception {
         for (int n = 0; n < 40; n++) {
@@ -632,7 +635,7 @@ public final class FuzzTest {
                 call(room, "received",
                         DataPacket.parseFrom(odd.once(2) ? bytes : odd.bytes(bytes)));
             } catch (InvalidProtocolBufferException e) {
-                continue; // Peers says so, in a line
+                continue; // Peers writes a line about it
             }
             mailbox.post(new Event.Stop());
             for (Event event; !((event = mailbox.next()) instanceof Event.Stop); ) {
@@ -701,7 +704,7 @@ public final class FuzzTest {
     @Test
     void signalling() throws Exception {
         var livekit = opened(new OddLiveKit(SEED));
-        var live = new AtomicInteger(); // also those of offers that were odd themselves
+        var live = new AtomicInteger(); // calls, with those whose offer was odd itself
         var longest = new AtomicLong();
         var worker = new Worker(livekit.url(), "key", API_SECRET, "agent", 5_000);
         Consumer<Line> takeCall = line -> {
@@ -772,8 +775,8 @@ public final class FuzzTest {
         eventually("its room is deleted", () -> livekit.deleted.contains(id));
     }
 
-    /// Threads of the process by name, without numbers, virtual ones too; but for the pools, which
-    /// keep theirs for a while.
+    /// How many threads the process has, by their name without its numbers. Virtual threads count.
+    /// Threads of a pool do not, because a pool keeps its threads for a while.
     private static Map<String, Long> threads() {
         try {
             Path file = Files.createTempDirectory("fuzz-test-").resolve("threads");
@@ -804,7 +807,7 @@ public final class FuzzTest {
 
     // What odd inputs are made of.
 
-    /// A text as it arrives in protobuf: without halves of letters.
+    /// The text in the form in which protobuf delivers it: without halves of letters.
     static String utf8(String text) {
         return new String(text.getBytes(UTF_8), UTF_8);
     }
@@ -817,11 +820,11 @@ public final class FuzzTest {
         }
     }
 
-    /// What is written meanwhile, held line by line against what a log may hold.
+    /// Takes what is written during a test, and holds each line against what a log may hold.
     static final class Log extends OutputStream {
         static final Pattern NOT_CLEAN = Pattern.compile(
                 "[\\p{Cc}\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]");
-        // A stack trace; an Error; and what names a mistake of ours and not what was odd.
+        // A stack trace, an Error, or an exception that shows a mistake of ours and not odd input.
         private static final Pattern NOT_CLEAR = Pattern.compile("^\\s+at [\\w.$]+\\(|Exception in|"
                 + "StackOverflow|OutOfMemory|AssertionError|NullPointer|ClassCast|OutOfBounds|"
                 + "NoSuchElement");

@@ -13,20 +13,21 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static trials.Stand.json;
 
 /// The program is killed (SIGKILL) over and over, at random instants, and started again on the same
-/// outbox. What it promises is then held against what came to the CRM: nothing that it had accepted
-/// is missing, every call that began has come to one end, and nobody is left on an open line.
+/// outbox. Then its promises are held against what came to the CRM: nothing that the program had
+/// accepted is missing, every call that began has come to one end, and nobody is left on an open
+/// line.
 ///
-/// `-Dkills=..` says how often. `-Dseed=..` draws the same instants again; what they hit still
-/// differs from run to run. Not tried here: a machine that loses its power, and with it what was
-/// not forced to the disk; and calls that are killed before they have begun, of which the CRM never
-/// hears.
+/// `-Dkills=..` says how often. `-Dseed=..` draws the same instants again, but they hit something
+/// else in each run. Not tried here: a machine that loses its power, and with it what was not
+/// forced to the disk. Nor are calls that are killed before they have begun: the CRM never hears of
+/// those.
 public final class KillTest extends Stage {
     private static final int KILLS = Integer.getInteger("kills", ALL ? 100 : 5);
     private static final long SEED = Long.getLong("seed", System.nanoTime());
     private static final int BURST = 20;                        // tools that the model calls
 
     /// What the kill is to hit: an offered call that may not have begun, many events, the start,
-    /// ends of calls, and a call in which nothing happens. They take turns.
+    /// the ends of calls, and a call in which nothing happens. The moments take turns.
     private enum Moment { OFFER, FLOOD, START, END, QUIET }
 
     private final Random random = new Random(SEED);
@@ -51,11 +52,11 @@ public final class KillTest extends Stage {
             var moment = Moment.values()[kill % Moment.values().length];
             startProgram();
             if (moment == Moment.START) {
-                if (random.nextBoolean()) said("callers can");  // it has looked into the outbox
+                if (random.nextBoolean()) said("callers can");  // the outbox was read by then
                 pass(random.nextInt(2_000));
             } else {
                 calls += calls(kill, moment);
-                // run.sh has become java: it is the program that dies, not a shell before it.
+                // run.sh has become java: what dies is the program and not a shell in front of it.
                 assertTrue(program.info().command().orElse("").endsWith("/java"));
             }
             program.destroyForcibly();
@@ -81,7 +82,7 @@ public final class KillTest extends Stage {
         TimeUnit.MILLISECONDS.sleep(ms);
     }
 
-    /// With a new model, because that remembers all that was ever said.
+    /// With a new model, because a model remembers all that was ever said.
     private void startProgram() throws Exception {
         model.close();
         model = new DemoModel(0, script(starts.size()));
@@ -90,8 +91,8 @@ public final class KillTest extends Stage {
         program = program(output, Map.of("OUTBOX_DIR", outbox.toString()), "dev");
     }
 
-    /// Events as fast as the model and the program can: before the greeting, and again each time
-    /// that the caller has spoken.
+    /// The model makes events as fast as it and the program can: before the greeting, and again
+    /// each time that the caller has spoken.
     private static List<DemoModel.Step> script(int round) {
         var script = new ArrayList<DemoModel.Step>();
         for (int i = 0; i < 3 * BURST; i++) {
@@ -103,7 +104,7 @@ public final class KillTest extends Stage {
         return script;
     }
 
-    /// Waits until the program, as started last, has written that (a regular expression).
+    /// Waits until the program that was started last has written that (a regular expression).
     private void said(String what) throws Exception {
         var that = Pattern.compile(what);
         await("\"" + what + "\"", output, () -> {
@@ -125,7 +126,7 @@ public final class KillTest extends Stage {
         theDeadAreGone();
         boolean backlog = random.nextBoolean();
         crm.fail("/webhooks", 503, backlog ? 10 : 0);
-        crm.delay("/webhooks", random.nextInt(3) * 10); // it has taken it, and does not yet say so
+        crm.delay("/webhooks", random.nextInt(3) * 10); // the CRM takes it and says so later
         for (Caller caller : here) caller.next("joined");
         for (Caller caller : here) {
             dispatches.createDispatch(caller.room, AGENT).execute();
@@ -144,7 +145,7 @@ public final class KillTest extends Stage {
                 said("call +is up|the call failed");
                 if (kill % 2 == 0) {
                     here.forEach(caller -> caller.command("hangup"));
-                } else { // then the agent hangs up, when it has said that it is sorry
+                } else { // the agent says that it is sorry, and then hangs up
                     model.refuseWith = 503;
                     model.sessions().forEach(DemoModel.Session::drop);
                 }
@@ -160,8 +161,8 @@ public final class KillTest extends Stage {
         return here.size();
     }
 
-    /// The disk says whose call was up, or not hung up yet. The others' had ended, or had not
-    /// begun: nobody knows of those, and they hang up by themselves.
+    /// The disk says which calls were up, or not hung up yet. All other calls had ended or had not
+    /// begun. Nobody knows of those, and their callers hang up by themselves.
     private void bury(Moment moment) throws IOException {
         var up = new HashSet<String>();
         for (String file : left()) {
@@ -206,7 +207,7 @@ public final class KillTest extends Stage {
         var accepted = Pattern.compile("event [a-z_.]+ (evt_[0-9a-f-]{36})").matcher(said)
                 .results().map(found -> found.group(1)).collect(Collectors.toSet());
 
-        var ids = new HashSet<String>();                        // of all that is below
+        var ids = new HashSet<String>();                        // of all requests below
         var byCall = new LinkedHashMap<String, List<DemoCrm.Request>>();
         int events = 0, duplicates = 0, notes = 0, activities = 0;
         for (DemoCrm.Request request : crm.requests()) {
@@ -261,7 +262,7 @@ public final class KillTest extends Stage {
 
         accepted.removeAll(ids);
         assertEquals(Set.of(), accepted, "accepted, and never received");
-        // They appear on the disk one right after the other, and a kill may come between.
+        // The two appear on the disk one right after the other, and a kill may come between.
         assertBetween(-1, noted - notes, 1, "notes missing");
         assertBetween(-1, known - activities, 1, "activities missing");
     }

@@ -18,16 +18,16 @@ import static trials.Stand.json;
 
 /// Whole calls, from outside: a real livekit-server, the program as a process, callers on LiveKit's
 /// own client (caller.py), and between them nothing but sockets. Only the CRM and the model are
-/// stand-ins. AgentTest runs it; without livekit-server or the Python SDK it is skipped and says
-/// how to get them.
+/// stand-ins. Without livekit-server or the Python SDK this test is skipped and says how to get
+/// them.
 ///
 /// It calls no class of the program, and checks signatures with the JDK alone. Not tried here: SIP
 /// itself (caller.py plays livekit-sip's part), networks that lose packets, the real model. All
-/// traffic stays on the loopback interface; the ports are whichever are free.
+/// traffic stays on the loopback interface. The ports are whichever are free.
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 public final class LiveTest extends Stage {
-    /// Each answer of the model follows the end of a turn of the caller's. A call that ends early
-    /// has used only the beginning.
+    /// The model takes the next step each time that the caller has ended a turn. A call that ends
+    /// early has used only the first steps.
     private static final List<DemoModel.Step> SCRIPT = List.of(
             new DemoModel.Say("Hello Ada, how can I help?", 1000),
             new DemoModel.Tool("record_intent", "{\"intent\":\"wants a refund\"}"),
@@ -63,7 +63,7 @@ public final class LiveTest extends Stage {
         figure("caller in the room to call.started at the CRM", ms(started) - joined);
         figure("active to greeting heard", loud - active);
 
-        // Ringing: the caller is known before the phone is answered, and is not listened to yet.
+        // Ringing: the agent knows the caller before it answers the phone, and does not listen yet.
         assertTrue(ms(search) < published, "the CRM is asked before the phone is answered");
         assertEquals("Bearer crm-key", search.headers().get("authorization"));
         assertEquals(ADA, search.json().getJsonObject("filter").getString("phone"));
@@ -75,12 +75,13 @@ public final class LiveTest extends Stage {
         assertEquals(DemoModel.TONE_HZ, caller.next("tone").getInt("hz"));
         assertBetween(940, caller.next("silent").getInt("ms"), 1080, "ms of greeting");
 
-        // Four turns, four tools. Each turn has a pitch of its own, to be found at the model.
+        // Four turns, four tools. Each turn has a pitch of its own, which has to arrive at the
+        // model.
         for (int hz : List.of(600, 700, 800, 900)) {
-            if (hz == 800) { // with a new track on the line of the old one: not to be heard twice
+            if (hz == 800) { // a new track takes the place of the old one; nothing is heard twice
                 caller.command("republish");
                 caller.next("republished");
-                caller.say(0, 1000); // until it is subscribed
+                caller.say(0, 1000); // until the agent has subscribed to it
                 caller.await("saying", report -> report.getInt("hz") == 0);
             }
             caller.turn(hz, 500);
@@ -124,7 +125,7 @@ public final class LiveTest extends Stage {
         var ended = ended(caller, "caller_hung_up");
         var activity = to("/contacts/c-1/activities");
         figure("hang-up to call.ended at the CRM", ms(ended) - hungUp);
-        // The agent came after the caller and before its own track.
+        // The agent joined after the caller and before it published its track.
         assertBetween(hungUp - published, ended.json().getInt("duration_ms"),
                 hungUp - joined + 200, "duration_ms");
         assertEquals(Set.of("type", "duration_seconds", "intent", "summary", "transfer_to"),
@@ -144,7 +145,7 @@ public final class LiveTest extends Stage {
     @Test @Order(2)
     void somebodyWithABrowserDispatchedWithMetadataThatIsNotJson() throws Exception {
         var caller = new Caller("browser", "somebody", "--kind", "standard");
-        caller.next("joined"); // and has made the room, without an agent
+        caller.next("joined"); // the caller has made the room, without an agent
         dispatches.createDispatch(caller.room, AGENT, "not { JSON").execute();
         assertEquals(DemoModel.TONE_HZ, caller.next("tone").getInt("hz"));
         caller.hangUp();
@@ -214,7 +215,7 @@ public final class LiveTest extends Stage {
         proxy.cutWorker();
         await("the program to register again", output, () -> Files.readString(output)
                 .split("registered", -1).length == 3);
-        caller.turn(600, 500); // nothing of it was noticed here
+        caller.turn(600, 500); // this call has noticed nothing
         caller.hangUp();
         assertEquals("caller_hung_up",
                 webhook(caller.room, "call.ended").json().getString("reason"));
@@ -249,7 +250,7 @@ public final class LiveTest extends Stage {
         caller.next("tone");
         model.sessions().getLast().drop();
         caller.next("silent");
-        caller.turn(600, 500); // the other one answers
+        caller.turn(600, 500); // the second connection answers
         model.refuseWith = 503;
         model.sessions().getLast().drop();
         caller.next("loud"); // the recording
@@ -284,7 +285,7 @@ public final class LiveTest extends Stage {
         String last = Files.readString(output).lines().toList().getLast();
         assertTrue(last.endsWith(" stopped"), last);
 
-        // Looked at last of all, when nothing more can come.
+        // The last test looks at this, because nothing more can come.
         var ends = crm.events().stream()
                 .filter(event -> event.getString("event").equals("call.ended")).toList();
         assertEquals(ends.size(),

@@ -17,8 +17,8 @@ import voice.Event;
 
 import static trials.FuzzTest.*;
 
-/// Makes odd inputs of valid ones, always the same for a seed. FuzzTest and OddLiveKit use it; one
-/// thread at a time.
+/// Makes odd inputs from valid ones, always the same ones for a seed. FuzzTest and OddLiveKit use
+/// it, from one thread at a time.
 final class Mutator {
     private static final List<String> ODD = List.of("\0", "\n", "\r\n2026 all is well", "\t",
             "\u001b[2J\u001b]0;x\u0007", "\u009b31m", "\u0085", "\u2028", "\u202e", "\ud800",
@@ -57,7 +57,7 @@ final class Mutator {
         return of.get(random.nextInt(of.size()));
     }
 
-    /// A place in something of that length, and behind its end.
+    /// A place in something of that length; it may be the place behind the end.
     private int at(int length) {
         return random.nextInt(length + 1);
     }
@@ -111,7 +111,7 @@ final class Mutator {
                         .replace(HERE.toString(), one(ODD_JSON));
             }
         } catch (RuntimeException e) {
-            // it was none to begin with
+            // it was no JSON to begin with
         }
         it = once(3) ? text(it) : it;
         // Halves of letters do not survive UTF-8, but this does.
@@ -145,7 +145,7 @@ final class Mutator {
         return one(message.getDescriptorForType().getFields());
     }
 
-    /// Gives some of its fields odd values, and theirs, so deep.
+    /// Gives some fields of the message odd values, and some fields of those, down to that depth.
     <B extends Message.Builder> B fill(B message, int depth) {
         for (FieldDescriptor field : message.getDescriptorForType().getFields()) {
             if (once(3) || field.getName().matches("participants|attributes|sdp|candidate.*")) {
@@ -192,7 +192,7 @@ final class Mutator {
         });
     }
 
-    /// Some lines twice, some missing, some odd.
+    /// Some lines are there twice, some are missing, some are odd.
     private String sdp() {
         var lines = new ArrayList<>(List.of(sdp.split("\r\n")));
         lines.add("a=" + text("candidate:1 1 udp 2130706431 127.0.0.1 9 typ host"));

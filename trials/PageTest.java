@@ -21,10 +21,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-/// The page of `./run.sh`, as somebody uses it who has just found this: the program as a process, a
-/// real browser on its page, speech into the microphone, and what comes out of the loudspeaker
-/// measured. Both run in a network namespace of their own, from which nothing leads out, where root
-/// allows that: whatever needed the network would fail.
+/// The page of `./run.sh`, used as a new reader uses it: the program is a process, a real browser
+/// shows its page, a voice speaks into the microphone, and the sound of the loudspeaker is
+/// measured. For root, both run in a network namespace of their own from which nothing leads out:
+/// whatever needed the network would fail.
 ///
 /// It calls no class of the program. Not tried here: other browsers, and a model with a key.
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
@@ -52,8 +52,8 @@ public final class PageTest {
         folder = Files.createTempDirectory("page-test-");
         log = folder.resolve("log");
         Files.createFile(log);
-        // With an interface that leads nowhere: to a page that may not use the microphone Chromium
-        // gives no address but that of the default route.
+        // The namespace has an interface that leads nowhere. A page that may not use the microphone
+        // gets no address from Chromium but that of the default route.
         var enter = List.of("ip", "netns", "exec", NAMESPACE);
         boolean isolated = ran("ip", "netns", "add", NAMESPACE);
         for (String each : List.of("link set lo up", "link add out type veth peer name nowhere",
@@ -144,7 +144,7 @@ public final class PageTest {
         return ((JsonNumber) page.evaluate(js)).intValue();
     }
 
-    /// Whatever comes out of the loudspeaker is loud in so many windows of 20 ms.
+    /// How many windows of 20 ms are loud in what comes out of the loudspeaker.
     private static final String EAR = """
             (() => {
                 const sound = new AudioContext(), ear = new AnalyserNode(sound, {fftSize: 1024});
@@ -254,7 +254,7 @@ public final class PageTest {
             page.await("the keys to be understood", Duration.ofSeconds(30),
                     "document.querySelector('#transcript').textContent"
                             + ".includes('I have got the keys')");
-            // 0.5, 1, 2 .. s between the attempts: the one after the 20 s may be 16 s later.
+            // The attempts are 0.5, 1, 2 .. s apart: the first after the 20 s may come 16 s later.
             page.await("the event after all", Duration.ofSeconds(60),
                     "!" + card("intent.recorded", "failed") + " && [...document.querySelectorAll("
                             + "'#events [data-event=\"intent.recorded\"]')]"
@@ -288,7 +288,7 @@ public final class PageTest {
             page.await("the agent to pick up",
                     "document.querySelector('#status').textContent.includes('In the call')");
             id = call();
-        } // killed: it cannot say goodbye
+        } // the browser was killed: it cannot say goodbye
         Stage.await("the end of the call", log, () -> log("call +ends: caller_hung_up", id));
     }
 
@@ -327,7 +327,7 @@ public final class PageTest {
         }
     }
 
-    /// What no browser would send ends no process and leaves a sentence.
+    /// What no browser would send ends no process, and the log has a sentence about it.
     @Test @Order(6)
     void nonsenseIsRefusedInWords() throws Exception {
         String odd = "{\"phone\":\"%s%n\",\"up\":\"v=0 %s%n%p\",\"down\":\"\"}";
@@ -346,14 +346,15 @@ public final class PageTest {
         assertTrue(program.isAlive());
     }
 
-    /// With a terminal it needs no option, and opens a browser where there is a desktop.
+    /// At a terminal the program needs no option, and opens a browser where there is a desktop.
     @Test @Order(7)
     void inATerminalItOpensThePageAndCtrlCEndsIt() throws Exception {
         assumeTrue(ran("script", "--version"), "no `script`, which makes a terminal");
         Path opened = folder.resolve("opened"), bin = Files.createDirectory(folder.resolve("bin"));
         Files.writeString(bin.resolve("xdg-open"), "#!/bin/sh\necho \"$1\" >" + opened + "\n");
         bin.resolve("xdg-open").toFile().setExecutable(true);
-        // A process whose parent ignores SIGINT, as a shell's background jobs do, ignores it too.
+        // A shell's background jobs ignore SIGINT, and so does every process that they start. This
+        // one must not.
         var run = new ProcessBuilder("script", "-qec", "env --default-signal=INT ./run.sh",
                 "/dev/null");
         run.environment().remove("SSH_CONNECTION");

@@ -23,8 +23,8 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 /// The whole phone, from outside, on a real livekit-server: transfers, calls that the agent makes,
 /// keys, LiveKit's own JavaScript client, lost connections, and `start` with two workers.
 ///
-/// Only LiveKit's SIP service is a stand-in (see Stage.Proxy); it answers as a real one was
-/// measured to. Not tried here: SIP itself, and networks that lose packets.
+/// Only LiveKit's SIP service is a stand-in (see Stage.Proxy). It answers in the way that was
+/// measured with a real one. Not tried here: SIP itself, and networks that lose packets.
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 public final class PhoneTest extends Stage {
     private static final String BILL = "+15550102";
@@ -56,7 +56,7 @@ public final class PhoneTest extends Stage {
         assertTrue(!Files.readString(output).contains("NOT RIGHT"));
     }
 
-    /// A caller who has asked for sales, and the REFER that came of it.
+    /// A caller who has asked for sales, and the REFER that followed.
     private record Asking(Caller caller, Proxy.SipRequest refer, double announced) {}
 
     private static Asking asking(String room, Function<Proxy.SipRequest, String> answer)
@@ -84,7 +84,7 @@ public final class PhoneTest extends Stage {
         assertBetween(0, after, 1500, "ms from the last word heard to the REFER");
         assertEquals("sales", webhook("transfer", "call.transferred").json()
                 .getString("destination"));
-        asking.caller.hangUp(); // as livekit-sip does, a second later
+        asking.caller.hangUp(); // livekit-sip does that, a second later
         ended(asking.caller, "transferred");
         assertEquals("sales", to("/contacts/c-1/activities").json().getString("transfer_to"));
         assertEquals(1, proxy.sipRequests.size());
@@ -101,7 +101,7 @@ public final class PhoneTest extends Stage {
         assertEquals("sales", failed.getString("destination"));
         assertEquals(486, failed.getInt("sip_code"));
         assertEquals("Busy Here", failed.getString("sip_status"));
-        asking.caller.next("loud"); // the model speaks of it
+        asking.caller.next("loud"); // the model tells the caller
         asking.caller.next("silent");
         asking.caller.turn(700, 500);
         asking.caller.hangUp();
@@ -166,7 +166,7 @@ public final class PhoneTest extends Stage {
                 var caller = new Caller(dial.getRoomName(), dial.getParticipantIdentity(),
                         "--phone", BILL, "--status", "dialing");
                 phone.complete(caller);
-                caller.next("subscribed"); // it rings, and the agent is there
+                caller.next("subscribed"); // the phone rings, and the agent is there
                 assertNull(caller.poll("loud", Duration.ofSeconds(1)),
                         "spoken to before it was answered");
                 caller.command("pickup");
@@ -213,7 +213,7 @@ public final class PhoneTest extends Stage {
             assertEquals(each.code == 0 ? null : "" + each.code, ended.isNull("sip_code")
                     ? null : "" + ended.getInt("sip_code"));
             assertEquals(1, proxy.sipRequests.size(), "dialled once: " + each);
-            // For two seconds it shows how the call went, and takes one of the two places.
+            // For two seconds the agent shows how the call went, and takes one of the two places.
             await("the agent to leave", output, () -> {
                 var there = rooms.listParticipants(called.room).execute().body();
                 return there == null || there.isEmpty();
@@ -281,7 +281,7 @@ public final class PhoneTest extends Stage {
             proxy.cutRooms();
             await("the way back", output, () -> said("connection is back") > before);
             assertEquals(refuse ? 1 : 0, said("joining the room again"));
-            caller.say(600, 500); // with the caller's words and the answer to them
+            caller.say(600, 500); // the caller is heard, and is answered
             caller.next("loud");
             caller.next("silent");
             assertEquals(1, rooms.listParticipants("lost").execute().body().stream()
@@ -322,8 +322,8 @@ public final class PhoneTest extends Stage {
     @Test @Order(9)
     void twoWorkersShareTheCallsAndOneThatIsStoppedLetsItsCallsEnd() throws Exception {
         assertEquals(200, health());
-        // The client of the call whose server was killed may have come back to the new one, and
-        // made a room there, and so another call, which would wait a minute for its caller.
+        // The client of the call whose server was killed may have come back to the new server. It
+        // has made a room there and so another call, which would wait a minute for its caller.
         await("every call so far to be over", output, () -> {
             rooms.deleteRoom("killed").execute();
             return seen("call.started") == seen("call.ended");
@@ -335,7 +335,7 @@ public final class PhoneTest extends Stage {
             assertTrue(Files.readString(log).contains("no health check on port"));
             int before = said("event +call.started");
             var four = new ArrayList<Caller>();
-            for (int i = 0; i < 4; i++) { // each worker is full with two
+            for (int i = 0; i < 4; i++) { // a worker is full when it has two calls
                 four.add(Caller.onThePhone("shared-" + i, ADA));
                 four.getLast().next("silent");
             }
@@ -357,7 +357,7 @@ public final class PhoneTest extends Stage {
             for (Caller caller : its) {
                 assertTrue(program.isAlive());
                 caller.say(600, 500);
-                caller.next("loud"); // it has not noticed
+                caller.next("loud"); // the call has not noticed
                 caller.hangUp();
                 ended(caller, "caller_hung_up");
             }
@@ -369,7 +369,7 @@ public final class PhoneTest extends Stage {
             second.destroy();
             await("it to say so", log, () -> Files.readString(log).contains("no new calls"));
             assertTrue(second.isAlive(), "it has a call still");
-            second.destroy(); // and a second SIGTERM does not wait for that
+            second.destroy(); // a second SIGTERM does not wait for the call
             next.next("disconnected");
             ended(next, "worker_stopped");
             assertTrue(second.waitFor(5, TimeUnit.SECONDS));

@@ -10,11 +10,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// Many short calls in one process, a few at a time: each is greeted and ended, and none leaves
-/// a thread or a file open. What remains of it in memory is measured; WebRTC's library is known to
-/// keep some, so only a generous bound is set to that.
+/// a thread or a file open. How much memory a call leaves behind is measured. WebRTC's library is
+/// known to keep some, so the bound for that is generous.
 ///
-/// `-Dcalls=..` says how many. Linux only: it reads /proc. Not tried here: long calls, and sound in
-/// both directions, which LiveTest and PhoneTest have.
+/// `-Dcalls=..` says how many. Linux only, because the test reads /proc. Not tried here: long
+/// calls, and sound in both directions, which LiveTest and PhoneTest have.
 public final class SoakTest extends Stage {
     private static final int CALLS = Integer.getInteger("calls", ALL ? 1_000 : 100), AT_A_TIME = 4;
     private static final int WARM_UP = 50, BATCH = 100;
@@ -48,7 +48,8 @@ public final class SoakTest extends Stage {
         greetedMs.sort(null);
         figure("in the room to greeting heard, median", greetedMs.get(CALLS / 2));
         figure("the same, 99 of 100 calls", greetedMs.get(CALLS * 99 / 100));
-        // Pools give idle threads up after a minute, so their number breathes; a leak does not.
+        // Pools give up idle threads after a minute, so the number goes up and down. With a leak it
+        // only goes up.
         assertBetween(0, last.threads, first.threads + 20, "threads");
         assertBetween(0, last.files, first.files + 10, "files");
         if (samples.size() > 1) {
@@ -65,7 +66,7 @@ public final class SoakTest extends Stage {
         run.environment().putAll(Map.of("LIVEKIT_API_KEY", KEY, "LIVEKIT_API_SECRET", API_SECRET));
         Process calls = run.start();
         programs.add(calls);
-        // Read as they come: a pipe that is full would stop the calls.
+        // The reports are read as they come: a pipe that is full would stop the calls.
         var reports = CompletableFuture.supplyAsync(() ->
                 calls.inputReader().lines().map(Stand::json).toList());
         List<JsonObject> made = reports.get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
@@ -77,7 +78,7 @@ public final class SoakTest extends Stage {
         await("the end of " + count + " calls", output, () -> ends() == before + count);
     }
 
-    /// The server's side of a call that went wrong.
+    /// What the server has written about a call that went wrong.
     private static String said(String room) {
         try (var lines = Files.lines(serverLog)) {
             return lines.filter(line -> line.contains("\"" + room + "\""))
@@ -92,8 +93,8 @@ public final class SoakTest extends Stage {
                 .filter(event -> event.getString("event").equals("call.ended")).count();
     }
 
-    /// When it is at rest, that is, when nothing has been opened or closed for two seconds: for the
-    /// CRM a call is over a little earlier than for the program.
+    /// Waits until nothing has been opened or closed for two seconds: at the CRM a call is over a
+    /// little earlier than in the program.
     private static Sample sample(int calls) throws Exception {
         Sample sample = read(calls);
         for (int same = 0, looks = 0; same < 10; looks++) {
@@ -123,7 +124,8 @@ public final class SoakTest extends Stage {
         return Integer.parseInt(found.group(1));
     }
 
-    /// What came to the CRM of all of them. (`Stage.ended` looks at every request for each call.)
+    /// Judges what came to the CRM of all calls. (`Stage.ended` looks at every request for each
+    /// call, which is too slow here.)
     private static void judge() {
         Map<String, List<JsonObject>> byRoom = crm.events().stream()
                 .collect(Collectors.groupingBy(event -> event.getString("room")));

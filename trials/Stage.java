@@ -24,11 +24,12 @@ import static trials.Stand.json;
 
 /// What the trials stand on: a real livekit-server, the program as a process, stand-ins for the CRM
 /// and the model, a proxy between the program and LiveKit that can break things, and callers on
-/// LiveKit's own client (caller.py). Each trial extends it and starts it as it needs it; where
-/// livekit-server or the Python SDK is missing it is skipped and says how to get them.
+/// LiveKit's own client (caller.py). Each trial extends this class and starts what it needs of it.
+/// Where livekit-server or the Python SDK is missing, the trial is skipped and says how to get
+/// them.
 ///
-/// It calls no class of the program, and checks signatures with the JDK alone. All traffic stays
-/// on the loopback interface; the ports are whichever are free.
+/// This class calls no class of the program, and checks signatures with the JDK alone. All traffic
+/// stays on the loopback interface. The ports are whichever are free.
 abstract class Stage {
     static final String AGENT = "webhook-crm-agent", KEY = "devkey";
     static final String API_SECRET = "a secret of livekit-server's own, 32 letters or more";
@@ -37,7 +38,7 @@ abstract class Stage {
             "whsec_" + Base64.getEncoder().encodeToString(SIGNING_KEY);
     static final String ADA = "+15550100", NOTE = "Wants the \"blue\" one.\nCall back.";
     static final Duration SOON = Duration.ofSeconds(20);
-    /// `./run.sh test all`: the long form of what has one.
+    /// `./run.sh test all`: a trial that has a long form takes it.
     static final boolean ALL = "all".equals(System.getProperty("trials"));
 
     static Path output, serverLog;
@@ -107,9 +108,10 @@ abstract class Stage {
         });
     }
 
-    /// The program with that verb, `more` settings, and its output added to `log`.
+    /// Starts the program with that verb and `more` settings. Its output is added to `log`.
     static Process program(Path log, Map<String, String> more, String... verb) throws Exception {
-        // A process whose parent ignores SIGINT, as a shell's background jobs do, ignores it too.
+        // A shell's background jobs ignore SIGINT, and so does every process that they start. This
+        // one must not.
         var run = new ProcessBuilder(python, "-c", """
                 import os, signal, sys
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -134,7 +136,7 @@ abstract class Stage {
         return folder;
     }
 
-    /// The same, and waits until it takes calls.
+    /// Starts the program as above, and waits until it takes calls.
     static Process worker(Path log, Map<String, String> more, String verb) throws Exception {
         Process started = program(log, more, verb);
         await("the program to register", log,
@@ -161,8 +163,8 @@ abstract class Stage {
         folders.clear();
     }
 
-    /// Waits until a call has ended for that reason, and holds all its events, and the job's end
-    /// at the server, against what is promised of every call.
+    /// Waits until a call has ended for that reason. Then it holds all events of the call, and the
+    /// job's end at the server, against what is promised of every call.
     static DemoCrm.Request ended(Caller caller, String reason) throws Exception {
         var ended = webhook(caller.room, "call.ended");
         assertEquals(reason, ended.json().getString("reason"));
@@ -194,8 +196,8 @@ abstract class Stage {
                         request.headers().get("webhook-signature"));
             }
         }
-        // The server writes one line for each job. Deleting a room takes the agent out of it, and
-        // that the server itself calls a failure, before anybody can report a success.
+        // The server writes one line for each job. When a room is deleted, the agent is taken out
+        // of it, and the server calls the job a failure before anybody can report a success.
         Callable<String> end = () -> Files.readString(serverLog).lines()
                 .filter(line -> line.contains("job ended") && line.contains(call))
                 .findFirst().orElse("");
@@ -224,8 +226,8 @@ abstract class Stage {
         return crm.events().stream().filter(event -> event.getString("room").equals(room)).toList();
     }
 
-    /// How much of the sound is this tone, in windows of 20 ms: of a window that is nothing else,
-    /// one bin of its Fourier transform holds all the energy.
+    /// How many ms of the sound are this tone, in windows of 20 ms. When a window is nothing but
+    /// the tone, one bin of its Fourier transform holds all the energy.
     static int toneMs(byte[] pcm, int hz) {
         var samples = ByteBuffer.wrap(pcm).order(ByteOrder.LITTLE_ENDIAN).asShortBuffer();
         int size = 480, windows = 0;
@@ -293,8 +295,8 @@ abstract class Stage {
         return from.get(name) instanceof JsonString string ? string.getString() : null;
     }
 
-    /// Stands between the program and LiveKit: cuts connections, refuses to resume one, and answers
-    /// for LiveKit's SIP service, as measured with a real one.
+    /// Stands between the program and LiveKit. It cuts connections, refuses to resume one, and
+    /// answers for LiveKit's SIP service, in the way that was measured with a real one.
     static final class Proxy {
         final ServerSocket front = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
         private final List<Socket> workers = new CopyOnWriteArrayList<>();
@@ -303,10 +305,10 @@ abstract class Stage {
         volatile Function<SipRequest, String> sip = _ -> error(500, "internal", "no test", "");
         volatile boolean refuseResume;
 
-        /// A call of the SIP service: its method, the body, and when it came (System.nanoTime).
+        /// A request to the SIP service: its method, its body, and when it came (System.nanoTime).
         record SipRequest(String method, byte[] body, long atNanos) {}
 
-        /// An HTTP answer as Twirp gives it; `meta` is JSON or "".
+        /// An HTTP answer in the form that Twirp gives it. `meta` is JSON or "".
         static String error(int status, String code, String msg, String meta) {
             return http(status, "{\"code\":\"" + code + "\",\"msg\":\"" + msg + "\""
                     + (meta.isEmpty() ? "" : ",\"meta\":" + meta) + "}");
@@ -380,7 +382,7 @@ abstract class Stage {
                     to.getOutputStream().write(some, 0, n);
                 }
             } catch (IOException e) {
-                // one of the two has gone, and the other goes with it
+                // one of the two sides has gone, and the other goes with it
             }
         }
 
@@ -405,8 +407,8 @@ abstract class Stage {
         }
     }
 
-    /// One caller.py: what it is told, and what it reports. Reports of a kind are taken in order,
-    /// each once, also when they came before.
+    /// One caller.py: what it is told, and what it reports. Reports of one kind are taken in their
+    /// order, each of them once. A report may have come before somebody asks for it.
     static final class Caller {
         final String room;
         final Process process;
@@ -456,7 +458,7 @@ abstract class Stage {
             }
         }
 
-        /// The next one, or null when none comes in that time.
+        /// The next report, or null when none comes in that time.
         JsonObject poll(String event, Duration bound) throws InterruptedException {
             long end = System.nanoTime() + bound.toNanos();
             while (System.nanoTime() < end && peek("disconnected") == null) {
@@ -478,12 +480,12 @@ abstract class Stage {
             command("say " + hz + " " + ms);
         }
 
-        /// One that has come already and was not taken, or null.
+        /// A report that has come already and was not taken, or null.
         JsonObject peek(String event) {
             return reports(event).peek();
         }
 
-        /// Speaks, and hears the answer to its end. What was heard before does not count.
+        /// Speaks, and hears the answer to its end. Earlier sound does not count.
         void turn(int hz, int ms) throws InterruptedException {
             reports("loud").clear();
             reports("silent").clear();
@@ -492,7 +494,7 @@ abstract class Stage {
             lastLoud = next("silent").getJsonNumber("last_loud").doubleValue();
         }
 
-        /// Returns when that was, in ms of `System.nanoTime()`.
+        /// Returns when the caller hung up, in ms of `System.nanoTime()`.
         double hangUp() throws InterruptedException {
             command("hangup");
             return at("hangup");
