@@ -3,6 +3,7 @@ package trials;
 import module java.base;
 import java.lang.management.ManagementFactory;
 import org.junit.platform.engine.DiscoverySelector;
+import org.junit.platform.engine.Filter;
 import org.junit.platform.engine.TestExecutionResult;
 import org.junit.platform.engine.discovery.DiscoverySelectors;
 import org.junit.platform.engine.support.descriptor.ClassSource;
@@ -24,12 +25,6 @@ public final class Runner {
     public static final String ALONE = "alone";
 
     private static final int SIDE_BY_SIDE = 6;
-    private static final List<Class<?>> FLOORS = List.of(VoiceTest.class, SessionTest.class,
-            OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
-    private static final List<Class<?>> TRIALS = List.of(PageTest.class, LiveTest.class,
-            PhoneTest.class, CopyTest.class, VerifierTest.class, FaultTest.class, KillTest.class,
-            SoakTest.class, FuzzTest.class, BenchTest.class);
-
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
                    ./run.sh test trials       real servers, a browser, faults, odd input: minutes
@@ -40,6 +35,19 @@ public final class Runner {
     private final Map<TestIdentifier, Long> started = new ConcurrentHashMap<>();
 
     private Runner() {}
+
+    // Methods and no constants: from source Java compiles each class that it loads.
+
+    private static List<Class<?>> floors() {
+        return List.of(VoiceTest.class, SessionTest.class, OutboxTest.class, SettingsTest.class,
+                DemoTest.class, HouseTest.class);
+    }
+
+    private static List<Class<?>> trials() {
+        return List.of(PageTest.class, LiveTest.class, PhoneTest.class, CopyTest.class,
+                VerifierTest.class, FaultTest.class, KillTest.class, SoakTest.class,
+                FuzzTest.class, BenchTest.class);
+    }
 
     /// `args` are the words behind `./run.sh test`; `ground` are the test classes in no package,
     /// which cannot be named here. Ends the process: with 0 when at least one test has passed and
@@ -54,18 +62,18 @@ public final class Runner {
         System.setProperty("trials", size.equals("all") ? "all" : "short");
         var runner = new Runner();
         if (!size.equals("trials")) {
-            var quick = Stream.concat(Stream.of(ground), FLOORS.stream()).toList();
+            var quick = Stream.concat(Stream.of(ground), floors().stream()).toList();
             runner.run(quick, 1, TagFilter.includeTags(ALONE));
             runner.run(quick, SIDE_BY_SIDE, TagFilter.excludeTags(ALONE));
         }
         if (!size.isEmpty()) {
-            runner.run(TRIALS, 1);
+            runner.run(trials(), 1);
         }
         System.exit(runner.sum());
     }
 
     private void run(List<Class<?>> classes, int parallelism,
-            org.junit.platform.engine.Filter<?>... filters) {
+            Filter<?>... filters) {
         var selectors = classes.stream().map(each -> (DiscoverySelector)
                 DiscoverySelectors.selectClass(each)).toList();
         // The thread pool: JUnit's ForkJoinPool starts more tests while a test waits for a future.
