@@ -176,13 +176,7 @@ final class Webhooks {
             if (sequence > 0 && !ended) {
                 reportEnd(end);
             }
-            end.hungUp().whenComplete((_, trouble) -> {
-                if (trouble == null) {
-                    entry.over();
-                } else {
-                    entry.leave();
-                }
-            });
+            entry.over(end.hungUp());
         }
 
         private void reportEnd(End end) {

@@ -116,16 +116,18 @@ public final class Outbox {
             folder.put(deliveries, file, state).forEach(Outbox.this::accept);
         }
 
-        /// The entry has ended, and nothing is left to do for it: deletes its file.
-        public synchronized void over() {
-            leave();
-            folder.remove(file);
-        }
-
-        /// Nothing is left to do for this process. The file stays, for the next one.
-        public synchronized void leave() {
-            over = true;
-            lasting.remove(this);
+        /// Nothing comes any more. When `done` completes, nothing is left to do, and the file is
+        /// deleted. When `done` fails, the file stays, for the next process.
+        public void over(CompletableFuture<Void> done) {
+            done.whenComplete((_, trouble) -> {
+                synchronized (this) {
+                    over = true;
+                    lasting.remove(this);
+                    if (trouble == null) {
+                        folder.remove(file);
+                    }
+                }
+            });
         }
     }
 

@@ -18,6 +18,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// requests.
 public final class OutboxTest extends Stand {
     private static final Outcome TAKEN = new Outbox.Taken();
+    private static final CompletableFuture<Void> DONE = CompletableFuture.completedFuture(null);
     private static final JsonObject STATE = json("{\"state\":1}");
 
     /// The other side: it writes down every attempt, and answers as the script says. After the last
@@ -91,7 +92,8 @@ public final class OutboxTest extends Stand {
         Path folder = folder();
         var taker = new Taker().answers("one", later(0), new Outbox.Later("no answer", null),
                 new Outbox.Refused("not now", Duration.ZERO, false));
-        var entry = outbox(folder, taker).begin();
+        var outbox = outbox(folder, taker);
+        var entry = outbox.begin();
         entry.put(List.of(delivery("a", "one")), STATE);
         entry.put(List.of(delivery("a", "two")), STATE);
         eventually("both are taken", () -> taker.tried.size() == 5);
@@ -101,8 +103,15 @@ public final class OutboxTest extends Stand {
             assertEquals("/to/one", each.it.path());
         }
         eventually("only the entry stays", () -> names(folder).size() == 1);
-        entry.over();
+        var hangingUp = new CompletableFuture<Void>();
+        entry.over(hangingUp);
+        assertEquals(1, names(folder).size());
+        hangingUp.complete(null);
         assertEquals(List.of(), names(folder));
+        var forTheNextProcess = outbox.begin();
+        forTheNextProcess.keep(STATE);
+        forTheNextProcess.over(CompletableFuture.failedFuture(new IOException("still there")));
+        assertEquals(1, names(folder).size());
     }
 
     @Test
@@ -159,7 +168,7 @@ public final class OutboxTest extends Stand {
             var entry = before.begin();
             entry.put(List.of(delivery(lane, lane + 1), delivery(lane, lane + 2)), STATE);
             entry.put(List.of(delivery(lane, lane + 3)), STATE);
-            entry.over();
+            entry.over(DONE);
         }
         before.close(Duration.ZERO);
         assertEquals(9, names(folder).size());
@@ -183,7 +192,7 @@ public final class OutboxTest extends Stand {
                 "c", "three", "/", utf8("no JSON"))), json("{\"state\":2}"));
         var over = outbox.begin();
         over.keep(STATE);
-        over.over();
+        over.over(DONE);
         over.keep(STATE);       // a late answer does not bring it back
         Instant put = Instant.now();
         Path file = folder.resolve("000000000001.call");
@@ -218,7 +227,7 @@ public final class OutboxTest extends Stand {
         assertEquals(List.of(), next.unsent("c"));
         assertEquals(List.of("000000000008.call", "000000000009-odd.post", "000000000009.call"),
                 names(copy.resolve("failed")));
-        left.getFirst().entry().over();
+        left.getFirst().entry().over(DONE);
         assertEquals(List.of("000000000002-one.post", "000000000003-two.post",
                 "000000000004-three.post"), names(copy));
     }
@@ -248,7 +257,7 @@ public final class OutboxTest extends Stand {
             entry.put(List.of(delivery("a", "two")), STATE);
             eventually("both are taken", () -> taker.tried.size() == 3);
             assertArrayEquals(utf8("{\"of\":\n\"two\"}"), taker.tried.getLast().it.body());
-            entry.over();
+            entry.over(DONE);
         }
     }
 
