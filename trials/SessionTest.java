@@ -113,6 +113,21 @@ public final class SessionTest extends Stand {
                 .filter(e -> e.getString("type").equals("error")).toList());
     }
 
+    /// A phone that comes after a browser is the caller, so the program asks again who it is.
+    @Test
+    void whoTheCallerIsCanBeToldAgain() throws Exception {
+        var model = model(new Say("Hello.", 200));
+        var line = new TestLine();
+        talk(line, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        line.mailbox.post(new Event.CallerJoined());
+        var session = session(model);
+        eventually("it is told twice", () -> told(session).stream()
+                .filter(each -> each.equals("system: Nobody knows the caller.")).count() == 2);
+        assertEquals(1, told(session).stream().filter(each -> each.equals("respond")).count());
+        noMistakes(model);
+    }
+
     @Test
     void nonsenseFromTheModelDoesNotEndTheCall() throws Exception {
         var model = model(new Say("Hello.", 200), new Tool("ask", "{\"question\":\"x\"}"));

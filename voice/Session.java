@@ -346,10 +346,11 @@ public final class Session implements AutoCloseable {
 
     /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
     /// (`tools`). The model then prepares the greeting. The session picks up the phone when the
-    /// first sound of the greeting is there. If we make the call, the session dials now. Only the
-    /// first call of this method counts.
+    /// first sound of the greeting is there. If we make the call, the session dials now. When this
+    /// is called again, only `about` counts, and the model is told it anew.
     public void begin(String instructions, String about, List<String> tools, String greeting) {
         if (begun) {
+            conversation.about(about);
             return;
         }
         begun = true;
