@@ -28,7 +28,7 @@ public final class Runner {
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
                    ./run.sh test trials       real servers, a browser, faults, odd input: minutes
-                   ./run.sh test all          both, with the trials at full length: 45 minutes
+                   ./run.sh test all          both, with the trials at full length: half an hour
             """;
 
     private final Map<String, Integer> counts = new HashMap<>();    // guarded by this
