@@ -95,6 +95,9 @@ public final class DemoModel implements AutoCloseable {
     private DemoModel(int port, List<Step> script, Consumer<String> log) throws IOException {
         this.script = List.copyOf(script);
         this.log = log;
+        // Loads what a response needs. From source, Java compiles a class when it loads it, and the
+        // first caller would wait for that.
+        List.of(ModelConversation.class, ModelResponse.class);
         server.setDispatcher(new Dispatcher() {
             @Override public MockResponse dispatch(RecordedRequest request) {
                 return handshake(request);
