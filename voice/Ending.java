@@ -141,10 +141,10 @@ final class Ending {
                 || reason.equals("worker_stopped")) {
             return;
         }
+        session.mailbox.alarm(Alarm.OUTCOME_SHOWN, SHOWN);
         session.line.show(Map.of("call.reason", reason,
                 "call.answered", Boolean.toString(answered != null),
                 "call.sip_code", sipCode == 0 ? "" : Integer.toString(sipCode)));
-        session.mailbox.alarm(Alarm.OUTCOME_SHOWN, SHOWN);
         try {
             Event event;
             do {
