@@ -39,8 +39,8 @@ public final class Runner {
     // Methods and no constants: from source Java compiles each class that it loads.
 
     private static List<Class<?>> floors() {
-        return List.of(VoiceTest.class, SessionTest.class, OutboxTest.class, SettingsTest.class,
-                DemoTest.class, HouseTest.class);
+        return List.of(VoiceTest.class, SessionTest.class, EndingTest.class, LostModelTest.class,
+                OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
     }
 
     private static List<Class<?>> trials() {

@@ -1,146 +1,300 @@
 package trials;
 
 import module java.base;
-import demo.DemoModel;
 import demo.DemoModel.Say;
 import demo.DemoModel.Tool;
 import jakarta.json.JsonObject;
 import org.junit.jupiter.api.Test;
-import voice.End;
 import voice.Event;
+import voice.Mailbox;
 import voice.Mailbox.Alarm;
-import voice.Model;
 import voice.Options;
+import voice.Party;
 import voice.Session;
 import voice.Step;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// voice/: what a telephone conversation does by itself, whatever the program on top of it is. The
-/// model is a stand-in over a real socket, and the line is TestLine. AgentTest has this agent.
+/// voice/: what a telephone conversation does by itself, whatever the program on top of it is. Here
+/// are who the caller is, how the phone is picked up, whose turn it is, and what the caller hears
+/// meanwhile. EndingTest has transfers and ends, LostModelTest has a model that fails, and AgentTest
+/// has this agent. The model is a stand-in over a real socket, and the line is TestLine.
 public final class SessionTest extends Stand {
-    private static final Map<String, String> SALES = Map.of("sales", "tel:+15550001111");
-    private static final Map<String, String> SUPPORT = Map.of("support", "tel:+15550003333");
-    private static final Duration SILENCE = Duration.ofSeconds(15);
+    static final Duration MS = Duration.ofMillis(1);
+    static final String SPEECH_STARTED =
+            "{'type':'input_audio_buffer.speech_started','item_id':'words','audio_start_ms':0}";
+    static final String SPEECH_STOPPED =
+            "{'type':'input_audio_buffer.speech_stopped','item_id':'words','audio_end_ms':0}";
+    static final String RESPONSE_CREATED = "{'type':'response.created'}";
+    static final String RESPONSE_DONE =
+            "{'type':'response.done','response':{'status':'completed'}}";
+    private static final String TO_CALL = "{\"phone_number\":\"+15550002222\"}";
 
-    /// The smallest program on a Session. It has a tool that answers at once, one that takes 4 s,
-    /// and one that transfers the caller to sales.
-    private static final class Talk {
-        final TestLine line;
-        final List<Step> steps = new CopyOnWriteArrayList<>();
-        final CompletableFuture<End> end = new CompletableFuture<>();
-
-        Talk(TestLine line) {
-            this.line = line;
-        }
-
-        void run(Session session) {
-            try {
-                session.join();
-                while (session.next() instanceof Step step) {
-                    steps.add(step);
-                    take(session, step);
-                }
-            } catch (RuntimeException e) {
-                session.fail(e);
-                throw e;
-            } finally {
-                end.complete(session.finish());
-                session.close();
-            }
-        }
-
-        private void take(Session session, Step step) {
-            switch (step) {
-                case Step.Ringing() -> session.begin("Be brief.", "Nobody knows the caller.",
-                        List.of("{\"type\":\"function\",\"name\":\"ask\"}"),
-                        "Greet the caller: you speak first.");
-                case Step.ToolCalled(var id, var name, _) when name.equals("slow") ->
-                        CompletableFuture.delayedExecutor(4, TimeUnit.SECONDS)
-                                .execute(() -> session.answer(id, "{}", true));
-                case Step.ToolCalled(var id, var name, _) when name.equals("transfer") -> {
-                    session.transfer("sales");
-                    session.answer(id, "{}", true);
-                }
-                case Step.ToolCalled(var id, _, _) ->
-                        session.answer(id, "{\"done\":true}", true);
-                case Step.KeysPressed(var keys) -> session.callerSays("I press " + keys);
-                case Step.Silent(var again) -> {
-                    session.tell("They are silent" + (again ? ": say goodbye." : ": ask."));
-                    if (again) {
-                        session.endWhenHeard("silence", "silent", Duration.ofSeconds(8));
-                    }
-                }
-                case Step.Transferred(_) -> { }
-                case Step.TransferFailed(_, _) -> session.tell("The transfer has failed.");
-                case Step.TransferUnknown(_) -> session.tell("Nobody knows about the transfer.");
-                case Step.Posted(var what) -> throw new IllegalStateException("not ours: " + what);
-            }
-        }
+    /// Options with which nobody is asked whether they are there.
+    static Options patient(String trunk) {
+        return new Options(trunk, Talk.SALES, Duration.ofHours(9), Talk.LONGEST);
     }
 
-    private Talk talk(TestLine line, DemoModel model) {
-        return talk(line, model, SALES, SILENCE);
+    private Talk greeted() throws Exception {
+        return Talk.greeted(this, Talk.SALES);
     }
 
-    private Talk talk(TestLine line, DemoModel model, Map<String, String> destinations,
-            Duration silence) {
-        var talk = new Talk(line);
-        var session = new Session(line,
-                new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin", "gpt-transcribe"),
-                new Options("ST_1", destinations, silence, Duration.ofMinutes(30)));
-        take(line, _ -> talk.run(session));
-        return talk;
+    // Who is on the line.
+
+    @Test
+    void whoIsOnTheLineIsLookedUpWhenSomebodyComes() throws Exception {
+        var line = new TestLine();
+        line.comes = false;
+        line.number = null;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        var nobody = new Party("AJ_test", "room-1", "RM_1", null, null, "inbound", null);
+        assertEquals(nobody, talk.says(Session::party));
+        line.number = "+1 (555) 000-1111";
+        line.calledNumber = "+15550100";
+        line.sipCallId = "SCL_1";
+        assertEquals(nobody, talk.says(Session::party), "nobody has come");
+        talk.happens(new Event.CallerJoined());
+        assertEquals(new Party("AJ_test", "room-1", "RM_1", "+15550001111", "+15550100", "inbound",
+                "SCL_1"), talk.says(Session::party));
     }
 
     @Test
-    void bargeInIsSilenceAtOnceAndTheModelLearnsWhatWasHeard() throws Exception {
-        var model = model(new Say("A long sentence.", 5_000), new Say("Yes?", 200));
+    void theDispatchMaySayWhomToCall() throws Exception {
+        record Case(String metadata, String trunk, boolean calls, String phone) {}
+        var model = Talk.greeting(this);
+        for (Case each : List.of(
+                new Case(TO_CALL, "ST_1", true, "+15550002222"),
+                new Case(" {\"phone_number\": \"+1 (555) 000-2222\"}", "ST_1", true,
+                        "+15550002222"),
+                new Case(TO_CALL, "", false, "+15550002222"),
+                new Case("{\"phone_number\":\"15550002222\"}", "ST_1", false, "15550002222"),
+                new Case("{\"phone_number\":\"somebody\"}", "ST_1", false, null),
+                new Case("{\"phone_number\":15550002222}", "ST_1", false, null),
+                new Case("[\"+15550002222\"]", "ST_1", false, null),
+                new Case("{\"a\":".repeat(9_000), "ST_1", false, null),
+                new Case("no JSON", "ST_1", false, null),
+                new Case(" ", "ST_1", false, null))) {
+            var line = new TestLine();
+            line.metadata = each.metadata;
+            line.number = null;
+            line.calledNumber = "+15550100";
+            line.sipCallId = "SCL_1";
+            var talk = Talk.begun(this, line, model, patient(each.trunk));
+            String what = each.metadata.substring(0, Math.min(40, each.metadata.length()));
+            assertEquals(new Party("AJ_test", "room-1", "RM_1", each.phone,
+                    each.calls ? each.phone : "+15550100", each.calls ? "outbound" : "inbound",
+                    "SCL_1"), talk.says(Session::party), what);
+            assertEquals(each.calls, talk.says(Session::outbound), what);
+            assertEquals(each.calls ? each.phone : null, line.calls, what);
+            assertEquals(each.calls ? "ST_1" : "none", line.dialled.getNow("none"), what);
+        }
+    }
+
+    @Test
+    void theNumberOfTheLineCountsMoreThanThatOfTheDispatch() throws Exception {
         var line = new TestLine();
-        talk(line, model);
-        eventually("it is being said", () -> line.heardMs.get() > 400);
-        line.say(400);
-        var session = session(model);
-        JsonObject truncate = session.await("conversation.item.truncate", _ -> true, SOON);
-        assertNotNull(truncate);
-        eventually("the next answer", () -> session.received().size() > 3 && line.heardMs.get()
-                == truncate.getInt("audio_end_ms") / 10 * 10 + 200
-                || line.heardMs.get() == truncate.getInt("audio_end_ms") / 10 * 10 + 210);
-        assertEquals(List.of(), session.sent().stream()
-                .filter(e -> e.getString("type").equals("error")).toList());
+        line.metadata = TO_CALL;
+        var talk = Talk.begun(this, line, Talk.greeting(this), patient(""));
+        assertEquals("+15550001111", talk.says(Session::party).phone());
+    }
+
+    @Test
+    void whoeverHasDialledTheCallIsLookedUpWhenTheyAnswer() throws Exception {
+        var line = new TestLine();
+        line.metadata = TO_CALL;
+        line.number = null;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        assertNull(talk.says(Session::party).sipCallId());
+        line.sipCallId = "SCL_1";
+        talk.happens(new Event.CallerJoined());
+        assertEquals("SCL_1", talk.says(Session::party).sipCallId());
+        assertEquals(List.of(new Step.Ringing()), talk.steps);
+    }
+
+    @Test
+    void theProgramCanReadTheMetadataOfTheDispatch() throws Exception {
+        String contact = "{\"contact\":{\"name\":\"Ada\"}}";
+        var model = Talk.greeting(this);
+        for (var each : Map.of(contact, contact, "", "{}", "\"Ada\"", "{}").entrySet()) {
+            var line = new TestLine();
+            line.metadata = each.getKey();
+            var talk = Talk.begun(this, line, model);
+            assertEquals(json(each.getValue()), talk.says(Session::metadata));
+        }
     }
 
     /// A phone that comes after a browser is the caller, so the program asks again who it is.
     @Test
     void whoTheCallerIsCanBeToldAgain() throws Exception {
-        var model = model(new Say("Hello.", 200));
-        var line = new TestLine();
-        talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.mailbox.post(new Event.CallerJoined());
-        var session = session(model);
+        var talk = greeted();
+        talk.happens(new Event.CallerJoined());
+        var session = session(talk.model);
         eventually("it is told twice", () -> told(session).stream()
                 .filter(each -> each.equals("system: Nobody knows the caller.")).count() == 2);
         assertEquals(1, told(session).stream().filter(each -> each.equals("respond")).count());
+        noMistakes(talk.model);
+    }
+
+    // The phone rings.
+
+    @Test
+    void aSilentModelDoesNotLetThePhoneRingOn() throws Exception {
+        var silent = model(new Say("Hello.", 200));
+        silent.firstSoundMs = 60_000;
+        var line = new TestLine();
+        Talk.begun(this, line, silent);
+        line.pass(Duration.ofMillis(2_999));
+        assertFalse(line.pickedUp.isDone());
+        line.pass(MS);
+        assertTrue(line.pickedUp.isDone());
+    }
+
+    @Test
+    void theGreetingWaitsUntilTheCallerCanHear() throws Exception {
+        for (boolean confirmed : List.of(true, false)) {
+            var line = new TestLine();
+            line.answers = false;
+            var talk = Talk.begun(this, line, Talk.greeting(this));
+            line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);      // for the first sound
+            line.pass(Duration.ofMillis(2_999));
+            assertFalse(line.ear.isDone());
+            assertFalse(line.speaker.speaking());
+            assertEquals("initializing", line.shown.getLast().get("lk.agent.state"));
+            if (confirmed) {
+                talk.happens(new Event.CallerHears());
+            } else {
+                line.pass(MS);      // some phones send no sound before they hear ours
+            }
+            assertTrue(line.ear.isDone());
+            talk.heard(50);
+        }
+    }
+
+    @Test
+    void whatTheAgentDoesIsShownInTheRoom() throws Exception {
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        talk.heard(50);
+        assertEquals(List.of(Map.of("lk.agent.state", "initializing"),
+                Map.of("lk.agent.state", "speaking")), line.shown.stream().limit(2).toList());
+        line.shown.clear();
+        talk.modelSends(1, RESPONSE_CREATED);
+        talk.agentSpeaks();
+        talk.agentIsDone();
+        talk.modelSends(1, RESPONSE_DONE);
+        assertEquals(List.of("thinking", "speaking", "thinking", "listening"), line.shown.stream()
+                .map(each -> each.get("lk.agent.state")).toList());
+    }
+
+    @Test
+    void whatIsSaidIsShownInTheRoom() throws Exception {
+        var talk = greeted();
+        talk.line.captions.clear();
+        talk.happens(new Event.CallerSaid("i1", "Hello?"), new Event.AgentSays("i2", "Good"),
+                new Event.AgentSays("i2", " day."), new Event.AgentSaid("i2", "Good day."));
+        assertEquals(List.of("caller Hello?.", "agent Good", "agent  day.", "agent ."),
+                List.copyOf(talk.line.captions));
+    }
+
+    // Turns.
+
+    @Test
+    void bargeInIsSilenceAtOnceAndTheModelLearnsWhatWasHeard() throws Exception {
+        var model = model(new Say("A long sentence.", 5_000), new Say("Yes?", 200));
+        var line = new TestLine();
+        Talk.begun(this, line, model);
+        eventually("it is being said", () -> line.heardMs.get() > 200);
+        line.say(400);
+        var session = session(model);
+        JsonObject truncate = session.await("conversation.item.truncate", _ -> true, SOON);
+        assertNotNull(truncate);
+        int heard = truncate.getInt("audio_end_ms") / 10 * 10;
+        eventually("the next answer", () -> session.received().size() > 3
+                && line.heardMs.get() >= heard + 200 && line.listening());
+        assertTrue(line.heardMs.get() <= heard + 210, line.heardMs + " ms");
         noMistakes(model);
     }
 
     @Test
-    void nonsenseFromTheModelDoesNotEndTheCall() throws Exception {
-        var model = model(new Say("Hello.", 200), new Tool("ask", "{\"question\":\"x\"}"));
+    void typedWordsBreakOffWhatIsBeingSaid() throws Exception {
+        var model = model(new Say("A long sentence.", 60_000), new Say("Yes?", 50));
+        model.firstSoundMs = 10;
         var line = new TestLine();
-        var talk = talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
+        var talk = Talk.begun(this, line, model);
+        eventually("it is being said", () -> line.heardMs.get() > 50);
+        talk.happens(new Event.CallerWrote("Stop that."));
         var session = session(model);
-        for (String nonsense : List.of("{\"type\":\"no.such.event\"}",
-                "{\"type\":\"response.output_audio.delta\",\"item_id\":\"i\",\"delta\":\"?\"}",
-                "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\"}}",
-                "{\"type\":\"response.done\"}", "{\"type\":\"error\"}")) {
-            session.sendText(nonsense);
+        eventually("it is asked for an answer", () -> session.received().size() == 8);
+        assertEquals(List.of("conversation.item.truncate", "response.cancel",
+                "conversation.item.create", "response.create"), session.received().stream()
+                .map(each -> each.getString("type")).skip(4).toList());
+        int heard = session.received().get(4).getInt("audio_end_ms");
+        assertTrue(heard >= 50, heard + " ms");
+        assertEquals("user: Stop that.", told(session).get(6));
+        eventually("the answer", () -> line.heardMs.get() >= heard + 50 && line.listening());
+        noMistakes(model);
+    }
+
+    @Test
+    void nothingIsSaidForTheCallerBeforeTheyCanHear() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        talk.happens(new Event.CallerWrote("Hello?"));
+        talk.happens(new Event.CallerHears());
+        talk.heard(50);
+        assertFalse(told(session(talk.model)).contains("user: Hello?"));
+    }
+
+    @Test
+    void theKeysComeOnceAndTogetherAfterAPause() throws Exception {
+        var talk = greeted();
+        var line = talk.line;
+        talk.happens(new Event.KeyPressed("1"), new Event.KeyPressed("#"));
+        line.pass(Duration.ofMillis(1_499));
+        talk.happens(new Event.KeyPressed("2"));
+        line.pass(Duration.ofMillis(1_499));
+        assertEquals(List.of(), talk.steps(Step.KeysPressed.class));
+        line.pass(MS);
+        assertEquals(List.of(new Step.KeysPressed("1 # 2")), talk.steps(Step.KeysPressed.class));
+        talk.happens(new Event.KeyPressed("3"));
+        line.pass(Duration.ofMillis(1_500));
+        assertEquals(List.of(new Step.KeysPressed("1 # 2"), new Step.KeysPressed("3")),
+                talk.steps(Step.KeysPressed.class));
+        var session = session(talk.model);
+        eventually("told", () -> told(session).contains("user: I press 3"));
+    }
+
+    /// So nobody can keep the keys from coming, or make them grow without end.
+    @Test
+    void moreThan64CharactersOfKeysDoNotWaitForAPause() throws Exception {
+        var talk = greeted();
+        for (int i = 0; i < 31; i++) {
+            talk.line.mailbox.post(new Event.KeyPressed("7"));
         }
+        talk.line.pass(Duration.ofMillis(1_000));
+        talk.happens(new Event.KeyPressed("8"));
+        talk.line.pass(Duration.ofMillis(499));
+        assertEquals(List.of(), talk.steps(Step.KeysPressed.class));
+        talk.line.pass(MS);
+        assertEquals(List.of(new Step.KeysPressed("7 ".repeat(31) + "8")),
+                talk.steps(Step.KeysPressed.class));
+    }
+
+    @Test
+    void nonsenseFromTheModelDoesNotEndTheCall() throws Exception {
+        var model = model(new Say("Hello.", 50), new Tool("ask", "{\"question\":\"x\"}"));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        talk.modelSends(1, "{'type':'no.such.event'}",
+                "{'type':'response.output_audio.delta','item_id':'i','delta':'?'}",
+                "{'type':'response.output_item.done','item':{'type':'function_call'}}",
+                "{'type':'response.done'}", "{'type':'error'}");
         line.say(600);
         eventually("the tool call", () -> talk.steps.stream().anyMatch(step ->
                 step instanceof Step.ToolCalled(_, var name, var arguments)
@@ -148,349 +302,160 @@ public final class SessionTest extends Stand {
         eventually("its answer", () -> line.heardMs.get() > 200);
     }
 
-    @Test
-    void aSilentModelDoesNotLetThePhoneRingOn() throws Exception {
-        var silent = model(new Say("Hello.", 200));
-        silent.firstSoundMs = 20_000;
-        var line = new TestLine();
-        long began = System.nanoTime();
-        talk(line, silent);
-        long waited = line.pickedUp.get(5, TimeUnit.SECONDS) - began;
-        assertTrue(waited < 3_700_000_000L, "silent model: " + waited / 1_000_000 + " ms");
-    }
-
-    @Test
-    void aLostModelIsReplacedAndToldWhatTheOldOneKnew() throws Exception {
-        var model = model();
-        model.scripts.add(List.of(new Say("Hello.", 200),
-                new Tool("ask", "{\"question\":\"a refund\"}"), new Say("Noted.", 300)));
-        model.scripts.add(List.of(new Say("Yes?", 400)));
-        var line = new TestLine();
-        var talk = talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200 && line.listening());
-        line.say(600);
-        eventually("the answer", () -> line.heardMs.get() >= 500 && line.listening());
-        var old = session(model, 1);
-        assertNotNull(old.awaitSent("conversation.item.input_audio_transcription.completed",
-                _ -> true, SOON));
-        old.drop();
-        var next = session(model, 2);
-        eventually("it is told all", () -> next.received().size() >= 8);
-        var told = new ArrayList<>(told(next));
-        assertEquals(told(old).get(2), told.remove(2)); // about the caller
-        assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
-                "call ask", "output {\"done\":true}", "assistant: Noted."), told);
-        assertEquals(old.session().getString("instructions"),
-                next.session().getString("instructions"));
-        assertEquals(old.session().getJsonArray("tools"), next.session().getJsonArray("tools"));
-        assertEquals(1, next.session().getJsonArray("tools").size());
-        line.say(600);
-        eventually("the next answer", () -> line.heardMs.get() >= 900);
-        noMistakes(model);
-        assertEquals(1, talk.steps.stream()
-                .filter(step -> step instanceof Step.ToolCalled).count());
-    }
-
-    @Test
-    void cutOffInMidSentenceItGoesOnFromThere() throws Exception {
-        var model = replaced(new Say("A long sentence that nobody hears the end of.", 5_000),
-                new Say("As I was saying.", 400));
-        var line = new TestLine();
-        talk(line, model);
-        eventually("it is being said", () -> line.heardMs.get() > 100);
-        session(model, 1).drop();
-        var next = session(model, 2);
-        assertNotNull(next.await("response.create", _ -> true, SOON));
-        List<String> told = told(next);
-        assertTrue(told.get(3).startsWith("assistant: A"), told.toString());
-        assertTrue(told.get(4).contains("Go on where you stopped"), told.toString());
-        int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
-        // Two pieces of sound may have been on their way when the connection was cut.
-        eventually("it goes on",
-                () -> line.heardMs.get() >= had - 2 * DemoModel.DELTA_MS + 400);
-        noMistakes(model);
-    }
-
-    @Test
-    void whatTheCallerWasSayingIsHeardAgain() throws Exception {
-        var model = replaced(new Say("Hello.", 200), new Say("I see.", 300));
-        var line = new TestLine();
-        talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(1_000, 0);
-        assertNotNull(session(model, 1).awaitSent(
-                "input_audio_buffer.speech_started", _ -> true, SOON));
-        session(model, 1).drop();
-        var next = session(model, 2);
-        line.say(500);
-        eventually("it is answered", () -> line.heardMs.get() >= 500);
-        var stopped = next.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
-        var started = next.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON);
-        int ms = stopped.getInt("audio_end_ms") - started.getInt("audio_start_ms") - 500;
-        assertTrue(ms >= 1_400 && ms <= 1_600, ms + " ms of 1500 were heard in one turn");
-        noMistakes(model);
-    }
-
-    @Test
-    void aModelThatIsStuckIsNoticedWhenTheCallerHasSpoken() throws Exception {
-        var model = replaced(new Say("Hello.", 200), new Say("I see.", 300));
-        var line = new TestLine();
-        talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        session(model, 1).getStuck();
-        long end = line.live(600);
-        eventually("it is answered", () -> line.heardMs.get() >= 500);
-        long silence = (System.nanoTime() - end) / 1_000_000;
-        assertTrue(silence < 4_000, silence + " ms of silence");
-        noMistakes(model);
-    }
-
-    @Test
-    void aModelThatIsStuckIsNoticedWhileTheCallerSpeaks() throws Exception {
-        var deaf = replaced(new Say("Hello.", 200), new Say("I see.", 300));
-        var line = new TestLine();
-        talk(line, deaf);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(500, 0);
-        assertNotNull(session(deaf, 1).awaitSent(
-                "input_audio_buffer.speech_started", _ -> true, SOON));
-        session(deaf, 1).getStuck();
-        long end = line.live(600);
-        eventually("it is answered", () -> line.heardMs.get() >= 500);
-        long silence = (System.nanoTime() - end) / 1_000_000;
-        assertTrue(silence < 4_000, silence + " ms of silence");
-        noMistakes(deaf);
-    }
-
-    /// And meanwhile a recording asks the caller to wait.
-    @Test
-    void aModelThatIsStuckIsNoticedInMidSentence() throws Exception {
-        var stalling = replaced(new DemoModel.Stall(300), new Say("As I was saying.", 2_000));
-        var line = new TestLine();
-        talk(line, stalling);
-        eventually("the recording", 10, () -> line.heardMs.get() >= 300 + 1_000);
-        assertEquals(1, stalling.sessions().size());
-        eventually("it goes on", 10, () -> line.heardMs.get() >= 300 + 1_000 + 2_000);
-        noMistakes(stalling);
-    }
-
-    @Test
-    void anErrorOrAFailedAnswerLeadsToAnotherConnection() throws Exception {
-        var failing = model(new Say("Hello.", 200));
-        failing.scripts.add(List.of(new DemoModel.Fail("rate_limit_exceeded")));
-        var line = new TestLine();
-        talk(line, failing);
-        eventually("the greeting after all", () -> line.heardMs.get() == 200);
-        assertEquals(2, failing.sessions().size());
-        assertTrue(session(failing, 2).received().getLast().toString()
-                .contains("you speak first"), "the greeting is asked for again");
-
-        session(failing, 2).fail("invalid_request_error", "some_code"); // only our mistake
-        session(failing, 2).fail("server_error", "down");
-        session(failing, 3);
-        line.live(600); // and it goes on
-        eventually("the answer", () -> line.heardMs.get() >= 400);
-        session(failing, 3).fail("invalid_request_error", "session_expired");
-        session(failing, 4);
-        assertEquals(4, failing.sessions().size());
-    }
-
-    @Test
-    void aModelThatStaysAwayIsApologizedFor() throws Exception {
-        var refusing = model();
-        refusing.refuseWith = 401;
-        var line = new TestLine();
-        var talk = talk(line, refusing);
-        line.pickedUp.get(3, TimeUnit.SECONDS);
-        eventually("the recording", () -> line.heardMs.get() > 500);
-        line.mailbox.post(new Event.CallerWrote("Hello?")); // which changes nothing now
-        End end = talk.end.get(10, TimeUnit.SECONDS);
-        assertTrue(line.heardMs.get() >= 4_000, line.heardMs + " ms");
-        assertEquals("model_lost", end.reason());
-        assertTrue(end.cause().contains("HTTP 401"), end.toString());
-        assertNull(line.over.get(5, TimeUnit.SECONDS));
-        assertTrue(line.hungUp);
-    }
-
-    @Test
-    void whenTheModelStaysAwayAColleagueIsTriedAndThenComesTheGoodbye() throws Exception {
-        var model = model(new Say("Hello.", 300));
-        var line = new TestLine();
-        var talk = talk(line, model, SUPPORT, SILENCE);
-        eventually("it speaks", () -> line.heardMs.get() > 100);
-        model.refuseWith = 503;
-        session(model, 1).drop();
-        eventually("the REFER", 10, () -> !line.transfers.isEmpty());
-        assertEquals(List.of("tel:+15550003333"), List.copyOf(line.transfers));
-        int before = line.heardMs.get();
-        assertTrue(before >= 3_000, before + " ms");
-        line.mailbox.post(new Event.TransferFailed(new Event.Refusal(429, 486, "Busy Here")));
-        eventually("the end", 10, () -> line.hungUp);
-        assertTrue(line.heardMs.get() - before >= 4_000, "no goodbye");
-        assertEquals("model_lost", talk.end.get(5, TimeUnit.SECONDS).reason());
-    }
-
-    @Test
-    void aTransferThatFailsIsToldByItsOwnNameAlsoWhenSupportIsTriedNext() throws Exception {
-        var model = model(new Say("Hello.", 200), new Tool("transfer", "{}"),
-                new Say("I am putting you through.", 600));
-        var line = new TestLine();
-        var both = new HashMap<>(SALES);
-        both.putAll(SUPPORT);
-        var talk = talk(line, model, both, SILENCE);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(600);
-        eventually("the REFER", () -> !line.transfers.isEmpty());
-        line.mailbox.post(new Event.ModelLost("it is gone"));
-        var busy = new Event.Refusal(429, 486, "Busy Here");
-        line.mailbox.post(new Event.TransferFailed(busy));
-        eventually("the second REFER", 10, () -> line.transfers.size() == 2);
-        assertEquals(List.of("tel:+15550001111", "tel:+15550003333"),
-                List.copyOf(line.transfers));
-        assertEquals(List.of(new Step.TransferFailed("sales", busy)), talk.steps.stream()
-                .filter(step -> step instanceof Step.TransferFailed).toList());
-    }
-
-    @Test
-    void whenTheModelStaysAwayTheCallerIsPutThrough() throws Exception {
-        var gone = model();
-        gone.refuseWith = 429;
-        var line = new TestLine();
-        var talk = talk(line, gone, SUPPORT, SILENCE);
-        eventually("the REFER", 10, () -> !line.transfers.isEmpty());
-        line.mailbox.post(new Event.Transferred());
-        line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
-        End end = talk.end.get(5, TimeUnit.SECONDS);
-        assertEquals("transferred", end.reason());
-        assertEquals("support", end.transferredTo());
-        assertTrue(end.cause().contains("HTTP 429"), end.toString());
-    }
+    // Silence.
 
     @Test
     void aSilentCallerIsAskedAndThenSaidGoodbyeTo() throws Exception {
-        var model = model(new Say("Hello.", 200), new Say("Are you there?", 300),
-                new Say("Good.", 200), new Say("Are you there?", 300), new Say("Goodbye.", 400));
+        var model = model(new Say("Hello.", 50), new Say("Are you there?", 50),
+                new Say("Good.", 50), new Say("Are you there?", 50), new Say("Goodbye.", 50));
+        model.firstSoundMs = 10;
         var line = new TestLine();
-        var talk = talk(line, model, SALES, Duration.ofSeconds(1));
-        eventually("the question", () -> line.heardMs.get() >= 500);
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        line.pass(Talk.SILENCE.minus(MS));
+        assertEquals(List.of(), talk.steps(Step.Silent.class));
+        line.pass(MS);
+        talk.heard(100);
         line.say(500);
-        eventually("question and goodbye", 10, () -> line.heardMs.get() >= 1_400);
-        assertEquals("silence", talk.end.get(5, TimeUnit.SECONDS).reason());
-        assertEquals(1_400, line.heardMs.get());
+        talk.heard(150);
+        line.pass(Talk.SILENCE);
+        talk.heard(200);
+        line.pass(Talk.SILENCE);
+        assertEquals(List.of(new Step.Silent(false), new Step.Silent(false),
+                new Step.Silent(true)), talk.steps(Step.Silent.class));
+        talk.heard(250);
+        line.pass(Duration.ofMillis(299));
+        assertFalse(talk.end.isDone());
+        line.pass(MS);
+        assertEquals("silence", talk.ended().reason());
         assertTrue(line.hungUp);
         assertEquals(3, told(session(model)).stream()
                 .filter(each -> each.startsWith("system: They are silent")).count());
-        assertEquals(List.of(false, false, true), talk.steps.stream()
-                .filter(step -> step instanceof Step.Silent)
-                .map(step -> ((Step.Silent) step).again()).toList());
         noMistakes(model);
     }
 
     @Test
-    void aSlowToolIsBridgedByARecording() throws Exception {
-        var model = model(new Say("Hello.", 200), new Tool("slow", "{}"), new Say("So.", 300));
-        var line = new TestLine();
-        talk(line, model);
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(500);
-        eventually("the recording", () -> line.heardMs.get() >= 1_000);
-        eventually("the answer", () -> line.heardMs.get() >= 200 + 1_200 + 300);
-        assertEquals(1, model.sessions().size());
-    }
-
-    @Test
-    void everyEndHasItsReason() throws Exception {
-        for (var end : Map.of(
-                "room_lost", new Event.LineLost("x"), "worker_stopped", new Event.Stop(),
-                "no_answer", new Event.AlarmDue(Alarm.NO_CALLER),
-                "too_long", new Event.AlarmDue(Alarm.TOO_LONG),
-                "error", new Event.Posted("what nobody posts")).entrySet()) {
-            var line = new TestLine();
-            var talk = talk(line, model(new Say("Hello.", 200)));
-            eventually("it has begun", () -> !talk.steps.isEmpty());
-            line.mailbox.post(end.getValue());
-            assertEquals(end.getKey(), talk.end.get(5, TimeUnit.SECONDS).reason());
-            Throwable thrown = line.over.get(5, TimeUnit.SECONDS);
-            assertEquals(end.getKey().equals("error"), thrown != null);
-            assertTrue(line.hungUp, end.getKey());
-        }
-    }
-
-    /// A call in which the agent says that it puts the caller through to sales.
-    private Talk puttingThrough(boolean onPhone) throws Exception {
-        var line = new TestLine();
-        line.onPhone = onPhone;
-        var talk = talk(line, model(new Say("Hello.", 200), new Tool("transfer", "{}"),
-                new Say("I am putting you through.", 600), new Say("So it is.", 200)));
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(600);
-        return talk;
-    }
-
-    @Test
-    void theReferWaitsForTheAnnouncementAndItsResultIsReported() throws Exception {
-        var busy = new Event.Refusal(429, 486, "Busy Here");
-        var unknown = new Event.Refusal(408, 0, "timed out");
-        var gone = new Event.CallerLeft("CLIENT_INITIATED");
-        record Case(List<Event> then, String reason, Step step) {}
+    void onlyTheCallersTurnCountsAsTheirSilence() throws Exception {
+        record Case(String what, Act begins) {}
         for (Case each : List.of(
-                new Case(List.of(new Event.Transferred(), gone), "transferred",
-                        new Step.Transferred("sales")),
-                new Case(List.of(gone, new Event.Transferred()), "transferred",
-                        new Step.Transferred("sales")),
-                new Case(List.of(new Event.TransferFailed(busy), gone), "caller_hung_up",
-                        new Step.TransferFailed("sales", busy)),
-                new Case(List.of(gone, new Event.TransferFailed(busy)), "caller_hung_up",
-                        new Step.TransferFailed("sales", busy)),
-                new Case(List.of(new Event.TransferFailed(unknown), gone), "transferred",
-                        new Step.Transferred("sales")),
-                new Case(List.of(gone, new Event.TransferFailed(unknown)), "transferred",
-                        new Step.Transferred("sales")),
-                new Case(List.of(new Event.TransferFailed(unknown), new Event.CallerSpeaks(),
-                        gone), "caller_hung_up", null))) {
-            var talk = puttingThrough(true);
-            var line = talk.line;
-            eventually("the REFER", () -> !line.transfers.isEmpty());
-            assertEquals(800, line.heardMs.get(), "heard before it");
-            assertEquals(List.of("tel:+15550001111"), List.copyOf(line.transfers));
-            each.then.forEach(line.mailbox::post);
-            End end = talk.end.get(5, TimeUnit.SECONDS);
-            assertEquals(each.reason, end.reason(), each.toString());
-            assertEquals(each.reason.equals("transferred") ? "sales" : null, end.transferredTo());
-            assertEquals(each.step == null ? List.of() : List.of(each.step),
-                    talk.steps.stream().filter(step -> step instanceof Step.Transferred
-                            || step instanceof Step.TransferFailed).toList());
-            // Nobody knows, and the caller is still there: the model is told so.
-            boolean untold = each.then.getFirst() instanceof Event.TransferFailed(var why)
-                    && why.unknown();
-            assertEquals(untold, talk.steps.contains(new Step.TransferUnknown("sales")));
+                new Case("it speaks", Talk::agentSpeaks),
+                new Case("it thinks", talk -> talk.modelSends(1, RESPONSE_CREATED)),
+                new Case("they speak", talk -> talk.modelSends(1, SPEECH_STARTED)),
+                new Case("it says goodbye", talk -> {
+                    talk.agentSpeaks();
+                    talk.does(session -> session.endWhenHeard("x", "x", Duration.ofDays(1)));
+                    talk.agentIsDone();
+                }))) {
+            var talk = greeted();
+            talk.line.pass(Talk.SILENCE.minus(MS));
+            each.begins.on(talk);
+            talk.line.pass(MS);
+            assertEquals(List.of(), talk.steps(Step.Silent.class), each.what);
+        }
+    }
+
+    private interface Act {
+        void on(Talk talk) throws Exception;
+    }
+
+    // The caller waits.
+
+    /// The time since we hear that the caller is silent counts, 2.7 s of it at most.
+    @Test
+    void whoWaitsThreeSecondsForAnAnswerHearsARecording() throws Exception {
+        for (var each : Map.of(0, 3_000, 1_000, 2_000, 2_700, 300, 9_000, 300).entrySet()) {
+            var talk = greeted();
+            talk.modelSends(1, SPEECH_STARTED);
+            talk.line.say(20, 0);
+            talk.line.pass(Duration.ofMillis(each.getKey()));
+            talk.modelSends(1, SPEECH_STOPPED);
+            talk.line.pass(Duration.ofMillis(each.getValue() - 1));
+            assertFalse(talk.line.speaker.speaking(), each.toString());
+            talk.line.pass(MS);
+            assertTrue(talk.line.speaker.speaking(), each.toString());
+            assertEquals(List.of("clip 1"), talk.agentIsDone());
+            talk.line.pass(Duration.ofMillis(3_000));       // and again
+            assertEquals(List.of("clip 2"), talk.agentIsDone());
         }
     }
 
     @Test
-    void whoIsNotOnAPhoneIsNotTransferred() throws Exception {
-        var line = puttingThrough(false).line;
-        eventually("it is said", () -> line.heardMs.get() >= 800);
-        assertEquals(List.of(), List.copyOf(line.transfers));
+    void whoHearsTheAgentOrSpeaksDoesNotWait() throws Exception {
+        for (String who : List.of("the agent", "the caller")) {
+            var talk = greeted();
+            talk.modelSends(1, RESPONSE_CREATED);
+            talk.line.pass(Duration.ofMillis(2_999));
+            if (who.equals("the agent")) {
+                talk.agentSpeaks();
+            } else {
+                talk.modelSends(1, SPEECH_STARTED);
+            }
+            talk.line.pass(Duration.ofMillis(3_001));
+            assertFalse(talk.agentIsDone().contains("clip 1"), who);
+        }
     }
 
     @Test
-    void aCallThatWeMakeSaysWhyItWasNotAnswered() throws Exception {
-        for (var each : Map.of(486, "busy", 603, "declined", 480, "no_answer", 404,
-                "wrong_number", 503, "bad_trunk").entrySet()) {
-            var unanswered = new TestLine();
-            unanswered.metadata = "{\"phone_number\":\"+15550002222\"}";
-            unanswered.answers = false;
-            var talk = talk(unanswered, model(new Say("Hello.", 300)));
-            unanswered.dialled.get(5, TimeUnit.SECONDS);
-            unanswered.mailbox.post(new Event.CallerLeft("USER_REJECTED"));
-            unanswered.mailbox.post(
-                    new Event.DialFailed(new Event.Refusal(403, each.getKey(), "x")));
-            End end = talk.end.get(5, TimeUnit.SECONDS);
-            assertEquals(each.getValue(), end.reason());
-            assertEquals(each.getKey(), end.sipCode());
-            assertTrue(end.dialled());
-            assertNull(end.answered());
+    void aSlowToolIsBridgedByARecordingAndTheModelIsNotToBlame() throws Exception {
+        var model = model(new Say("Hello.", 50), new Tool("slow", "{}"), new Say("So.", 50));
+        model.firstSoundMs = 10;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        line.say(500);
+        eventually("the tool", () -> !talk.steps(Step.ToolCalled.class).isEmpty());
+        line.pass(Duration.ofMillis(3_000));
+        eventually("one moment, please", () -> line.heardMs.get() > 1_000
+                && !line.speaker.speaking());
+        int heard = line.heardMs.get();
+        line.pass(Duration.ofMinutes(1));
+        talk.agentIsDone();
+        talk.modelSends(1);         // this connection is still in use
+        String call = talk.steps(Step.ToolCalled.class).getFirst().id();
+        int before = line.heardMs.get();
+        assertTrue(before <= heard + 1_000);
+        talk.does(session -> session.answer(call, "{}", true));
+        eventually("the answer", () -> line.heardMs.get() == before + 50 && line.listening());
+        assertEquals(1, model.sessions().size());
+        noMistakes(model);
+    }
+
+    // Mailbox.
+
+    @Test
+    void anAlarmThatIsDueComesBeforeAFullQueueOfEvents() throws Exception {
+        var clock = new AtomicLong();
+        var mailbox = new Mailbox(clock::get);
+        for (int i = 0; i < 1_000; i++) {
+            mailbox.post(new Event.TurnChanged());
         }
+        mailbox.alarm(Alarm.SILENCE, Duration.ofMillis(3));
+        mailbox.alarm(Alarm.KEYS, Duration.ofMillis(2));
+        mailbox.alarm(Alarm.TOO_LONG, Duration.ofMillis(4));
+        clock.set(1_999_999);
+        assertEquals(new Event.TurnChanged(), mailbox.next());
+        clock.set(3_000_000);
+        assertEquals(new Event.AlarmDue(Alarm.KEYS), mailbox.next());
+        assertEquals(new Event.AlarmDue(Alarm.SILENCE), mailbox.next());
+        assertEquals(new Event.TurnChanged(), mailbox.next());
+    }
+
+    @Test
+    void anAlarmCanBeMovedAndCancelled() throws Exception {
+        var clock = new AtomicLong(Long.MAX_VALUE - 1_000_000);     // it may overflow
+        var mailbox = new Mailbox(clock::get);
+        mailbox.alarm(Alarm.KEYS, Duration.ofMillis(2));
+        mailbox.alarm(Alarm.KEYS, Duration.ofMillis(5));
+        mailbox.alarmUnlessSet(Alarm.KEYS, Duration.ofMillis(9));
+        mailbox.alarmUnlessSet(Alarm.SILENCE, Duration.ofMillis(4));
+        mailbox.alarm(Alarm.HEARD, Duration.ofMillis(1));
+        mailbox.cancel(Alarm.HEARD);
+        mailbox.post(new Event.TurnChanged());
+        clock.addAndGet(3_999_999);
+        assertEquals(new Event.TurnChanged(), mailbox.next());
+        clock.addAndGet(1);
+        assertEquals(new Event.AlarmDue(Alarm.SILENCE), mailbox.next());
+        clock.addAndGet(1_000_000);
+        assertEquals(new Event.AlarmDue(Alarm.KEYS), mailbox.next());
     }
 }

@@ -12,13 +12,22 @@ import voice.Speaker;
 /// `mailbox` what a telephone network would report. What the agent asks of the line (to dial, to
 /// transfer, to hang up) is only written down; the test posts what comes of it.
 ///
+/// The call's clock stands still until the test moves it, with `pass`. So a test of a time needs no
+/// waiting, and is right to the millisecond on a slow machine, too. Sound is not part of that: the
+/// Speaker and the model take their real time.
+///
 /// Not here: WebRTC, LiveKit and a real telephone. LiveTest and PhoneTest have those.
 public final class TestLine implements Line {
     // What the test sets, before the call is answered.
     /// The caller's number, or null for a number that is withheld.
     public String number = "+15550001111";
+    /// The number that the caller has dialled, and the id of the telephone call.
+    public String calledNumber;
+    public String sipCallId;
     /// What the call was dispatched with.
     public String metadata = "";
+    /// Is the caller in the room when the agent joins it? If not, the test posts CallerJoined.
+    public boolean comes = true;
     /// Does the caller hear the agent as soon as the phone is picked up? If not, the test posts
     /// CallerHears.
     public boolean answers = true;
@@ -27,7 +36,9 @@ public final class TestLine implements Line {
     public volatile boolean onPhone = true;
 
     // What the agent does. Any thread may read it.
-    public final Mailbox mailbox = new Mailbox();
+    private final AtomicLong clock = new AtomicLong();
+    private final Map<String, CountDownLatch> marks = new ConcurrentHashMap<>();
+    public final Mailbox mailbox = new Mailbox(clock::get);
     /// How many ms of sound that is not silence have gone out to the caller.
     public final AtomicInteger heardMs = new AtomicInteger();
     public final Speaker speaker = new Speaker(this::frame,
@@ -65,8 +76,8 @@ public final class TestLine implements Line {
     @Override public Mailbox mailbox() { return mailbox; }
     @Override public Speaker speaker() { return speaker; }
     @Override public String number() { return number; }
-    @Override public String calledNumber() { return null; }
-    @Override public String sipCallId() { return null; }
+    @Override public String calledNumber() { return calledNumber; }
+    @Override public String sipCallId() { return sipCallId; }
     @Override public void listen(Consumer<byte[]> ear) { this.ear.complete(ear); }
     @Override public boolean onPhone() { return onPhone; }
     @Override public void dial(String trunk) { dialled.complete(trunk); }
@@ -81,6 +92,11 @@ public final class TestLine implements Line {
 
     @Override
     public void caption(boolean agents, String segment, String text, boolean last) {
+        CountDownLatch mark = marks.remove(segment);
+        if (mark != null) {
+            mark.countDown();
+            return;
+        }
         captions.add((agents ? "agent " : "caller ") + text + (last ? "." : ""));
     }
 
@@ -90,7 +106,7 @@ public final class TestLine implements Line {
             throw noRoom;
         }
         calls = number;
-        if (number == null) {
+        if (number == null && comes) {
             mailbox.post(new Event.CallerJoined());
         }
     }
@@ -101,6 +117,42 @@ public final class TestLine implements Line {
         speaker.start();
         if (answers) {
             mailbox.post(new Event.CallerHears());
+        }
+    }
+
+    /// The time passes. When this returns, the call has done all that is due by then. The call must
+    /// be in its loop, or over.
+    public void pass(Duration time) throws InterruptedException {
+        settle();       // what is waiting may set alarms
+        leap(time);
+        settle();
+    }
+
+    /// The same, but does not wait for the call.
+    public void leap(Duration time) {
+        clock.addAndGet(time.toNanos());
+        mailbox.post(new Event.TurnChanged());
+    }
+
+    /// Waits until the call has taken every event that is in its mailbox now, and has looked whose
+    /// turn it is. Returns at once when the call is over.
+    public void settle() throws InterruptedException {
+        mailbox.post(new Event.TurnChanged());      // the call looks after it, before the mark
+        settle(mark -> mailbox.post(new Event.AgentSays(mark, "")));
+    }
+
+    /// Waits until the mark has come that `send` is to send, or until the call is over. The mark is
+    /// the id of a caption: it passes through the call and changes nothing there.
+    void settle(Consumer<String> send) throws InterruptedException {
+        String name = "mark " + UUID.randomUUID();
+        var mark = new CountDownLatch(1);
+        marks.put(name, mark);
+        send.accept(name);
+        long end = System.nanoTime() + Stand.SOON.toNanos();
+        while (!mark.await(5, TimeUnit.MILLISECONDS) && !over.isDone()) {
+            if (System.nanoTime() > end) {
+                throw new AssertionError("the mark does not come through the call");
+            }
         }
     }
 
@@ -133,25 +185,12 @@ public final class TestLine implements Line {
         }
     }
 
-    /// The caller speaks for `ms` milliseconds at the pace of people, and is silent from then on.
-    /// Returns when the words ended (System.nanoTime()).
-    public long live(int ms) throws Exception {
-        Consumer<byte[]> ear = this.ear.get(5, TimeUnit.SECONDS);
-        for (int at = 0; at < ms; at += 10) {
-            say(10, 0);
-            TimeUnit.MILLISECONDS.sleep(10);
+    /// The caller speaks for `ms` milliseconds and is then silent for `silence` ms, and the call's
+    /// clock goes on with each piece of sound.
+    public void live(int ms, int silence) throws Exception {
+        for (int at = 0; at < ms + silence; at += 20) {
+            say(at < ms ? 20 : 0, at < ms ? 0 : 20);
+            leap(Duration.ofMillis(20));
         }
-        long end = System.nanoTime();
-        Thread.ofVirtual().start(() -> {
-            try {
-                while (!over.isDone()) {
-                    ear.accept(new byte[480]);
-                    TimeUnit.MILLISECONDS.sleep(10);
-                }
-            } catch (InterruptedException e) {
-                // nobody does that
-            }
-        });
-        return end;
     }
 }

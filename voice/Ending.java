@@ -28,14 +28,14 @@ final class Ending {
     /// We are in the room.
     void joined() {
         joined = Instant.now();
-        joinedNanos = System.nanoTime();
+        joinedNanos = session.mailbox.nanos();
     }
 
     /// The time, counted from `joined`. So it does not jump when somebody sets the clock in
     /// mid-call.
     private Instant now() {
         return joined == null ? Instant.now()
-                : joined.plusNanos(System.nanoTime() - joinedNanos);
+                : joined.plusNanos(session.mailbox.nanos() - joinedNanos);
     }
 
     /// The phone was answered.

@@ -34,6 +34,7 @@ final class Hearing {
     private static final Duration END_NOT_NOTICED = Duration.ofSeconds(15);
 
     private final String phoneCall;                     // its id, for the log
+    private final LongSupplier clock;
 
     // All that follows is guarded by `this`.
     private Link link;                                  // where the sound goes
@@ -44,15 +45,18 @@ final class Hearing {
 
     private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
     private int loudMs;                                 // rises with loud sound, falls with silence
-    // Times, as System.nanoTime().
-    private long lastLoud = System.nanoTime();
-    private long lastEvent = System.nanoTime();         // when the model has last sent anything
+    // Times, in nanoseconds of `clock`.
+    private long lastLoud;
+    private long lastEvent;                             // when the model has last sent anything
     private long mismatchSince;                         // 0 while the model hears what we hear
     private long probeSent;                             // 0 when no probe waits for its answer
-    private long noProbeBefore = System.nanoTime();
+    private long noProbeBefore;
 
-    Hearing(String phoneCall) {
+    /// `clock` counts nanoseconds.
+    Hearing(String phoneCall, LongSupplier clock) {
         this.phoneCall = phoneCall;
+        this.clock = clock;
+        lastLoud = lastEvent = noProbeBefore = clock.getAsLong();
     }
 
     /// The caller's sound, in pieces of any size. One thread at a time. `turnUnanswered`: what the
@@ -92,7 +96,7 @@ final class Hearing {
     /// probe is stuck, and the connection is given up. The connection is also given up when the
     /// model has not noticed for 15 s that the caller has finished.
     private void compare(byte[] whole) {
-        long now = System.nanoTime();
+        long now = clock.getAsLong();
         boolean loud = rms(whole) > LOUD;
         loudMs = loud ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
         lastLoud = loud ? now : lastLoud;
@@ -134,7 +138,7 @@ final class Hearing {
     /// The model has sent an event, so it is there. `hearsSpeech` says whether the caller is
     /// speaking, by what the model has reported so far.
     synchronized void eventCame(boolean hearsSpeech) {
-        lastEvent = System.nanoTime();
+        lastEvent = clock.getAsLong();
         if (probeSent != 0) {
             probeSent = mismatchSince = 0;
             noProbeBefore = lastEvent + BETWEEN_PROBES.toNanos();
@@ -148,7 +152,7 @@ final class Hearing {
     /// How long the caller has made no sound, as far as we hear. The model notices the silence
     /// later, and on a slow connection much later.
     synchronized Duration callerQuiet() {
-        return Duration.ofNanos(System.nanoTime() - lastLoud);
+        return Duration.ofNanos(clock.getAsLong() - lastLoud);
     }
 
     /// From now on the sound goes to `next`. When the caller's turn has no answer yet, or the model

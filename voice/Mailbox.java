@@ -42,7 +42,24 @@ public final class Mailbox {
     }
 
     private final BlockingQueue<Event> events = new LinkedBlockingQueue<>();
-    private final Map<Alarm, Long> alarms = new EnumMap<>(Alarm.class);     // System.nanoTime()
+    private final Map<Alarm, Long> alarms = new EnumMap<>(Alarm.class);     // when; by `clock`
+    private final LongSupplier clock;
+
+    public Mailbox() {
+        this(System::nanoTime);
+    }
+
+    /// With a clock of the caller's own, which counts nanoseconds: a test need not wait then.
+    /// Whoever moves that clock posts an event, so that `next` looks at it again.
+    public Mailbox(LongSupplier clock) {
+        this.clock = clock;
+    }
+
+    /// The time of this call, in nanoseconds. Only the difference of two times means something.
+    /// Any thread.
+    public long nanos() {
+        return clock.getAsLong();
+    }
 
     /// Never blocks; any thread.
     public void post(Event event) {
@@ -52,12 +69,12 @@ public final class Mailbox {
     /// Sets an alarm: `Event.AlarmDue(alarm)` comes after that time. Moves an alarm that is set
     /// already.
     public void alarm(Alarm alarm, Duration after) {
-        alarms.put(alarm, System.nanoTime() + after.toNanos());
+        alarms.put(alarm, nanos() + after.toNanos());
     }
 
     /// Sets an alarm, unless it is set already.
     public void alarmUnlessSet(Alarm alarm, Duration after) {
-        alarms.putIfAbsent(alarm, System.nanoTime() + after.toNanos());
+        alarms.putIfAbsent(alarm, nanos() + after.toNanos());
     }
 
     public void cancel(Alarm alarm) {
@@ -68,19 +85,20 @@ public final class Mailbox {
     /// AlarmDue.
     public Event next() throws InterruptedException {
         while (true) {
+            long now = nanos();
             var first = alarms.entrySet().stream()
-                    .min(Comparator.comparingLong(alarm -> alarm.getValue() - System.nanoTime()));
-            long wait = first.map(alarm -> alarm.getValue() - System.nanoTime())
+                    .min(Comparator.comparingLong(alarm -> alarm.getValue() - now));
+            long wait = first.map(alarm -> alarm.getValue() - now)
                     .orElse(TimeUnit.MINUTES.toNanos(1));
             // An alarm that is due comes before the events that wait: a busy line must not delay
             // it.
-            Event event = wait > 0 ? events.poll(wait, TimeUnit.NANOSECONDS) : null;
-            if (event != null) {
-                return event;
-            }
-            if (first.isPresent()) {
+            if (wait <= 0) {
                 alarms.remove(first.get().getKey());
                 return new Event.AlarmDue(first.get().getKey());
+            }
+            Event event = events.poll(wait, TimeUnit.NANOSECONDS);
+            if (event != null) {
+                return event;
             }
         }
     }

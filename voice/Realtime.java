@@ -70,7 +70,7 @@ public final class Realtime implements AutoCloseable {
         this.phoneCall = phoneCall;
         this.mailbox = mailbox;
         this.speaker = speaker;
-        this.hearing = new Hearing(phoneCall);
+        this.hearing = new Hearing(phoneCall, mailbox::nanos);
         connect(null);
     }
 

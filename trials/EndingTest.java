@@ -1,0 +1,533 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import demo.DemoModel.Tool;
+import org.junit.jupiter.api.Test;
+import voice.End;
+import voice.Event;
+import voice.Event.Refusal;
+import voice.Options;
+import voice.Step;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// voice/: how a telephone conversation goes on elsewhere, and how it ends: transfers, calls that we
+/// make, and every end with what is reported of it. SessionTest has the rest of a conversation.
+public final class EndingTest extends Stand {
+    private static final Duration MS = SessionTest.MS;
+    static final Refusal BUSY = new Refusal(429, 486, "Busy Here");
+    static final Event REFUSED = new Event.TransferFailed(BUSY);
+    static final Event NOBODY_KNOWS = new Event.TransferFailed(new Refusal(408, 0, "timed out"));
+    static final Event NO_REPLY = new Event.TransferFailed(new Refusal(0, 0, "no answer"));
+    static final Event WORKED = new Event.Transferred();
+    static final Event LEAVES = new Event.CallerLeft("CLIENT_INITIATED");
+    static final Event SPEAKS = new Event.CallerSpeaks();
+
+    // Transfers.
+
+    /// How far a transfer has come. voice.Transfer has the same words.
+    enum State { NONE, ANNOUNCED, REFERRED, UNKNOWN, DONE }
+
+    /// A call in which the transfer to sales has come that far.
+    private Talk transfer(DemoModel model, State state) throws Exception {
+        var talk = Talk.begun(this, new TestLine(), model, SessionTest.patient("ST_1"));
+        talk.heard(50);
+        bring(talk, state);
+        return talk;
+    }
+
+    static void bring(Talk talk, State state) throws Exception {
+        if (state == State.NONE) {
+            return;
+        }
+        talk.agentSpeaks();
+        assertNull(talk.says(session -> session.transfer("sales")));
+        if (state == State.ANNOUNCED) {
+            return;
+        }
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofMillis(300));
+        assertEquals(List.of("tel:+15550001111"), List.copyOf(talk.line.transfers));
+        if (state != State.REFERRED) {
+            talk.happens(state == State.UNKNOWN ? NOBODY_KNOWS : WORKED);
+            talk.steps.clear();
+        }
+    }
+
+    @Test
+    void theReferWaitsUntilTheAnnouncementWasHeard() throws Exception {
+        var model = model(new Say("Hello.", 50), new Tool("transfer", "{}"),
+                new Say("I am putting you through.", 200));
+        model.firstSoundMs = 10;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        line.say(600);
+        talk.heard(250);
+        line.pass(Duration.ofMillis(299));
+        assertEquals(List.of(), List.copyOf(line.transfers));
+        line.pass(MS);
+        assertEquals(List.of("tel:+15550001111"), List.copyOf(line.transfers));
+        noMistakes(model);
+    }
+
+    @Test
+    void theReferWaitsEightSecondsForASentenceThatDoesNotEnd() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.ANNOUNCED);
+        talk.line.pass(Duration.ofMillis(7_999));
+        talk.happens(SPEAKS);           // which breaks off the sentence, but not the transfer
+        talk.agentSpeaks();
+        assertEquals(List.of(), List.copyOf(talk.line.transfers));
+        talk.line.pass(MS);
+        assertEquals(List.of("tel:+15550001111"), List.copyOf(talk.line.transfers));
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofSeconds(9));
+        assertEquals(1, talk.line.transfers.size());
+    }
+
+    @Test
+    void whateverHappensInATransferHasItsConsequence() throws Exception {
+        // `reason` is null when the call goes on; `free` says that another transfer can begin then.
+        record Case(State state, Event then, Step step, String reason, boolean free) {}
+        var model = Talk.greeting(this);
+        for (Case each : List.of(
+                new Case(State.NONE, SPEAKS, null, null, true),
+                new Case(State.NONE, LEAVES, null, "caller_hung_up", false),
+                new Case(State.ANNOUNCED, SPEAKS, null, null, false),
+                new Case(State.ANNOUNCED, LEAVES, null, "caller_hung_up", false),
+                new Case(State.REFERRED, SPEAKS, null, null, false),
+                new Case(State.REFERRED, LEAVES, null, null, false),
+                new Case(State.REFERRED, WORKED, new Step.Transferred("sales"), null, false),
+                new Case(State.REFERRED, REFUSED, new Step.TransferFailed("sales", BUSY), null,
+                        true),
+                new Case(State.REFERRED, NOBODY_KNOWS, new Step.TransferUnknown("sales"), null,
+                        false),
+                new Case(State.REFERRED, NO_REPLY, new Step.TransferUnknown("sales"), null, false),
+                new Case(State.UNKNOWN, SPEAKS, null, null, true),
+                new Case(State.UNKNOWN, LEAVES, new Step.Transferred("sales"), "transferred",
+                        false),
+                new Case(State.DONE, SPEAKS, null, null, false),
+                new Case(State.DONE, LEAVES, null, "transferred", false))) {
+            var talk = transfer(model, each.state);
+            talk.steps.clear();
+            talk.happens(each.then);
+            assertEquals(each.step == null ? List.of() : List.of(each.step), talk.steps,
+                    each.toString());
+            if (each.reason != null) {
+                assertEquals(each.reason, talk.ended().reason(), each.toString());
+                assertEquals(each.reason.equals("transferred") ? "sales" : null,
+                        talk.ended().transferredTo());
+                assertFalse(talk.line.hungUp);
+            } else {
+                assertFalse(talk.end.isDone(), each.toString());
+                int refers = talk.line.transfers.size();
+                assertEquals(each.free ? null
+                        : "The caller is already being transferred to sales.",
+                        talk.says(session -> session.transfer("sales")), each.toString());
+                talk.agentIsDone();
+                talk.line.pass(Duration.ofMillis(300));
+                boolean announced = each.state == State.ANNOUNCED;
+                assertEquals(refers + (each.free || announced ? 1 : 0),
+                        talk.line.transfers.size(), each.toString());
+            }
+        }
+    }
+
+    /// LiveKit's answer may come when the caller has left. That is 3 s later at the most.
+    @Test
+    void theCallWaitsForTheOutcomeOfATransferWhenTheCallerHasLeft() throws Exception {
+        record Case(Event then, Step step, String reason) {}
+        var model = Talk.greeting(this);
+        for (Case each : List.of(
+                new Case(WORKED, new Step.Transferred("sales"), "transferred"),
+                new Case(NOBODY_KNOWS, new Step.Transferred("sales"), "transferred"),
+                new Case(REFUSED, new Step.TransferFailed("sales", BUSY), "caller_hung_up"),
+                new Case(null, new Step.Transferred("sales"), "transferred"))) {
+            var talk = transfer(model, State.REFERRED);
+            talk.happens(LEAVES);
+            talk.line.pass(Duration.ofMillis(2_999));
+            assertFalse(talk.end.isDone());
+            if (each.then == null) {
+                talk.line.pass(MS);
+            } else {
+                talk.happens(each.then);
+            }
+            assertEquals(each.reason, talk.ended().reason(), each.toString());
+            assertEquals(List.of(new Step.Ringing(), each.step), talk.steps);
+            assertFalse(talk.line.hungUp);
+        }
+    }
+
+    @Test
+    void aTransferredPhoneThatDoesNotLeaveIsHungUp() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.DONE);
+        talk.line.pass(Duration.ofMillis(9_999));
+        assertFalse(talk.end.isDone());
+        talk.line.pass(MS);
+        assertEquals("transferred", talk.ended().reason());
+        assertEquals("sales", talk.ended().transferredTo());
+        assertTrue(talk.line.hungUp);
+    }
+
+    @Test
+    void aCallerOnTheWayToSomebodyIsNotAskedWhetherTheyAreThere() throws Exception {
+        var model = Talk.greeting(this);
+        var silence = Duration.ofSeconds(5);
+        for (var each : Map.of(State.NONE, 1, State.REFERRED, 0, State.UNKNOWN, 1, State.DONE, 0)
+                .entrySet()) {
+            var talk = Talk.begun(this, new TestLine(), model,
+                    new Options("", Talk.SALES, silence, Talk.LONGEST));
+            talk.heard(50);
+            bring(talk, each.getKey());
+            talk.line.pass(silence);
+            assertEquals(each.getValue(), talk.steps(Step.Silent.class).size(), each.toString());
+        }
+    }
+
+    @Test
+    void whoIsNotOnAPhoneIsNotTransferred() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.NONE);
+        talk.line.onPhone = false;
+        assertEquals("The caller is not on a phone and cannot be transferred. Offer a note.",
+                talk.says(session -> session.transfer("sales")));
+        talk.line.pass(Duration.ofSeconds(8));
+        assertEquals(List.of(), List.copyOf(talk.line.transfers));
+    }
+
+    // Goodbyes.
+
+    private static void goodbye(Talk talk, Duration bound) throws Exception {
+        talk.does(session -> session.endWhenHeard("silence", "silent", bound));
+    }
+
+    @Test
+    void theCallEndsWhenTheGoodbyeWasHeardOrHasHadItsTime() throws Exception {
+        var model = Talk.greeting(this);
+        for (var bound : Map.of(Duration.ofSeconds(8), 300, Duration.ofMillis(200), 200)
+                .entrySet()) {
+            var talk = transfer(model, State.NONE);
+            talk.agentSpeaks();
+            goodbye(talk, bound.getKey());
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(bound.getValue() - 1));
+            assertFalse(talk.end.isDone());
+            talk.line.pass(MS);
+            assertEquals("silence", talk.ended().reason());
+        }
+    }
+
+    @Test
+    void whoSpeaksAgainStopsTheGoodbye() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.NONE);
+        talk.agentSpeaks();
+        goodbye(talk, Duration.ofSeconds(8));
+        talk.happens(SPEAKS);
+        talk.line.pass(Duration.ofSeconds(9));
+        assertFalse(talk.end.isDone(), "the call has ended");
+        goodbye(talk, Duration.ofSeconds(8));       // and the next one counts
+        talk.line.pass(Duration.ofMillis(300));
+        assertEquals("silence", talk.ended().reason());
+    }
+
+    @Test
+    void nobodySaysGoodbyeToACallerOnTheWayToSomebody() throws Exception {
+        var model = Talk.greeting(this);
+        for (State each : State.values()) {
+            var talk = transfer(model, each);
+            goodbye(talk, Duration.ofHours(1));
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));
+            assertEquals(each == State.NONE || each == State.UNKNOWN, talk.end.isDone(),
+                    each.toString());
+            assertEquals(each == State.NONE ? 0 : 1, talk.line.transfers.size());
+        }
+    }
+
+    // Ends.
+
+    @Test
+    void everyEndHasItsReasonAndItsCause() throws Exception {
+        record Case(List<Event> events, String reason, String by, String cause, boolean hungUp) {}
+        var model = Talk.greeting(this);
+        String x400 = "x".repeat(400);
+        for (Case each : List.of(
+                new Case(List.of(LEAVES), "caller_hung_up", "caller", null, false),
+                new Case(List.of(new Event.Stop()), "worker_stopped", "worker", null, true),
+                new Case(List.of(new Event.LineLost("x")), "room_lost", "room", "x", true),
+                new Case(List.of(new Event.LineLost(x400)), "room_lost", "room",
+                        "x".repeat(300), true),
+                new Case(List.of(new Event.Posted(x400)), "error", "worker",
+                        "IllegalStateException: not ours: " + "x".repeat(267), true),
+                new Case(List.of(new Event.ModelLost("it is gone"), LEAVES), "model_lost", "model",
+                        "it is gone", false),
+                new Case(List.of(new Event.ModelLost(x400), LEAVES), "model_lost", "model",
+                        "x".repeat(300), false),
+                new Case(List.of(new Event.ModelLost("it is gone"), new Event.LineLost("x")),
+                        "room_lost", "room", "x", true),
+                new Case(List.of(new Event.ModelLost("it is gone"), new Event.Stop()),
+                        "worker_stopped", "worker", "it is gone", true))) {
+            var talk = transfer(model, State.NONE);
+            talk.happens(each.events.toArray(Event[]::new));
+            End end = talk.ended();
+            assertEquals(each.reason, end.reason());
+            assertEquals(each.by, end.by(), end.toString());
+            assertEquals(each.cause, end.cause());
+            assertEquals(each.hungUp, talk.line.hungUp, end.toString());
+            assertTrue(end.hungUp().isDone());
+            assertFalse(end.dialled());
+            assertNull(end.sipCode());
+            assertNull(end.transferredTo());
+            assertEquals(each.reason.equals("error"),
+                    talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
+            assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
+        }
+    }
+
+    @Test
+    void aCallEndsWhenItsTimeIsUp() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.NONE);
+        talk.line.pass(Talk.LONGEST.minus(MS));
+        assertFalse(talk.end.isDone());
+        talk.line.pass(MS);
+        assertEquals("too_long", talk.ended().reason());
+        assertEquals("agent", talk.ended().by());
+        assertNull(talk.ended().cause());
+        assertEquals(Talk.LONGEST, talk.ended().length());
+    }
+
+    @Test
+    void anEndKnowsWhenTheCallBeganAndWasAnswered() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        Instant before = Instant.now();
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        line.settle();
+        Instant after = Instant.now();
+        line.pass(Duration.ofMillis(1_500));
+        talk.happens(new Event.CallerHears());
+        line.pass(Duration.ofMillis(2_845));
+        talk.happens(LEAVES);
+        End end = talk.ended();
+        assertFalse(end.started().isBefore(before) || end.started().isAfter(after));
+        assertEquals(end.started().plusMillis(1_500), end.answered());
+        assertEquals(end.started().plusMillis(4_345), end.ended());
+        assertEquals(Duration.ofMillis(4_345), end.length());
+    }
+
+    @Test
+    void nobodyWhoNeverCameIsWaitedForLongerThanAMinute() throws Exception {
+        record Case(String metadata, int seconds, String reason, String by) {}
+        for (Case each : List.of(new Case("", 60, "no_answer", "caller"),
+                new Case("{\"phone_number\":\"+15550002222\"}", 5, "bad_trunk", "agent"),
+                new Case("{\"phone_number\":\"nobody\"}", 5, "bad_trunk", "agent"))) {
+            for (boolean comes : List.of(false, true)) {
+                var line = new TestLine();
+                line.comes = false;
+                line.metadata = each.metadata;
+                var talk = Talk.begun(this, line, Talk.greeting(this), SessionTest.patient(""));
+                line.pass(Duration.ofSeconds(each.seconds).minus(MS));
+                assertFalse(talk.end.isDone());
+                if (comes) {
+                    talk.happens(new Event.CallerJoined());
+                }
+                line.leap(MS);
+                if (comes) {
+                    line.settle();
+                    assertFalse(talk.end.isDone());
+                    continue;
+                }
+                End end = talk.ended();
+                assertEquals(each.reason, end.reason());
+                assertEquals(each.by, end.by());
+                assertNull(end.answered());
+                assertNull(end.cause());
+                assertEquals(each.seconds == 5, end.dialled());
+                if (end.dialled()) {
+                    eventually("it is shown", () -> line.shown.contains(
+                            outcome("bad_trunk", false, "")));
+                } else {
+                    assertNull(line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+                    assertFalse(line.shown.getLast().containsKey("call.reason"));
+                }
+            }
+        }
+    }
+
+    @Test
+    void aRoomThatCannotBeJoinedIsAnError() throws Exception {
+        var line = new TestLine();
+        line.metadata = TO_CALL;
+        line.noRoom = new IOException("no room");
+        End end = Talk.begun(this, line, Talk.greeting(this)).ended();
+        assertEquals("error", end.reason());
+        assertEquals("IOException: no room", end.cause());
+        assertNull(end.answered());
+        assertFalse(end.length().isNegative());
+        assertEquals("IOException: no room",
+                line.over.get(SOON.toSeconds(), TimeUnit.SECONDS).getCause().toString()
+                        .replace("java.io.", ""));
+        assertEquals(List.of(), List.copyOf(line.shown));
+    }
+
+    // Calls that we make.
+
+    private static final String TO_CALL = "{\"phone_number\":\"+15550002222\"}";
+
+    /// A call that we make: it has dialled, and nobody has answered yet.
+    private Talk dialled(DemoModel model) throws Exception {
+        var line = new TestLine();
+        line.metadata = TO_CALL;
+        line.answers = false;
+        var talk = Talk.begun(this, line, model, SessionTest.patient("ST_1"));
+        assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
+        line.settle();
+        return talk;
+    }
+
+    private static Map<String, String> outcome(String reason, boolean answered, Object code) {
+        return Map.of("call.reason", reason, "call.answered", "" + answered,
+                "call.sip_code", "" + code);
+    }
+
+    @Test
+    void aCallThatWeMakeSaysWhyItWasNotAnswered() throws Exception {
+        record Case(int http, int code, String reason, String by) {}
+        var all = new ArrayList<Case>();
+        for (int code : List.of(486, 600)) {
+            all.add(new Case(403, code, "busy", "caller"));
+        }
+        for (int code : List.of(603, 607, 608)) {
+            all.add(new Case(403, code, "declined", "caller"));
+        }
+        for (int code : List.of(408, 480, 487)) {
+            all.add(new Case(403, code, "no_answer", "caller"));
+        }
+        for (int code : List.of(404, 410, 484, 604)) {
+            all.add(new Case(403, code, "wrong_number", "agent"));
+        }
+        for (int code : List.of(400, 403, 500, 503, 606)) {
+            all.add(new Case(403, code, "bad_trunk", "agent"));
+        }
+        all.add(new Case(408, 0, "no_answer", "caller"));
+        all.add(new Case(500, 0, "bad_trunk", "agent"));
+        all.add(new Case(401, 0, "bad_trunk", "agent"));
+        var model = Talk.greeting(this);
+        for (Case each : all) {
+            var talk = dialled(model);
+            talk.line.mailbox.post(
+                    new Event.DialFailed(new Refusal(each.http, each.code, "words")));
+            End end = talk.ended();
+            assertEquals(each.reason, end.reason(), each.toString());
+            assertEquals(each.by, end.by(), each.toString());
+            assertEquals(each.code == 0 ? null : each.code, end.sipCode());
+            assertTrue(end.dialled());
+            assertNull(end.answered());
+            assertNull(end.cause());
+            var shown = outcome(each.reason, false, each.code == 0 ? "" : each.code);
+            eventually("it is shown: " + shown, () -> shown.equals(talk.line.shown.getLast()));
+        }
+    }
+
+    @Test
+    void sipHasThreeSecondsToSayWhyThePhoneHasLeft() throws Exception {
+        var model = Talk.greeting(this);
+        for (var each : Map.of("USER_REJECTED", "declined", "USER_UNAVAILABLE", "no_answer",
+                "CLIENT_INITIATED", "no_answer").entrySet()) {
+            for (boolean said : List.of(true, false)) {
+                var talk = dialled(model);
+                talk.happens(new Event.CallerLeft(each.getKey()));
+                talk.line.pass(Duration.ofMillis(2_999));
+                assertFalse(talk.end.isDone());
+                if (said) {
+                    talk.line.mailbox.post(new Event.DialFailed(BUSY));
+                } else {
+                    talk.line.leap(MS);
+                }
+                assertEquals(said ? "busy" : each.getValue(), talk.ended().reason());
+                assertEquals(said ? 486 : null, talk.ended().sipCode());
+                assertFalse(talk.line.hungUp);
+            }
+        }
+    }
+
+    @Test
+    void aPhoneThatNobodyPicksUpRingsForAMinute() throws Exception {
+        var talk = dialled(Talk.greeting(this));
+        talk.happens(new Event.DialFailed(new Refusal(0, 0, "LiveKit has not said")));
+        talk.line.pass(Duration.ofSeconds(60).minus(MS));
+        assertFalse(talk.end.isDone());
+        talk.line.leap(MS);
+        assertEquals("no_answer", talk.ended().reason());
+        assertTrue(talk.line.hungUp);
+        assertNull(talk.ended().sipCode());
+        assertNull(talk.ended().answered());
+    }
+
+    @Test
+    void aPhoneThatWasAnsweredIsGreetedAndDoesNotRing() throws Exception {
+        var model = Talk.greeting(this);
+        for (boolean confirmed : List.of(true, false)) {
+            var talk = dialled(model);
+            var line = talk.line;
+            line.pass(Duration.ofSeconds(20));
+            talk.happens(new Event.CallerAnswered());
+            talk.happens(new Event.DialFailed(new Refusal(403, 486, "too late")));
+            assertFalse(line.ear.isDone());
+            if (confirmed) {
+                talk.happens(new Event.CallerHears());
+            } else {
+                line.pass(Duration.ofMillis(2_999));
+                assertFalse(line.ear.isDone());
+                line.pass(MS);
+            }
+            talk.heard(50);
+            line.pass(Duration.ofMinutes(2));
+            assertFalse(talk.end.isDone());
+            line.mailbox.post(LEAVES);
+            End end = talk.ended();
+            assertEquals("caller_hung_up", end.reason());
+            assertEquals(end.started().plusSeconds(20), end.answered());
+            assertTrue(end.dialled());
+            assertNull(end.sipCode());
+            var shown = outcome("caller_hung_up", true, "");
+            eventually("it is shown", () -> shown.equals(line.shown.getLast()));
+        }
+    }
+
+    @Test
+    void howACallThatWeMadeHasEndedIsShownForTwoSeconds() throws Exception {
+        var talk = dialled(Talk.greeting(this));
+        talk.line.mailbox.post(new Event.DialFailed(BUSY));
+        var shown = outcome("busy", false, 486);
+        eventually("it is shown", () -> shown.equals(talk.line.shown.getLast()));
+        talk.line.leap(Duration.ofMillis(1_999));
+        assertThrows(TimeoutException.class,
+                () -> talk.line.over.get(30, TimeUnit.MILLISECONDS));
+        talk.line.leap(MS);
+        assertNull(talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+    }
+
+    @Test
+    void whatIsShownGoesWithTheProcessOrTheRoom() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event end : List.of(new Event.Stop(), new Event.LineLost("x"))) {
+            var shown = dialled(model);
+            shown.line.mailbox.post(new Event.DialFailed(BUSY));
+            shown.ended();
+            shown.line.mailbox.post(end);
+            assertNull(shown.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+
+            var talk = dialled(model);          // and there is no use in showing it
+            talk.line.mailbox.post(end);
+            assertTrue(talk.ended().dialled());
+            assertNull(talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+            assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
+        }
+    }
+}

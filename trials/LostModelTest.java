@@ -1,0 +1,552 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Fail;
+import demo.DemoModel.Say;
+import demo.DemoModel.Stall;
+import demo.DemoModel.Tool;
+import org.junit.jupiter.api.Test;
+import trials.EndingTest.State;
+import voice.End;
+import voice.Event;
+import voice.Step;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// voice/: a connection to the model that breaks, fails or gets stuck. It is replaced, and the new
+/// connection is told what the old one knew. If that is of no use, the model is lost: a colleague
+/// or a recording takes over. SessionTest has the conversation with a model that works.
+public final class LostModelTest extends Stand {
+    private static final Duration MS = SessionTest.MS;
+    private static final Event LOST = new Event.ModelLost("it is gone");
+    private static final Map<String, String> BOTH = Map.of("sales", "tel:+15550001111",
+            "support", "tel:+15550003333");
+
+    /// A model whose first connection answers once, with `first`, and whose second connection
+    /// answers once, with `second`. Both answer at once.
+    private DemoModel quick(DemoModel.Step first, DemoModel.Step second) throws IOException {
+        var model = replaced(first, second);
+        model.firstSoundMs = 10;
+        return model;
+    }
+
+    private Talk greeted(Map<String, String> destinations) throws Exception {
+        return Talk.greeted(this, destinations);
+    }
+
+    // What a new connection is told.
+
+    @Test
+    void aLostModelIsReplacedAndToldWhatTheOldOneKnew() throws Exception {
+        var model = model();
+        model.scripts.add(List.of(new Say("Hello.", 200),
+                new Tool("ask", "{\"question\":\"a refund\"}"), new Say("Noted.", 300)));
+        model.scripts.add(List.of(new Say("Yes?", 400)));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(200);
+        line.say(600);
+        talk.heard(500);
+        var old = session(model, 1);
+        assertNotNull(old.awaitSent("conversation.item.input_audio_transcription.completed",
+                _ -> true, SOON));
+        talk.modelSends(1);         // it is taken
+        old.drop();
+        var next = session(model, 2);
+        eventually("it is told all", () -> next.received().size() >= 8);
+        var told = new ArrayList<>(told(next));
+        assertEquals(told(old).get(2), told.remove(2)); // about the caller
+        assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
+                "call ask", "output {\"done\":true}", "assistant: Noted."), told);
+        assertEquals(old.session().getString("instructions"),
+                next.session().getString("instructions"));
+        assertEquals(old.session().getJsonArray("tools"), next.session().getJsonArray("tools"));
+        assertEquals(1, next.session().getJsonArray("tools").size());
+        line.say(600);
+        talk.heard(900);
+        assertFalse(loud(next.heard(), 700), "a turn was told in writing and as sound");
+        noMistakes(model);
+        assertEquals(1, talk.steps(Step.ToolCalled.class).size());
+    }
+
+    /// Is there more than so many ms of sound that is not silence?
+    private static boolean loud(byte[] pcm, int ms) {
+        int loud = 0;
+        for (int i = 0; i < pcm.length; i += 480) {
+            loud += Arrays.equals(pcm, i, Math.min(i + 480, pcm.length), new byte[480], 0,
+                    Math.min(480, pcm.length - i)) ? 0 : 10;
+        }
+        return loud > ms;
+    }
+
+    @Test
+    void whatTheCallerWasSayingIsHeardAgain() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Say("I see.", 50));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        line.say(1_000, 0);
+        assertNotNull(session(model, 1).awaitSent(
+                "input_audio_buffer.speech_started", _ -> true, SOON));
+        // This service writes down what was said before the caller has finished.
+        talk.modelSends(1, "{'type':'conversation.item.input_audio_transcription.completed',"
+                + "'item_id':'" + callersItem(session(model, 1)) + "','transcript':'A secret'}");
+        session(model, 1).drop();
+        var next = session(model, 2);
+        line.say(500);
+        talk.heard(100);
+        var stopped = next.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
+        var started = next.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON);
+        int ms = stopped.getInt("audio_end_ms") - started.getInt("audio_start_ms") - 500;
+        assertTrue(ms >= 1_400 && ms <= 1_600, ms + " ms of 1500 were heard in one turn");
+        assertFalse(told(next).toString().contains("user: "), told(next).toString());
+        noMistakes(model);
+    }
+
+    private static String callersItem(DemoModel.Session session) {
+        return session.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON)
+                .getString("item_id");
+    }
+
+    @Test
+    void cutOffInMidSentenceItGoesOnFromThere() throws Exception {
+        var model = quick(new Say("A long sentence. ".repeat(40), 20_000),
+                new Say("As I was saying.", 400));
+        var line = new TestLine();
+        Talk.begun(this, line, model);
+        eventually("it is being said", () -> line.heardMs.get() > 100);
+        session(model, 1).drop();
+        var next = session(model, 2);
+        assertNotNull(next.await("response.create", _ -> true, SOON));
+        List<String> told = told(next);
+        assertTrue(told.get(3).startsWith("assistant: A"), told.toString());
+        assertTrue(told.get(4).contains("Go on where you stopped"), told.toString());
+        int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
+        // Two pieces of sound may have been on their way when the connection was cut.
+        eventually("it goes on",
+                () -> line.heardMs.get() >= had - 2 * DemoModel.DELTA_MS + 400);
+        noMistakes(model);
+    }
+
+    /// Of a sentence that was broken off, the new connection is told the part that was heard.
+    @Test
+    void whatTheCallerHasNotHeardIsNotTold() throws Exception {
+        var talk = greeted(Talk.SALES);
+        String sound = Base64.getEncoder().encodeToString(times(1_000 * 48, 0x11));
+        talk.modelSends(1, SessionTest.RESPONSE_CREATED,
+                "{'type':'response.output_audio_transcript.delta','item_id':'sentence',"
+                        + "'delta':'01234567890123456789'}",
+                "{'type':'response.output_audio.delta','item_id':'sentence','delta':'" + sound
+                        + "'}");
+        eventually("some of it is heard", () -> talk.line.heardMs.get() >= 250);
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        talk.modelSends(1,
+                "{'type':'response.output_audio_transcript.delta','item_id':'sentence',"
+                        + "'delta':' and this comes after it'}",
+                "{'type':'response.done','response':{'status':'cancelled'}}",
+                SessionTest.SPEECH_STOPPED);
+        var old = session(talk.model, 1);
+        var truncate = old.await("conversation.item.truncate", _ -> true, SOON);
+        int heard = truncate.getInt("audio_end_ms");
+        assertTrue(heard >= 200 && heard < 1_000, truncate.toString());
+        old.drop();
+        var next = session(talk.model, 2);
+        eventually("it is told", () -> next.received().size() >= 5);
+        assertEquals("assistant: " + "01234567890123456789".substring(0, 20 * heard / 1_000)
+                + " (interrupted)", told(next).get(4));
+    }
+
+    // A connection that does not answer.
+
+    /// 1.2 s after the caller has begun, the model is asked whether it is there. It has 1.3 s.
+    @Test
+    void aModelThatIsStuckIsNoticedWhenTheCallerHasSpoken() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Say("I see.", 50));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        session(model, 1).getStuck();
+        line.live(600, 1_920);
+        assertEquals(1, model.sessions().size());
+        line.live(0, 20);
+        session(model, 2);
+        talk.heard(100);            // it was told what the first one has not heard
+        noMistakes(model);
+    }
+
+    @Test
+    void aModelThatIsStuckIsNoticedWhileTheCallerSpeaks() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Say("I see.", 50));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        talk.heard(50);
+        line.say(500, 0);
+        callersItem(session(model, 1));
+        talk.modelSends(1);
+        session(model, 1).getStuck();
+        line.live(600, 2_340);
+        assertEquals(1, model.sessions().size());
+        line.live(0, 20);
+        session(model, 2);
+        talk.heard(100);
+        noMistakes(model);
+    }
+
+    @Test
+    void aModelThatSendsNothingWhileTheCallerSpeaksOnAndOnIsStuck() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.line.say(500, 0);
+        callersItem(session(talk.model, 1));
+        talk.modelSends(1);
+        session(talk.model, 1).getStuck();
+        talk.line.live(9_340, 0);
+        assertEquals(1, talk.model.sessions().size());
+        talk.line.live(20, 0);
+        session(talk.model, 2);
+    }
+
+    @Test
+    void aModelThatStillSendsSomethingIsNotGivenUp() throws Exception {
+        var talk = greeted(Talk.SALES);
+        session(talk.model, 1).getStuck();
+        talk.line.live(600, 1_920);
+        talk.modelSends(1);         // that is its answer
+        talk.line.live(0, 5_000);
+        talk.modelSends(1);
+        talk.line.pass(Duration.ofSeconds(9));
+        talk.modelSends(1);
+        assertEquals(1, talk.model.sessions().size());
+    }
+
+    @Test
+    void aModelThatDoesNotNoticeTheEndOfATurnIsGivenUp() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        session(talk.model, 1).getStuck();
+        talk.line.live(20, 0);
+        for (int i = 0; i < 15; i++) {
+            talk.line.live(0, 1_000);
+            talk.modelSends(1);     // but it is there
+        }
+        talk.line.live(0, 20);
+        session(talk.model, 2);
+    }
+
+    /// And meanwhile a recording asks the caller to wait.
+    @Test
+    void aModelThatIsStuckIsNoticedInMidSentence() throws Exception {
+        var model = quick(new Stall(100), new Say("As I was saying.", 50));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        eventually("it does not go on", () -> line.heardMs.get() == 100
+                && "thinking".equals(line.shown.getLast().get("lk.agent.state")));
+        line.pass(Duration.ofMillis(2_999));
+        assertFalse(line.speaker.speaking());
+        line.pass(MS);
+        assertTrue(line.speaker.speaking());
+        line.pass(Duration.ofMillis(2_999));
+        talk.modelSends(1);         // this connection is still in use
+        line.pass(MS);
+        var next = session(model, 2);
+        assertNotNull(next.await("response.create", _ -> true, SOON));
+        assertTrue(told(next).toString().contains("Go on where you stopped"));
+        noMistakes(model);
+    }
+
+    @Test
+    void aModelThatHasNotBegunToAnswerAfterSixSecondsIsGivenUp() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.modelSends(1, SessionTest.RESPONSE_CREATED);
+        talk.line.pass(Duration.ofSeconds(5));
+        talk.modelSends(1, "{'type':'response.function_call_arguments.done','call_id':'c-1',"
+                + "'name':'ask','arguments':'{}'}");        // which counts as an answer
+        assertEquals(1, talk.steps(Step.ToolCalled.class).size());
+        talk.line.pass(Duration.ofMillis(5_999));
+        talk.modelSends(1);
+        talk.line.pass(MS);
+        session(talk.model, 2);
+    }
+
+    @Test
+    void aModelThatDoesNotGreetWithinSixSecondsIsGivenUp() throws Exception {
+        var model = model();
+        var line = new TestLine();
+        line.metadata = "{\"phone_number\":\"+15550002222\"}";     // it rings for a minute
+        line.answers = false;
+        model.firstSoundMs = 60_000;
+        var talk = Talk.begun(this, line, model);
+        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        line.pass(Duration.ofMillis(5_999));
+        talk.modelSends(1);
+        model.firstSoundMs = 10;
+        line.pass(MS);
+        assertNotNull(session(model, 2).awaitSent("response.output_audio.delta", _ -> true, SOON));
+        talk.modelSends(2, SessionTest.RESPONSE_CREATED);
+        line.pass(Duration.ofSeconds(30));
+        talk.modelSends(2);         // the greeting is there, and nobody waits for anything
+    }
+
+    @Test
+    void aModelThatIsAwayForASecondIsBridgedByARecording() throws Exception {
+        var talk = greeted(Talk.SALES);
+        var line = talk.line;
+        talk.happens(new Event.ModelAway("x"));
+        line.pass(Duration.ofMillis(999));
+        assertFalse(line.speaker.speaking());
+        line.pass(MS);
+        assertEquals(List.of("clip 1"), talk.agentIsDone());
+
+        talk.happens(new Event.ModelAway("x"));
+        line.pass(Duration.ofMillis(999));
+        talk.happens(new Event.ModelBack());
+        line.pass(Duration.ofMillis(999));
+        assertEquals(List.of(), talk.agentIsDone());
+
+        talk.happens(new Event.ModelAway("x"));
+        talk.agentSpeaks();
+        line.pass(Duration.ofSeconds(1));
+        assertEquals(List.of("sentence 1"), talk.agentIsDone());
+    }
+
+    @Test
+    void noRecordingIsHeardBeforeTheCallerCanHear() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        talk.happens(new Event.ModelAway("x"));
+        line.pass(Duration.ofSeconds(1));
+        talk.happens(new Event.CallerHears());
+        talk.heard(50);
+    }
+
+    // One replacement, and then the model is lost.
+
+    @Test
+    void anErrorOrAFailedAnswerLeadsToAnotherConnection() throws Exception {
+        var failing = model(new Say("Hello.", 50));
+        failing.firstSoundMs = 10;
+        failing.scripts.add(List.of(new Fail("rate_limit_exceeded")));
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, failing);
+        talk.heard(50);
+        assertEquals(2, failing.sessions().size());
+        assertTrue(session(failing, 2).received().getLast().toString()
+                .contains("you speak first"), "the greeting is asked for again");
+
+        session(failing, 2).fail("invalid_request_error", "some_code"); // only our mistake
+        talk.modelSends(2);
+        session(failing, 2).fail("server_error", "down");
+        session(failing, 3);
+        line.say(600); // and it goes on
+        talk.heard(100);
+        session(failing, 3).fail("invalid_request_error", "session_expired");
+        session(failing, 4);
+        assertEquals(4, failing.sessions().size());
+    }
+
+    @Test
+    void aReplacementThatIsOfNoUseIsNotReplaced() throws Exception {
+        for (var codes : Map.of("rate_limit_exceeded", "rate_limit_exceeded server_error",
+                "down", "down server_error; before that: it failed to answer: rate_limit_exceeded"
+                        + " server_error").entrySet()) {
+            var failing = quick(new Fail("rate_limit_exceeded"), new Fail(codes.getKey()));
+            var line = new TestLine();
+            var talk = Talk.begun(this, line, failing);
+            eventually("goodbye", () -> line.heardMs.get() > 0);
+            line.pass(Duration.ofSeconds(8));
+            assertEquals("model_lost", talk.ended().reason());
+            assertEquals("it failed to answer: " + codes.getValue(), talk.ended().cause());
+            assertEquals(2, failing.sessions().size());
+        }
+    }
+
+    @Test
+    void aModelThatStaysAwayIsApologizedFor() throws Exception {
+        var refusing = model();
+        refusing.refuseWith = 401;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, refusing);
+        eventually("the recording", () -> line.heardMs.get() > 0);
+        talk.happens(new Event.CallerWrote("Hello?"));  // which changes nothing now
+        talk.does(session -> session.tell("Nobody reads this."));
+        line.pass(Duration.ofMillis(7_999));
+        assertFalse(talk.end.isDone());
+        line.pass(MS);
+        End end = talk.ended();
+        assertEquals("model_lost", end.reason());
+        assertEquals("model", end.by());
+        assertTrue(end.cause().contains("HTTP 401"), end.toString());
+        assertTrue(end.cause().contains("check OPENAI_API_KEY"), end.toString());
+        assertNull(line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+        assertTrue(line.hungUp);
+    }
+
+    // The model is lost.
+
+    /// A call in which a transfer to sales has come that far, and then the model is lost.
+    private Talk lost(DemoModel model, Map<String, String> destinations, State state)
+            throws Exception {
+        var talk = Talk.begun(this, new TestLine(), model, Talk.options(destinations));
+        talk.heard(50);
+        EndingTest.bring(talk, state);
+        if (state == State.NONE) {
+            talk.agentSpeaks();
+        }
+        talk.happens(LOST);
+        return talk;
+    }
+
+    /// What is being said has been heard.
+    private static void heard(Talk talk, String... items) throws Exception {
+        assertEquals(List.of(items), talk.agentIsDone());
+        talk.line.pass(Duration.ofMillis(300));
+    }
+
+    private static final String SALES = "tel:+15550001111";
+    private static final String COLLEAGUE = "tel:+15550003333";
+
+    private static void assertTransfers(Talk talk, String... to) {
+        assertEquals(List.of(to), List.copyOf(talk.line.transfers));
+    }
+
+    @Test
+    void whoCannotBePutThroughHearsAGoodbye() throws Exception {
+        var model = Talk.greeting(this);
+        for (var talk : List.of(lost(model, Talk.SALES, State.NONE),
+                lost(model, BOTH, State.UNKNOWN))) {
+            int before = talk.line.transfers.size();
+            talk.line.pass(Duration.ofMillis(299));
+            assertFalse(talk.end.isDone());
+            heard(talk, "clip 1");
+            assertEquals("model_lost", talk.ended().reason());
+            assertEquals("it is gone", talk.ended().cause());
+            assertEquals(before, talk.line.transfers.size());
+        }
+    }
+
+    @Test
+    void whoIsNotOnAPhoneHearsAGoodbye() throws Exception {
+        var line = new TestLine();
+        line.onPhone = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this), Talk.options(Talk.SUPPORT));
+        talk.heard(50);
+        talk.happens(LOST);
+        heard(talk, "clip 1");
+        assertEquals("model_lost", talk.ended().reason());
+        assertTransfers(talk);
+    }
+
+    @Test
+    void aColleagueIsTriedOnceAndThenComesTheGoodbye() throws Exception {
+        record Case(Event outcome, List<Step> steps) {}
+        var model = Talk.greeting(this);
+        for (Case each : List.of(
+                new Case(EndingTest.REFUSED, List.of(new Step.Ringing(),
+                        new Step.TransferFailed("support", EndingTest.BUSY))),
+                new Case(EndingTest.NOBODY_KNOWS, List.of(new Step.Ringing())))) {
+            var talk = lost(model, Talk.SUPPORT, State.NONE);
+            assertTransfers(talk);
+            heard(talk, "clip 1");
+            assertTransfers(talk, COLLEAGUE);
+            talk.happens(each.outcome);
+            assertFalse(talk.end.isDone());
+            heard(talk, "clip 2");
+            End end = talk.ended();
+            assertEquals("model_lost", end.reason());
+            assertEquals("it is gone", end.cause());
+            assertEquals("model", end.by());
+            assertTransfers(talk, COLLEAGUE);
+            assertEquals(each.steps, talk.steps);
+            assertTrue(talk.line.hungUp);
+        }
+    }
+
+    @Test
+    void whenTheModelStaysAwayTheCallerIsPutThrough() throws Exception {
+        var gone = model();
+        gone.refuseWith = 429;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, gone, Talk.options(Talk.SUPPORT));
+        eventually("the recording", () -> line.speaker.speaking());
+        heard(talk, "clip 1");
+        assertTransfers(talk, COLLEAGUE);
+        talk.happens(new Event.Transferred(), new Event.CallerLeft("CLIENT_INITIATED"));
+        End end = talk.ended();
+        assertEquals("transferred", end.reason());
+        assertEquals("support", end.transferredTo());
+        assertTrue(end.cause().contains("HTTP 429"), end.toString());
+    }
+
+    @Test
+    void aCallerOnTheWayToSomebodyIsLeftAlone() throws Exception {
+        var model = Talk.greeting(this);
+        for (State state : List.of(State.ANNOUNCED, State.REFERRED, State.DONE)) {
+            var talk = lost(model, BOTH, state);
+            heard(talk, state == State.ANNOUNCED ? new String[] {"sentence 1"} : new String[0]);
+            assertTransfers(talk, SALES);
+            if (state != State.DONE) {
+                talk.happens(EndingTest.WORKED);
+            }
+            talk.happens(EndingTest.LEAVES);
+            assertEquals("transferred", talk.ended().reason());
+            assertEquals("sales", talk.ended().transferredTo());
+        }
+    }
+
+    @Test
+    void aTransferThatFailsIsToldByItsOwnNameAlsoWhenSupportIsTriedNext() throws Exception {
+        var talk = lost(Talk.greeting(this), BOTH, State.REFERRED);
+        talk.happens(EndingTest.REFUSED);
+        heard(talk, "clip 1");
+        assertTransfers(talk, SALES, COLLEAGUE);
+        assertEquals(List.of(new Step.TransferFailed("sales", EndingTest.BUSY)),
+                talk.steps(Step.TransferFailed.class));
+    }
+
+    @Test
+    void whoLeavesWithoutAModelWasLostByIt() throws Exception {
+        var model = Talk.greeting(this);
+        var referred = lost(model, BOTH, State.REFERRED);
+        referred.happens(EndingTest.LEAVES, EndingTest.REFUSED);
+        var announced = lost(model, BOTH, State.ANNOUNCED);
+        announced.happens(EndingTest.LEAVES);
+        for (var talk : List.of(referred, announced)) {
+            assertEquals("model_lost", talk.ended().reason());
+            assertFalse(talk.line.hungUp);
+        }
+    }
+
+    @Test
+    void nobodyHasToPickUpForAGoodbye() throws Exception {
+        var line = new TestLine();
+        line.metadata = "{\"phone_number\":\"+15550002222\"}";
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        line.mailbox.post(LOST);
+        assertEquals("model_lost", talk.ended().reason());
+        assertTrue(line.hungUp);
+    }
+
+    @Test
+    void whoComesWhenTheModelIsLostHearsTheGoodbye() throws Exception {
+        var line = new TestLine();
+        line.comes = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        talk.happens(LOST);
+        line.pass(Duration.ofSeconds(9));
+        assertFalse(line.pickedUp.isDone());
+        assertFalse(talk.end.isDone());
+        talk.happens(new Event.CallerJoined());
+        assertTrue(line.pickedUp.isDone());
+        line.settle();
+        eventually("goodbye", () -> line.heardMs.get() > 0);
+        line.pass(Duration.ofSeconds(8));
+        assertEquals("model_lost", talk.ended().reason());
+    }
+}

@@ -1,0 +1,183 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import voice.End;
+import voice.Event;
+import voice.Model;
+import voice.Options;
+import voice.Session;
+import voice.Speaker;
+import voice.Step;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+/// A call for the tests of voice/: the smallest program on a Session, its line and its model. The
+/// program greets the caller, answers a tool at once, and writes down every step. It leaves the
+/// tool `slow` without an answer. Whatever else it is to do, the test has it do with `does`.
+final class Talk {
+    static final Duration SILENCE = Duration.ofSeconds(15);
+    static final Duration LONGEST = Duration.ofMinutes(30);
+    static final Map<String, String> SALES = Map.of("sales", "tel:+15550001111");
+    static final Map<String, String> SUPPORT = Map.of("support", "tel:+15550003333");
+
+    private record Act(Consumer<Session> what) {}
+
+    final TestLine line;
+    final DemoModel model;
+    final List<Step> steps = new CopyOnWriteArrayList<>();
+    final CompletableFuture<End> end = new CompletableFuture<>();
+    private int sentences;
+
+    private Talk(TestLine line, DemoModel model) {
+        this.line = line;
+        this.model = model;
+    }
+
+    /// A call that begins. It is over when the test is.
+    static Talk begun(Stand stand, TestLine line, DemoModel model, Options options) {
+        var talk = new Talk(line, model);
+        var session = new Session(line,
+                new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin", "gpt-transcribe"),
+                options);
+        stand.take(line, _ -> talk.run(session));
+        return talk;
+    }
+
+    /// The same, with the trunk ST_1 and the destination sales.
+    static Talk begun(Stand stand, TestLine line, DemoModel model) {
+        return begun(stand, line, model, options(SALES));
+    }
+
+    static Options options(Map<String, String> destinations) {
+        return new Options("ST_1", destinations, SILENCE, LONGEST);
+    }
+
+    /// A call in which the greeting was heard, and it is the caller's turn.
+    static Talk greeted(Stand stand, Map<String, String> destinations) throws Exception {
+        var talk = begun(stand, new TestLine(), greeting(stand), options(destinations));
+        talk.heard(GREETING);
+        return talk;
+    }
+
+    /// A model that greets, and has little to say after that.
+    static DemoModel greeting(Stand stand) throws IOException {
+        var model = stand.model(new Say("Hello.", GREETING));
+        model.firstSoundMs = 10;
+        model.afterScript = new Say("Yes.", 50);
+        return model;
+    }
+
+    private static final int GREETING = 50;     // ms
+
+    /// Waits until the caller has heard so much, and it is their turn.
+    void heard(int ms) throws InterruptedException {
+        Stand.eventually(ms + " ms", () -> line.heardMs.get() >= ms && line.listening());
+        assertEquals(ms, line.heardMs.get());
+        line.settle();
+    }
+
+    private void run(Session session) {
+        try {
+            session.join();
+            while (session.next() instanceof Step step) {
+                steps.add(step);
+                take(session, step);
+            }
+        } catch (RuntimeException e) {
+            session.fail(e);
+            throw e;
+        } finally {
+            end.complete(session.finish());
+            session.close();
+        }
+    }
+
+    private void take(Session session, Step step) {
+        switch (step) {
+            case Step.Ringing() -> session.begin("Be brief.", "Nobody knows the caller.",
+                    List.of("{\"type\":\"function\",\"name\":\"ask\"}"),
+                    "Greet the caller: you speak first.");
+            case Step.ToolCalled(_, var name, _) when name.equals("slow") -> { }
+            case Step.ToolCalled(var id, var name, _) -> {
+                if (name.equals("transfer")) {
+                    session.transfer("sales");
+                }
+                session.answer(id, "{\"done\":true}", true);
+            }
+            case Step.KeysPressed(var keys) -> session.callerSays("I press " + keys);
+            case Step.Silent(var again) -> {
+                session.tell("They are silent" + (again ? ": say goodbye." : ": ask."));
+                if (again) {
+                    session.endWhenHeard("silence", "silent", Duration.ofSeconds(8));
+                }
+            }
+            case Step.Transferred _, Step.TransferFailed _, Step.TransferUnknown _ -> { }
+            case Step.Posted(Act(var what)) -> {
+                steps.removeLast();             // that is the test, and not the session
+                what.accept(session);
+            }
+            case Step.Posted(var what) -> throw new IllegalStateException("not ours: " + what);
+        }
+    }
+
+    /// Has the program do this, on the call's thread. Returns when it is done.
+    void does(Consumer<Session> what) throws InterruptedException {
+        line.mailbox.post(new Event.Posted(new Act(what)));
+        line.settle();
+    }
+
+    /// The same for what has a result.
+    <T> T says(Function<Session, T> what) throws InterruptedException {
+        var result = new AtomicReference<T>();
+        does(session -> result.set(what.apply(session)));
+        return result.get();
+    }
+
+    /// This happens. Returns when the call has taken it, or is over.
+    void happens(Event... events) throws InterruptedException {
+        for (Event event : events) {
+            line.mailbox.post(event);
+        }
+        line.settle();
+    }
+
+    /// The agent begins to say something that takes longer than any test, without the model.
+    void agentSpeaks() throws InterruptedException {
+        String item = "sentence " + ++sentences;
+        line.speaker.play(item, Stand.times(60_000 * Speaker.BYTES_PER_MS, 0x11));
+        line.speaker.end(item);
+        line.settle();
+    }
+
+    /// What the agent is saying is over. Returns what that was.
+    List<String> agentIsDone() throws InterruptedException {
+        var items = line.speaker.clear().stream().map(cut -> cut.itemId()).toList();
+        line.settle();
+        return items;
+    }
+
+    /// The model sends these events in its connection with that number (from 1), besides its
+    /// script. A ' stands for a ". Returns when the call has taken them. That also proves that the
+    /// connection has not been given up.
+    void modelSends(int connection, String... events) throws Exception {
+        var session = Stand.session(model, connection);
+        for (String event : events) {
+            session.sendText(event.replace('\'', '"'));
+        }
+        line.settle(mark -> session.sendText("{\"type\":\"response.output_audio_transcript.delta\","
+                + "\"item_id\":\"" + mark + "\",\"delta\":\"\"}"));
+        line.settle();
+    }
+
+    /// How the call has ended.
+    End ended() throws Exception {
+        return end.get(Stand.SOON.toSeconds(), TimeUnit.SECONDS);
+    }
+
+    /// Steps of that kind that the program has taken.
+    <T extends Step> List<T> steps(Class<T> kind) {
+        return steps.stream().filter(kind::isInstance).map(kind::cast).toList();
+    }
+}
