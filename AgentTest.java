@@ -628,13 +628,13 @@ final class AgentTest extends Stand {
     @Tag(Runner.ALONE)
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
-        var agent = new Agent(settings(Map.of("OUTBOX_DIR", folder().toString()))
+        Path outbox = folder();
+        var agent = new Agent(settings(Map.of("OUTBOX_DIR", outbox.toString()))
                 .at(rehearsal.url()));
         var over = CompletableFuture.runAsync(() -> agent.takeCall(rehearsal));
-        over.get(10, TimeUnit.SECONDS);
-        long before = System.nanoTime();
+        over.get(SOON.toSeconds(), TimeUnit.SECONDS);
         agent.close(SOON);
-        assertTrue(System.nanoTime() - before < 5_000_000_000L, "its events were not taken");
+        assertEquals(List.of(), names(outbox.resolve("rehearsal")), "its events were not taken");
     }
 
     private void call(TestLine line, DemoCrm crm, DemoModel model) throws Exception {
@@ -749,14 +749,13 @@ final class AgentTest extends Stand {
     @Test
     void aSlowCrmDoesNotLetThePhoneRingOn() throws Exception {
         var crm = crm();
-        crm.delay("/contacts/search", 4_000);
+        crm.delay("/contacts/search", 60_000);
         var model = model(new Say("Hello.", 200));
-        var line = new TestLine();
-        long began = System.nanoTime();
+        var line = new TestLine();      // its clock stands still: the session picks up by itself
         call(line, crm, model);
-        long waited = line.pickedUp.get(5, TimeUnit.SECONDS) - began;
-        assertTrue(waited < 2_700_000_000L, "slow CRM: " + waited / 1_000_000 + " ms");
-        assertTrue(session(model).received().toString().contains("cannot be asked"));
+        long asked = System.nanoTime();
+        assertTrue(line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS) - asked > 1_400_000_000L);
+        assertEquals("system: # The caller\n" + Agent.CRM_AWAY + "\n", told(session(model)).get(2));
     }
 
     @Test
@@ -836,29 +835,50 @@ final class AgentTest extends Stand {
 
     @Test
     void aTransferIsReportedWithWhatBecameOfIt() throws Exception {
+        record Case(Event.Refusal why, Object code, String told) {}
+        String failed = "system: " + Agent.TRANSFER_FAILED, to = "sales";
+        for (Case each : List.of(
+                new Case(new Event.Refusal(429, 486, "Busy Here"), 486,
+                        failed.formatted(to, " (SIP 486)")),
+                new Case(new Event.Refusal(500, 0, "no"), null, failed.formatted(to, "")),
+                new Case(new Event.Refusal(408, 0, "no"), "unknown",
+                        "system: " + Agent.TRANSFER_UNKNOWN.formatted(to)))) {
+            var crm = crm();
+            var model = transferModel();
+            transferring(crm, model).mailbox.post(new Event.TransferFailed(each.why));
+            var session = session(model);
+            eventually("it is told", () -> told(session).contains(each.told));
+            if (!"unknown".equals(each.code)) {
+                JsonObject event = event(crm, "call.transfer_failed");
+                assertEquals(to, event.getString("destination"));
+                assertEquals(each.code, event.isNull("sip_code") ? null : event.getInt("sip_code"));
+                assertEquals(each.why.status(), event.getString("sip_status"));
+            }
+        }
         var crm = crm();
-        var line = transferring(crm);
-        line.mailbox.post(new Event.TransferFailed(new Event.Refusal(429, 486, "Busy Here")));
-        JsonObject failed = event(crm, "call.transfer_failed");
-        assertEquals("sales", failed.getString("destination"));
-        assertEquals(486, failed.getInt("sip_code"));
-        assertEquals("Busy Here", failed.getString("sip_status"));
+        crm.contact("+15550001111", "{\"id\":\"c-1\"}");
+        var line = transferring(crm, transferModel());
+        line.mailbox.post(new Event.Transferred());
+        line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertEquals(to, event(crm, "call.transferred").getString("destination"));
+        assertEquals("transferred", event(crm, "call.ended").getString("reason"));
+        eventually("it is filed", () -> !crm.activities("c-1").isEmpty());
+        assertEquals(to, crm.activities("c-1").getFirst().getString("transfer_to"));
+    }
 
-        transferring(crm).mailbox.post(new Event.Transferred());
-        assertEquals("sales", event(crm, "call.transferred").getString("destination"));
+    private DemoModel transferModel() throws IOException {
+        return model(new Say("Hello.", 100),
+                new Tool("transfer_call", "{\"destination\":\"sales\"}"),
+                new Say("I am putting you through.", 100));
     }
 
     /// A call in which the phone was just sent to sales.
-    private TestLine transferring(DemoCrm crm) throws Exception {
-        var line = new TestLine();
-        call(line, crm, model(new Say("Hello.", 200),
-                new Tool("transfer_call", "{\"destination\":\"sales\"}"),
-                new Say("I am putting you through.", 600)));
-        eventually("the greeting", () -> line.heardMs.get() >= 200);
+    private TestLine transferring(DemoCrm crm, DemoModel model) throws Exception {
+        var line = greeted(crm, model);
         line.say(600);
-        eventually("it is said", () -> line.heardMs.get() >= 800 && line.listening());
+        eventually("it is said", () -> line.heardMs.get() >= 200 && line.listening());
         line.pass(Duration.ofMillis(300));
-        assertEquals(1, line.transfers.size());
+        assertEquals(List.of("tel:+15550001111"), List.copyOf(line.transfers));
         return line;
     }
 
@@ -870,5 +890,79 @@ final class AgentTest extends Stand {
         call(line, crm, model());
         assertNotNull(line.over.get(5, TimeUnit.SECONDS));
         assertEquals(List.of(), crm.requests());
+    }
+
+    @Test
+    void theModelIsToldWhoCallsAndHowToBegin() throws Exception {
+        record Case(String number, String metadata, String caller, String greeting) {}
+        String record = Agent.RECORD.formatted("{\"name\":\"%s\"}");
+        String grace = ",\"contact\":{\"name\":\"Grace\",\"id\":\"c-2\"}}";
+        for (Case each : List.of(
+                new Case("+15550001111", "", record.formatted("Ada"), Agent.GREETING),
+                new Case("+15550001111", "{\"x\":1" + grace, record.formatted("Ada"),
+                        Agent.GREETING),
+                new Case("+15550009999", "", Agent.UNKNOWN, Agent.GREETING),
+                new Case("+15550009999", "{\"x\":1" + grace, record.formatted("Grace"),
+                        Agent.GREETING),
+                new Case(null, "{\"contact\":\"Grace\"}", Agent.NO_NUMBER, Agent.GREETING),
+                new Case(null, "{\"phone_number\":\"+15550002222\"" + grace,
+                        record.formatted("Grace"), Agent.GREETING_CALLED))) {
+            var crm = crm();
+            crm.contact("+15550001111", "{\"id\":\"c-1\",\"name\":\"Ada\"}");
+            var line = new TestLine();
+            line.number = each.number;
+            line.metadata = each.metadata;
+            var model = model(new Say("Hello.", 100));
+            call(line, crm, model);
+            eventually("the greeting is asked for", () -> !model.sessions().isEmpty()
+                    && told(model.sessions().getFirst()).contains("respond"));
+            assertEquals("system: " + Agent.CALLER.formatted(each.caller),
+                    told(session(model)).get(2));
+            assertEquals(Agent.INSTRUCTIONS + "\n" + each.greeting, session(model).received().get(3)
+                    .getJsonObject("response").getString("instructions"));
+        }
+    }
+
+    @Test
+    void whoIsSilentIsAskedAndThenSaidGoodbyeTo() throws Exception {
+        var crm = crm();
+        var model = model(new Say("Hello.", 100), new Say("Are you there?", 100),
+                new Say("Goodbye.", 60_000));
+        var line = greeted(crm, model);
+        var session = session(model);
+        for (String told : List.of(Agent.SILENT, Agent.STILL_SILENT)) {
+            eventually("the agent listens", line::listening);
+            line.pass(Duration.ofMillis(14_999));
+            assertTrue(line.listening(), "too early");
+            line.pass(Duration.ofMillis(1));
+            assertFalse(line.listening(), "the model has something to say");
+            eventually("it is told", () -> told(session).contains("system: " + told));
+        }
+        eventually("the goodbye", () -> line.heardMs.get() > 200);
+        line.pass(Duration.ofMillis(7_999));
+        assertFalse(line.hungUp);
+        line.pass(Duration.ofMillis(1));
+        assertEquals("silence", event(crm, "call.ended").getString("reason"));
+        assertTrue(line.hungUp);
+    }
+
+    /// A call in which the caller was just greeted, with a greeting of 100 ms.
+    private TestLine greeted(DemoCrm crm, DemoModel model) throws Exception {
+        var line = new TestLine();
+        call(line, crm, model);
+        eventually("the greeting", () -> line.heardMs.get() >= 100 && line.listening());
+        return line;
+    }
+
+    @Test
+    void keysAreToldToTheModelAsTheCallersWords() throws Exception {
+        var model = model(new Say("Hello.", 100), new Say("I see.", 100));
+        var line = greeted(crm(), model);
+        line.mailbox.post(new Event.KeyPressed("1"));
+        line.mailbox.post(new Event.KeyPressed("#"));
+        line.pass(Duration.ofMillis(1_500));
+        var session = session(model);
+        eventually("it is told",
+                () -> told(session).contains("user: " + Agent.KEYS.formatted("1 #")));
     }
 }
