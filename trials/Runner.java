@@ -14,7 +14,7 @@ import org.junit.platform.launcher.TestIdentifier;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
 import org.junit.platform.launcher.core.LauncherFactory;
 
-/// Runs the tests for AgentTest.main, in three sizes, and prints one line for each test. The last
+/// Runs the tests for AgentTest.main, in several sizes, and prints one line for each test. The last
 /// line is the sum: `N passed, N failed, N skipped`.
 ///
 /// The floors' own tests (`./run.sh test`) spend most of their time waiting, so they run side by
@@ -28,7 +28,8 @@ public final class Runner {
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
                    ./run.sh test trials       real servers, a browser, faults, odd input: minutes
-                   ./run.sh test all          both, with the trials at full length: half an hour
+                   ./run.sh test mutants      do the tests notice a fault? half an hour
+                   ./run.sh test all          all that, with the trials at full length: an hour
             """;
 
     private final Map<String, Integer> counts = new HashMap<>();    // guarded by this
@@ -43,6 +44,14 @@ public final class Runner {
                 OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
     }
 
+    /// The names of the test classes for which MutantsTest plants its faults: all of the floors, but
+    /// for those that mostly run other programs.
+    static Stream<String> fast() {
+        return Stream.concat(Stream.of("AgentTest"), floors().stream()
+                .filter(each -> each != HouseTest.class && each != DemoTest.class)
+                .map(Class::getName));
+    }
+
     private static List<Class<?>> trials() {
         return List.of(PageTest.class, LiveTest.class, PhoneTest.class, CopyTest.class,
                 VerifierTest.class, FaultTest.class, KillTest.class, SoakTest.class,
@@ -54,20 +63,23 @@ public final class Runner {
     /// none has failed, with 2 when the words make no sense, and otherwise with 1.
     public static void run(String[] args, Class<?>... ground) {
         String size = String.join(" ", args);
-        if (!List.of("", "trials", "all").contains(size)) {
+        if (!List.of("", "trials", "mutants", "all").contains(size)) {
             System.err.print(USAGE);
             System.exit(2);
         }
         System.setProperty("slf4j.internal.verbosity", "ERROR");
         System.setProperty("trials", size.equals("all") ? "all" : "short");
         var runner = new Runner();
-        if (!size.equals("trials")) {
+        if (size.isEmpty() || size.equals("all")) {
             var quick = Stream.concat(Stream.of(ground), floors().stream()).toList();
             runner.run(quick, 1, TagFilter.includeTags(ALONE));
             runner.run(quick, SIDE_BY_SIDE, TagFilter.excludeTags(ALONE));
         }
-        if (!size.isEmpty()) {
+        if (size.equals("trials") || size.equals("all")) {
             runner.run(trials(), 1);
+        }
+        if (size.equals("mutants") || size.equals("all")) {
+            runner.run(List.of(MutantsTest.class), 1);
         }
         System.exit(runner.sum());
     }

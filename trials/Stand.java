@@ -10,12 +10,14 @@ import jakarta.json.JsonObject;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import start.Settings;
 import voice.Event;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 /// What AgentTest and the tests of the floors share: a CRM, a model, a server and a folder for one
 /// test, which go when the test is over; and what the tests read from them. A test class extends
@@ -25,8 +27,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// with the JDK alone. The tests from outside, with a real LiveKit server, stand on Stage instead.
 public abstract class Stand {
     protected static final String SECRET = "It's a Secret to Everybody";
-    /// Four refusals of a CRM take 4 s already.
-    protected static final Duration SOON = Duration.ofSeconds(15);
+    /// Does MutantsTest run this test, in one of PIT's processes?
+    private static final boolean MUTANTS = "mutants".equals(System.getProperty("trials"));
+    /// How long a test waits for what has to come: long enough for a slow machine. It is less where
+    /// a mutant may keep it from coming.
+    protected static final Duration SOON = Duration.ofSeconds(MUTANTS ? 6 : 30);
     /// The settings that have no default.
     protected static final Map<String, String> SIX = Map.of("LIVEKIT_URL", "ws://127.0.0.1:7880",
             "LIVEKIT_API_KEY", "devkey", "LIVEKIT_API_SECRET", "secret-1",
@@ -34,6 +39,18 @@ public abstract class Stand {
             "OPENAI_API_KEY", "sk-secret-3");
 
     private final List<AutoCloseable> open = new ArrayList<>();
+
+    /// PIT's plugin for JUnit runs every test of a class only to find the tests. Each of PIT's
+    /// processes that plant faults begins with that, and would take a minute for it.
+    @BeforeEach
+    protected final void onlyFound() {
+        if (MUTANTS) {
+            var callers = Arrays.stream(Thread.currentThread().getStackTrace())
+                    .map(frame -> frame.getClassName().replaceFirst(".*[.]", "")).toList();
+            assumeFalse(callers.contains("JUnit5TestUnitFinder")
+                    && callers.contains("MutationTestMinion"), "only looked for");
+        }
+    }
 
     @AfterEach
     protected final void closeAll() throws Exception {
