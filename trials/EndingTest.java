@@ -283,8 +283,7 @@ public final class EndingTest extends Stand {
             assertFalse(end.dialled());
             assertNull(end.sipCode());
             assertNull(end.transferredTo());
-            assertEquals(each.reason.equals("error"),
-                    talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
+            assertEquals(each.reason.equals("error"), talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
             assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
         }
     }
@@ -475,29 +474,35 @@ public final class EndingTest extends Stand {
         for (boolean confirmed : List.of(true, false)) {
             var talk = dialled(model);
             var line = talk.line;
-            line.pass(Duration.ofSeconds(20));
+            line.pass(Duration.ofSeconds(58));
             talk.happens(new Event.CallerAnswered());
             talk.happens(new Event.DialFailed(new Refusal(403, 486, "too late")));
+            line.pass(Duration.ofMillis(2_999));
             assertFalse(line.ear.isDone());
             if (confirmed) {
                 talk.happens(new Event.CallerHears());
             } else {
-                line.pass(Duration.ofMillis(2_999));
-                assertFalse(line.ear.isDone());
                 line.pass(MS);
             }
             talk.heard(50);
-            line.pass(Duration.ofMinutes(2));
-            assertFalse(talk.end.isDone());
             line.mailbox.post(LEAVES);
             End end = talk.ended();
             assertEquals("caller_hung_up", end.reason());
-            assertEquals(end.started().plusSeconds(20), end.answered());
+            assertEquals(end.started().plusSeconds(58), end.answered());
             assertTrue(end.dialled());
             assertNull(end.sipCode());
             var shown = outcome("caller_hung_up", true, "");
             eventually("it is shown", () -> shown.equals(line.shown.getLast()));
         }
+    }
+
+    @Test
+    void whoHearsUsHasAnswered() throws Exception {
+        var talk = dialled(Talk.greeting(this));
+        talk.happens(new Event.CallerHears());
+        talk.heard(50);
+        talk.line.pass(Duration.ofMinutes(2));
+        assertFalse(talk.end.isDone());
     }
 
     @Test

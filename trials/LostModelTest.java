@@ -8,6 +8,7 @@ import demo.DemoModel.Stall;
 import demo.DemoModel.Tool;
 import org.junit.jupiter.api.Test;
 import trials.EndingTest.State;
+import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Step;
@@ -299,6 +300,7 @@ public final class LostModelTest extends Stand {
         line.pass(Duration.ofMillis(999));
         assertFalse(line.speaker.speaking());
         line.pass(MS);
+        talk.hears(Clips.MOMENT);
         assertEquals(List.of("clip 1"), talk.agentIsDone());
 
         talk.happens(new Event.ModelAway("x"));
@@ -314,6 +316,15 @@ public final class LostModelTest extends Stand {
     }
 
     @Test
+    void whoIsPutThroughToAColleagueIsNotAskedToWait() throws Exception {
+        var talk = greeted(Talk.SUPPORT);
+        talk.happens(new Event.ModelAway("x"), LOST);
+        heard(talk, Clips.COLLEAGUE);
+        talk.line.pass(Duration.ofSeconds(1));
+        assertEquals(List.of(), talk.agentIsDone());
+    }
+
+    @Test
     void noRecordingIsHeardBeforeTheCallerCanHear() throws Exception {
         var line = new TestLine();
         line.answers = false;
@@ -322,6 +333,23 @@ public final class LostModelTest extends Stand {
         line.pass(Duration.ofSeconds(1));
         talk.happens(new Event.CallerHears());
         talk.heard(50);
+    }
+
+    /// So a call leaves no connection behind.
+    @Test
+    void theConnectionIsClosedWhenTheCallIsOver() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.happens(EndingTest.LEAVES);
+        assertNull(talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+        var session = session(talk.model);
+        var tries = new AtomicInteger();
+        eventually("the service can send nothing any more", () -> {
+            String code = "try " + tries.incrementAndGet();
+            session.fail("server_error", code);
+            return session.awaitSent("error", e -> e.getJsonObject("error").getString("code")
+                    .equals(code), Duration.ofMillis(100)) == null;
+        });
+        assertEquals(1, talk.model.sessions().size());
     }
 
     // One replacement, and then the model is lost.
@@ -401,9 +429,11 @@ public final class LostModelTest extends Stand {
         return talk;
     }
 
-    /// What is being said has been heard.
-    private static void heard(Talk talk, String... items) throws Exception {
-        assertEquals(List.of(items), talk.agentIsDone());
+    /// That recording was heard, and nothing else is being said.
+    private static void heard(Talk talk, Clips recording) throws Exception {
+        talk.hears(recording);
+        var items = talk.agentIsDone();
+        assertTrue(items.size() == 1 && items.getFirst().startsWith("clip "), items.toString());
         talk.line.pass(Duration.ofMillis(300));
     }
 
@@ -422,7 +452,7 @@ public final class LostModelTest extends Stand {
             int before = talk.line.transfers.size();
             talk.line.pass(Duration.ofMillis(299));
             assertFalse(talk.end.isDone());
-            heard(talk, "clip 1");
+            heard(talk, Clips.GOODBYE);
             assertEquals("model_lost", talk.ended().reason());
             assertEquals("it is gone", talk.ended().cause());
             assertEquals(before, talk.line.transfers.size());
@@ -436,7 +466,7 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, Talk.greeting(this), Talk.options(Talk.SUPPORT));
         talk.heard(50);
         talk.happens(LOST);
-        heard(talk, "clip 1");
+        heard(talk, Clips.GOODBYE);
         assertEquals("model_lost", talk.ended().reason());
         assertTransfers(talk);
     }
@@ -451,11 +481,11 @@ public final class LostModelTest extends Stand {
                 new Case(EndingTest.NOBODY_KNOWS, List.of(new Step.Ringing())))) {
             var talk = lost(model, Talk.SUPPORT, State.NONE);
             assertTransfers(talk);
-            heard(talk, "clip 1");
+            heard(talk, Clips.COLLEAGUE);
             assertTransfers(talk, COLLEAGUE);
             talk.happens(each.outcome);
             assertFalse(talk.end.isDone());
-            heard(talk, "clip 2");
+            heard(talk, Clips.GOODBYE);
             End end = talk.ended();
             assertEquals("model_lost", end.reason());
             assertEquals("it is gone", end.cause());
@@ -473,7 +503,7 @@ public final class LostModelTest extends Stand {
         var line = new TestLine();
         var talk = Talk.begun(this, line, gone, Talk.options(Talk.SUPPORT));
         eventually("the recording", () -> line.speaker.speaking());
-        heard(talk, "clip 1");
+        heard(talk, Clips.COLLEAGUE);
         assertTransfers(talk, COLLEAGUE);
         talk.happens(new Event.Transferred(), new Event.CallerLeft("CLIENT_INITIATED"));
         End end = talk.ended();
@@ -487,7 +517,9 @@ public final class LostModelTest extends Stand {
         var model = Talk.greeting(this);
         for (State state : List.of(State.ANNOUNCED, State.REFERRED, State.DONE)) {
             var talk = lost(model, BOTH, state);
-            heard(talk, state == State.ANNOUNCED ? new String[] {"sentence 1"} : new String[0]);
+            assertEquals(state == State.ANNOUNCED ? List.of("sentence 1") : List.of(),
+                    talk.agentIsDone());
+            talk.line.pass(Duration.ofMillis(300));
             assertTransfers(talk, SALES);
             if (state != State.DONE) {
                 talk.happens(EndingTest.WORKED);
@@ -502,7 +534,7 @@ public final class LostModelTest extends Stand {
     void aTransferThatFailsIsToldByItsOwnNameAlsoWhenSupportIsTriedNext() throws Exception {
         var talk = lost(Talk.greeting(this), BOTH, State.REFERRED);
         talk.happens(EndingTest.REFUSED);
-        heard(talk, "clip 1");
+        heard(talk, Clips.COLLEAGUE);
         assertTransfers(talk, SALES, COLLEAGUE);
         assertEquals(List.of(new Step.TransferFailed("sales", EndingTest.BUSY)),
                 talk.steps(Step.TransferFailed.class));

@@ -5,6 +5,7 @@ import demo.DemoModel.Say;
 import demo.DemoModel.Tool;
 import jakarta.json.JsonObject;
 import org.junit.jupiter.api.Test;
+import voice.Clips;
 import voice.Event;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
@@ -44,6 +45,21 @@ public final class SessionTest extends Stand {
     }
 
     // Who is on the line.
+
+    @Test
+    void whoIsOnTheLineIsKnownFromTheBeginningAsFarAsTheLineKnowsIt() throws Exception {
+        var line = new TestLine();
+        afterwards(line.speaker::close);
+        var session = Talk.session(line, Talk.greeting(this), patient(""));
+        assertEquals(new Party("AJ_test", "room-1", "RM_1", "+15550001111", null, "inbound",
+                null), session.party());
+        line.number = "+15550002222";
+        session.join();
+        assertEquals("+15550002222", session.party().phone());
+        assertEquals(List.of(Map.of("lk.agent.state", "initializing")), List.copyOf(line.shown));
+        session.finish();
+        session.close();
+    }
 
     @Test
     void whoIsOnTheLineIsLookedUpWhenSomebodyComes() throws Exception {
@@ -373,6 +389,7 @@ public final class SessionTest extends Stand {
             assertFalse(talk.line.speaker.speaking(), each.toString());
             talk.line.pass(MS);
             assertTrue(talk.line.speaker.speaking(), each.toString());
+            talk.hears(Clips.MOMENT);
             assertEquals(List.of("clip 1"), talk.agentIsDone());
             talk.line.pass(Duration.ofMillis(3_000));       // and again
             assertEquals(List.of("clip 2"), talk.agentIsDone());
@@ -392,6 +409,7 @@ public final class SessionTest extends Stand {
             }
             talk.line.pass(Duration.ofMillis(3_001));
             assertFalse(talk.agentIsDone().contains("clip 1"), who);
+            talk.modelSends(1);         // the model is not to blame
         }
     }
 
@@ -407,6 +425,7 @@ public final class SessionTest extends Stand {
         line.pass(Duration.ofMillis(3_000));
         eventually("one moment, please", () -> line.heardMs.get() > 1_000
                 && !line.speaker.speaking());
+        assertEquals(List.of(), talk.agentIsDone(), "the recording is over");
         int heard = line.heardMs.get();
         line.pass(Duration.ofMinutes(1));
         talk.agentIsDone();
@@ -442,16 +461,20 @@ public final class SessionTest extends Stand {
 
     @Test
     void anAlarmCanBeMovedAndCancelled() throws Exception {
-        var clock = new AtomicLong(Long.MAX_VALUE - 1_000_000);     // it may overflow
+        var clock = new AtomicLong(Long.MAX_VALUE - 1_500_000);     // it may overflow
         var mailbox = new Mailbox(clock::get);
+        mailbox.alarm(Alarm.NO_ANSWER, Duration.ofMillis(6));
+        mailbox.alarm(Alarm.PICK_UP, Duration.ofMillis(1));
         mailbox.alarm(Alarm.KEYS, Duration.ofMillis(2));
         mailbox.alarm(Alarm.KEYS, Duration.ofMillis(5));
         mailbox.alarmUnlessSet(Alarm.KEYS, Duration.ofMillis(9));
         mailbox.alarmUnlessSet(Alarm.SILENCE, Duration.ofMillis(4));
         mailbox.alarm(Alarm.HEARD, Duration.ofMillis(1));
         mailbox.cancel(Alarm.HEARD);
+        clock.addAndGet(1_000_000);
+        assertEquals(new Event.AlarmDue(Alarm.PICK_UP), mailbox.next());
         mailbox.post(new Event.TurnChanged());
-        clock.addAndGet(3_999_999);
+        clock.addAndGet(2_999_999);
         assertEquals(new Event.TurnChanged(), mailbox.next());
         clock.addAndGet(1);
         assertEquals(new Event.AlarmDue(Alarm.SILENCE), mailbox.next());

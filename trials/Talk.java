@@ -3,6 +3,7 @@ package trials;
 import module java.base;
 import demo.DemoModel;
 import demo.DemoModel.Say;
+import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Model;
@@ -28,6 +29,7 @@ final class Talk {
     final DemoModel model;
     final List<Step> steps = new CopyOnWriteArrayList<>();
     final CompletableFuture<End> end = new CompletableFuture<>();
+    private Session session;
     private int sentences;
 
     private Talk(TestLine line, DemoModel model) {
@@ -38,11 +40,14 @@ final class Talk {
     /// A call that begins. It is over when the test is.
     static Talk begun(Stand stand, TestLine line, DemoModel model, Options options) {
         var talk = new Talk(line, model);
-        var session = new Session(line,
-                new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin", "gpt-transcribe"),
-                options);
-        stand.take(line, _ -> talk.run(session));
+        talk.session = session(line, model, options);
+        stand.take(line, _ -> talk.run(talk.session));
         return talk;
+    }
+
+    static Session session(TestLine line, DemoModel model, Options options) {
+        return new Session(line, new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin",
+                "gpt-transcribe"), options);
     }
 
     /// The same, with the trunk ST_1 and the destination sales.
@@ -124,7 +129,7 @@ final class Talk {
 
     /// Has the program do this, on the call's thread. Returns when it is done.
     void does(Consumer<Session> what) throws InterruptedException {
-        line.mailbox.post(new Event.Posted(new Act(what)));
+        session.post(new Act(what));
         line.settle();
     }
 
@@ -156,6 +161,17 @@ final class Talk {
         var items = line.speaker.clear().stream().map(cut -> cut.itemId()).toList();
         line.settle();
         return items;
+    }
+
+    /// Waits until the caller hears that recording.
+    void hears(Clips which) throws InterruptedException {
+        byte[] silence = new byte[Speaker.FRAME], first = silence;
+        for (int at = 0; Arrays.equals(first, silence); at += Speaker.FRAME) {
+            first = Arrays.copyOfRange(which.pcm(), at, at + Speaker.FRAME);
+        }
+        byte[] begins = first;
+        Stand.eventually("recording " + which, () -> line.heard.stream()
+                .anyMatch(frame -> Arrays.equals(frame, begins)));
     }
 
     /// The model sends these events in its connection with that number (from 1), besides its

@@ -36,11 +36,14 @@ public final class TestLine implements Line {
     public volatile boolean onPhone = true;
 
     // What the agent does. Any thread may read it.
-    private final AtomicLong clock = new AtomicLong();
+    private final AtomicLong clock = new AtomicLong(Duration.ofHours(1).toNanos());
+    private final CountDownLatch joined = new CountDownLatch(1);
     private final Map<String, CountDownLatch> marks = new ConcurrentHashMap<>();
     public final Mailbox mailbox = new Mailbox(clock::get);
     /// How many ms of sound that is not silence have gone out to the caller.
     public final AtomicInteger heardMs = new AtomicInteger();
+    /// That sound, in frames of 10 ms.
+    final Queue<byte[]> heard = new ConcurrentLinkedQueue<>();
     public final Speaker speaker = new Speaker(this::frame,
             () -> mailbox.post(new Event.TurnChanged()));
     /// When the phone was picked up (System.nanoTime()).
@@ -63,6 +66,7 @@ public final class TestLine implements Line {
     private void frame(byte[] frame) {
         for (byte each : frame) {
             if (each != 0) {
+                heard.add(frame.clone());
                 heardMs.addAndGet(10);
                 return;
             }
@@ -109,6 +113,7 @@ public final class TestLine implements Line {
         if (number == null && comes) {
             mailbox.post(new Event.CallerJoined());
         }
+        joined.countDown();
     }
 
     @Override
@@ -120,8 +125,7 @@ public final class TestLine implements Line {
         }
     }
 
-    /// The time passes. When this returns, the call has done all that is due by then. The call must
-    /// be in its loop, or over.
+    /// The time passes. When this returns, the call has done all that is due by then.
     public void pass(Duration time) throws InterruptedException {
         settle();       // what is waiting may set alarms
         leap(time);
@@ -134,9 +138,10 @@ public final class TestLine implements Line {
         mailbox.post(new Event.TurnChanged());
     }
 
-    /// Waits until the call has taken every event that is in its mailbox now, and has looked whose
-    /// turn it is. Returns at once when the call is over.
+    /// Waits until the call has joined its room and taken every event that is in its mailbox then,
+    /// and has looked whose turn it is. Returns when the call is over, too.
     public void settle() throws InterruptedException {
+        await(joined);
         mailbox.post(new Event.TurnChanged());      // the call looks after it, before the mark
         settle(mark -> mailbox.post(new Event.AgentSays(mark, "")));
     }
@@ -148,10 +153,15 @@ public final class TestLine implements Line {
         var mark = new CountDownLatch(1);
         marks.put(name, mark);
         send.accept(name);
+        await(mark);
+    }
+
+    private void await(CountDownLatch it) throws InterruptedException {
         long end = System.nanoTime() + Stand.SOON.toNanos();
-        while (!mark.await(5, TimeUnit.MILLISECONDS) && !over.isDone()) {
+        while (!it.await(5, TimeUnit.MILLISECONDS) && !over.isDone()) {
             if (System.nanoTime() > end) {
-                throw new AssertionError("the mark does not come through the call");
+                throw new AssertionError(it == joined ? "the call does not join its room"
+                        : "the mark does not come through the call");
             }
         }
     }
