@@ -41,7 +41,8 @@ public final class Runner {
 
     private static List<Class<?>> floors() {
         return List.of(VoiceTest.class, SessionTest.class, EndingTest.class, LostModelTest.class,
-                OutboxTest.class, SettingsTest.class, DemoTest.class, HouseTest.class);
+                OutboxTest.class, SettingsTest.class, RoomTest.class, DemoTest.class,
+                HouseTest.class);
     }
 
     /// The names of the test classes for which MutantsTest plants its faults: all of the floors, but

@@ -1,0 +1,346 @@
+package trials;
+
+import module java.base;
+import livekit.LivekitAgent.WorkerMessage.MessageCase;
+import org.junit.jupiter.api.Test;
+import room.Rooms;
+import room.Worker;
+import voice.Event;
+import voice.Line;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// room/, as far as a LiveKit without sound will do: how the worker takes calls, how it reports
+/// them, and which rooms it deletes. LiveTest has the sound of a room and a real server.
+public final class RoomTest extends Stand {
+    private static final int MAX_CALLS = 2;
+    private static final Duration ENOUGH = Duration.ofSeconds(60);
+
+    private final TestLiveKit livekit;
+    private final Worker worker;
+    private final CompletableFuture<Void> ran = new CompletableFuture<>();
+    private final List<String> begun = new CopyOnWriteArrayList<>();
+    private final Map<String, CompletableFuture<String>> ends = new ConcurrentHashMap<>();
+    private final Map<String, Line> lines = new ConcurrentHashMap<>();
+    /// Does a call join its room and hang up in the end?
+    private boolean joins;
+
+    RoomTest() throws IOException {
+        livekit = opened(new TestLiveKit());
+        worker = new Worker(livekit.url() + "/", "key", "secret of 32 letters, or of some more",
+                "an-agent", MAX_CALLS);
+    }
+
+    /// The worker runs from now on, on a thread of its own.
+    private void run() {
+        Thread.ofVirtual().start(() -> {
+            try {
+                worker.run(this::takeCall, () -> {});
+                ran.complete(null);
+            } catch (Worker.Refused | InterruptedException e) {
+                ran.completeExceptionally(e);
+            }
+        });
+        afterwards(() -> {
+            lines.keySet().forEach(this::end);
+            worker.stop(ENOUGH);
+        });
+    }
+
+    private void runs() throws InterruptedException {
+        run();
+        eventually("it is registered", () -> livekit.status().startsWith("WS_AVAILABLE"));
+    }
+
+    /// Every call lasts until the test ends it.
+    private void takeCall(Line line) {
+        begun.add(line.id());
+        lines.put(line.id(), line);
+        try {
+            if (joins) {
+                line.join(null);
+            }
+            String error = ends(line.id()).join();
+            if (joins) {
+                line.hangUp();
+            }
+            if (!error.isEmpty()) {
+                throw new IllegalStateException(error);
+            }
+        } catch (IOException | InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    private CompletableFuture<String> ends(String call) {
+        return ends.computeIfAbsent(call, _ -> new CompletableFuture<>());
+    }
+
+    private void end(String call) {
+        ends(call).complete("");
+    }
+
+    private void offered(String call) throws InterruptedException {
+        int before = livekit.answers().size();
+        livekit.offer(call);
+        eventually("the answer", () -> livekit.answers().size() > before);
+    }
+
+    private void becomes(String status) throws InterruptedException {
+        eventually(status, () -> livekit.status().equals(status));
+    }
+
+    // The worker.
+
+    @Test
+    void theWorkerSaysWhoItIs() throws Exception {
+        runs();
+        var register = livekit.told.getFirst().getRegister();
+        assertEquals("JT_ROOM an-agent", register.getType() + " " + register.getAgentName());
+        var may = register.getAllowedPermissions();
+        assertTrue(may.getCanPublish() && may.getCanSubscribe() && may.getCanPublishData()
+                && may.getCanUpdateMetadata(), may.toString());
+        assertTrue(worker.registered());
+        String[] token = livekit.authorization.split("[ .]");
+        assertEquals("Bearer", token[0]);
+        var claims = json(new String(Base64.getUrlDecoder().decode(token[2])));
+        assertEquals("key true", claims.getString("iss") + " "
+                + claims.getJsonObject("video").getBoolean("agent"));
+
+        offered("AJ_1");
+        var answer = livekit.told(MessageCase.AVAILABILITY).getFirst().getAvailability();
+        assertEquals("agent-AJ_1", answer.getParticipantIdentity());
+        assertEquals("an-agent", answer.getParticipantName());
+        assertEquals(Map.of("lk.agent.name", "an-agent"), answer.getParticipantAttributesMap());
+    }
+
+    @Test
+    void aFullWorkerRefusesCallsAndTakesTheNextOneWhenACallHasEnded() throws Exception {
+        runs();
+        becomes("WS_AVAILABLE 0 0.0");
+        offered("AJ_1");
+        becomes("WS_AVAILABLE 1 0.325");
+        offered("AJ_2");
+        becomes("WS_FULL 2 0.65");
+        offered("AJ_3");
+        assertEquals(List.of("AJ_1 yes", "AJ_2 yes", "AJ_3 no"), livekit.answers());
+
+        end("AJ_1");
+        becomes("WS_AVAILABLE 1 0.325");
+        offered("AJ_4");
+        becomes("WS_FULL 2 0.65");
+        assertEquals("AJ_4 yes", livekit.answers().getLast());
+        eventually("three calls", () -> begun.size() == 3);
+        assertEquals(Set.of("AJ_1", "AJ_2", "AJ_4"), Set.copyOf(begun));
+        // With 0.7, LiveKit would not even offer calls to a worker that is free again.
+        livekit.told(MessageCase.UPDATE_WORKER).forEach(
+                each -> assertTrue(each.getUpdateWorker().getLoad() < 0.7, each.toString()));
+    }
+
+    @Test
+    void aJobThatIsOfferedTwiceIsOneCall() throws Exception {
+        runs();
+        offered("AJ_1");
+        livekit.offer("AJ_1");
+        offered("AJ_2");                // the worker reads its socket in order
+        eventually("two calls", () -> begun.size() == 2);
+        assertEquals(List.of("AJ_1 yes", "AJ_2 yes"), livekit.answers());
+        assertEquals(Set.of("AJ_1", "AJ_2"), Set.copyOf(begun));
+    }
+
+    @Test
+    void aWorkerThatDrainsRefusesCallsAndWaitsForThoseThatRun() throws Exception {
+        runs();
+        offered("AJ_1");
+        var drained = drain();
+        becomes("WS_FULL 1 0.325");
+        offered("AJ_2");
+        assertEquals("AJ_2 no", livekit.answers().getLast());
+        assertFalse(drained.isDone());
+        end("AJ_1");
+        drained.get(60, TimeUnit.SECONDS);
+        assertEquals(List.of("AJ_1"), begun);
+        assertFalse(ran.isDone());
+        assertTrue(worker.registered());
+
+        worker.stop(ENOUGH);
+        ran.get(60, TimeUnit.SECONDS);
+        eventually("the connection is closed", () -> !worker.registered());
+    }
+
+    private CompletableFuture<Void> drain() {
+        return CompletableFuture.runAsync(() -> {
+            try {
+                worker.drain(ENOUGH);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }, task -> Thread.ofVirtual().start(task));
+    }
+
+    @Test
+    void aWorkerThatStopsAsksItsCallsToEndAndWaitsNoLongerThanItMust() throws Exception {
+        runs();
+        offered("AJ_1");
+        eventually("the call", () -> lines.containsKey("AJ_1"));
+        worker.stop(Duration.ofMillis(50));     // the call takes its time
+        assertEquals(new Event.Stop(), lines.get("AJ_1").mailbox().next());
+        ran.get(60, TimeUnit.SECONDS);
+    }
+
+    // Jobs.
+
+    @Test
+    void howACallEndedIsReportedOnce() throws Exception {
+        runs();
+        for (String job : List.of("AJ_1", "AJ_2")) {
+            offered(job);
+            livekit.assign(job);
+        }
+        eventually("both run", () -> livekit.updates().size() == 2);
+        ends("AJ_1").complete("");
+        becomes("WS_AVAILABLE 1 0.325");
+        ends("AJ_2").complete("a mistake");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("AJ_1 JS_RUNNING", "AJ_1 JS_SUCCESS", "AJ_2 JS_FAILED "
+                + "IllegalStateException: a mistake", "AJ_2 JS_RUNNING"),
+                livekit.updates().stream().sorted().toList());
+        // LiveKit has read the result when it answers a ping that comes after it.
+        var kinds = livekit.told.stream().map(each -> each.getMessageCase()).toList();
+        assertTrue(kinds.lastIndexOf(MessageCase.UPDATE_JOB)
+                < kinds.lastIndexOf(MessageCase.PING), kinds.toString());
+    }
+
+    @Test
+    void aResultThatLiveKitHasNotReadIsSentAgainAfterAReconnect() throws Exception {
+        runs();
+        livekit.pongs = false;
+        offered("AJ_1");
+        livekit.assign("AJ_1");
+        eventually("it runs", () -> livekit.updates().size() == 1);
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        livekit.pongs = true;
+        livekit.cut();
+        eventually("the result comes again", () -> livekit.updates().size() == 3);
+        livekit.cut();
+        eventually("it registers", () -> livekit.told(MessageCase.REGISTER).size() == 3);
+        offered("AJ_2");
+        assertEquals(List.of("AJ_1 JS_RUNNING", "AJ_1 JS_SUCCESS", "AJ_1 JS_SUCCESS"),
+                livekit.updates());
+    }
+
+    @Test
+    void anAssignmentThatComesTooLateIsAFailedJob() throws Exception {
+        runs();
+        offered("AJ_1");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of(), livekit.updates());
+        livekit.assign("AJ_1");
+        eventually("the report", () -> !livekit.updates().isEmpty());
+        assertEquals(List.of("AJ_1 JS_FAILED the assignment came too late"), livekit.updates());
+    }
+
+    @Test
+    void callsGoOnWhileTheWorkerConnectsAgain() throws Exception {
+        runs();
+        offered("AJ_1");
+        livekit.agentStatuses.add(401);         // by now, this is no reason to give up
+        livekit.cut();
+        eventually("it registers again", () -> livekit.told(MessageCase.REGISTER).size() == 2);
+        becomes("WS_AVAILABLE 1 0.325");
+        livekit.assign("AJ_1");
+        eventually("its job", () -> livekit.updates().contains("AJ_1 JS_RUNNING"));
+        assertEquals(List.of("AJ_1"), begun);
+    }
+
+    @Test
+    void aKeyThatLiveKitRefusesEndsTheWorkerWithTheNamesOfTheSettings() {
+        livekit.agentStatuses.add(401);
+        run();
+        var why = assertThrows(ExecutionException.class, () -> ran.get(60, TimeUnit.SECONDS));
+        assertEquals("LiveKit at " + livekit.url() + " refuses the key (HTTP 401): check "
+                + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET", why.getCause().getMessage());
+        assertEquals(Worker.Refused.class, why.getCause().getClass());
+    }
+
+    // The rooms of calls.
+
+    private Line joined(String call) throws Exception {
+        joins = true;
+        runs();
+        offered(call);
+        livekit.assign(call);
+        eventually("it runs", () -> livekit.updates().size() == 1);
+        return lines.get(call);
+    }
+
+    @Test
+    void theRoomOfACallThatHangsUpIsDeletedAtOnce() throws Exception {
+        joined("AJ_1");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
+    }
+
+    @Test
+    void aJobThatLiveKitEndsHasLostItsRoomWhichMayBeAnothersByNow() throws Exception {
+        Line line = joined("AJ_1");
+        livekit.rooms.put("AJ_1", "RM_of another call");
+        livekit.terminate("AJ_1");
+        assertEquals(new Event.LineLost("LiveKit ended the job"), line.mailbox().next());
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("ListRooms"), livekit.asked);
+    }
+
+    // Rooms.
+
+    private void deleted(boolean sure) throws Exception {
+        Rooms rooms = worker.rooms();
+        assertNull(rooms.delete("AJ_1", "a room", "RM_1", sure).get(60, TimeUnit.SECONDS));
+    }
+
+    @Test
+    void aRoomIsDeletedIfItIsStillTheSame() throws Exception {
+        livekit.rooms.put("a room", "RM_1");
+        deleted(false);
+        assertEquals(List.of("ListRooms", "DeleteRoom a room"), livekit.asked);
+    }
+
+    @Test
+    void aRoomThatIsGoneOrAnothersByNowIsNotDeleted() throws Exception {
+        deleted(false);
+        livekit.rooms.put("a room", "RM_2");
+        deleted(false);
+        assertEquals(List.of("ListRooms", "ListRooms"), livekit.asked);
+    }
+
+    @Test
+    void aRoomThatSomebodyElseHasDeletedIsGone() throws Exception {
+        livekit.apiStatuses.add(404);
+        deleted(true);
+        assertEquals(List.of("DeleteRoom a room"), livekit.asked);
+    }
+
+    @Test
+    void aRoomThatCouldNotBeDeletedIsTriedAgainButNoLongerWithoutAsking() throws Exception {
+        livekit.rooms.put("a room", "RM_1");
+        livekit.apiStatuses.addAll(List.of(500, 200));      // 200: no rooms
+        deleted(true);
+        assertEquals(List.of("DeleteRoom a room", "ListRooms"), livekit.asked);
+    }
+
+    @Test
+    void aServerThatDoesNotSayWhichRoomsThereAreIsAskedAgain() throws Exception {
+        livekit.rooms.put("a room", "RM_1");
+        livekit.apiStatuses.add(500);
+        deleted(false);
+        assertEquals(List.of("ListRooms", "ListRooms", "DeleteRoom a room"), livekit.asked);
+    }
+}

@@ -1,0 +1,196 @@
+package trials;
+
+import module java.base;
+import livekit.LivekitAgent.*;
+import livekit.LivekitModels;
+import livekit.LivekitRoom.*;
+import livekit.LivekitRtc.*;
+import mockwebserver3.Dispatcher;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import mockwebserver3.RecordedRequest;
+import okhttp3.Response;
+import okhttp3.WebSocket;
+import okhttp3.WebSocketListener;
+import okhttp3.internal.ws.RealWebSocket;
+import okio.Buffer;
+import okio.ByteString;
+
+/// A small LiveKit, over real sockets: it does what a test says, and writes down what it is told.
+/// RoomTest runs a Worker against it. It lets every agent into every room, but no sound is there.
+/// LiveTest has a real server, and OddLiveKit one that sends nonsense.
+final class TestLiveKit implements AutoCloseable {
+    /// What the worker has sent on its sockets, all of it in order.
+    final List<WorkerMessage> told = new CopyOnWriteArrayList<>();
+    /// The requests to the room API: `ListRooms`, or `DeleteRoom` and the name.
+    final List<String> asked = new CopyOnWriteArrayList<>();
+    /// The rooms that are there: sid by name.
+    final Map<String, String> rooms = new ConcurrentHashMap<>();
+    /// The statuses of the next answers of the room API. After them, it is 200.
+    final Queue<Integer> apiStatuses = new ConcurrentLinkedQueue<>();
+    /// The statuses of the next answers to a worker that connects. After them, it may connect.
+    final Queue<Integer> agentStatuses = new ConcurrentLinkedQueue<>();
+    /// What the worker has sent as its key.
+    volatile String authorization;
+    /// Does the worker get a pong for each ping?
+    volatile boolean pongs = true;
+
+    private final MockWebServer server = new MockWebServer();
+    private volatile WebSocket agent;
+
+    TestLiveKit() throws IOException {
+        server.setDispatcher(new Dispatcher() {
+            @Override public MockResponse dispatch(RecordedRequest request) {
+                String path = request.getUrl().encodedPath();
+                return switch (path) {
+                    case "/agent" -> {
+                        authorization = request.getHeaders().get("Authorization");
+                        Integer status = agentStatuses.poll();
+                        yield status == null ? socket(new Agent()) : answer(status, new byte[0]);
+                    }
+                    case "/rtc" -> socket(new Room());
+                    default -> api(path.substring(path.lastIndexOf('/') + 1), request);
+                };
+            }
+        });
+        server.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
+    }
+
+    String url() {
+        return "ws://127.0.0.1:" + server.getPort();
+    }
+
+    @Override
+    public void close() {
+        server.close();
+    }
+
+    private static MockResponse socket(WebSocketListener listener) {
+        return new MockResponse.Builder().webSocketUpgrade(listener).build();
+    }
+
+    private static MockResponse answer(int status, byte[] body) {
+        return new MockResponse.Builder().code(status).body(new Buffer().write(body)).build();
+    }
+
+    private MockResponse api(String method, RecordedRequest request) {
+        String name = "";
+        if (method.equals("DeleteRoom")) {
+            try {
+                name = " " + DeleteRoomRequest.parseFrom(request.getBody().toByteArray()).getRoom();
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+        asked.add(method + name);
+        Integer status = apiStatuses.poll();
+        if (status != null) {
+            return answer(status, new byte[0]);
+        }
+        var list = ListRoomsResponse.newBuilder();
+        rooms.forEach((room, sid) -> list.addRooms(
+                LivekitModels.Room.newBuilder().setName(room).setSid(sid)));
+        return answer(200, method.equals("ListRooms") ? list.build().toByteArray() : new byte[0]);
+    }
+
+    // To the worker. A job's room has its id as its name, and RM_ and its id as its sid.
+
+    void offer(String job) {
+        send(ServerMessage.newBuilder().setAvailability(
+                AvailabilityRequest.newBuilder().setJob(job(job))));
+    }
+
+    void assign(String job) {
+        send(ServerMessage.newBuilder().setAssignment(JobAssignment.newBuilder()
+                .setJob(job(job)).setToken("a token for " + job)));
+    }
+
+    void terminate(String job) {
+        send(ServerMessage.newBuilder().setTermination(JobTermination.newBuilder().setJobId(job)));
+    }
+
+    /// Breaks the worker's connection.
+    void cut() {
+        ((RealWebSocket) agent).failWebSocket(new IOException("cut"), null, false);
+    }
+
+    private static Job job(String id) {
+        return Job.newBuilder().setId(id).setRoom(
+                LivekitModels.Room.newBuilder().setName(id).setSid("RM_" + id)).build();
+    }
+
+    private void send(ServerMessage.Builder message) {
+        agent.send(ByteString.of(message.build().toByteArray()));
+    }
+
+    // What the worker has told.
+
+    List<WorkerMessage> told(WorkerMessage.MessageCase kind) {
+        return told.stream().filter(each -> each.getMessageCase() == kind).toList();
+    }
+
+    /// For each offer that was answered: the job, and whether the worker takes it.
+    List<String> answers() {
+        return told(WorkerMessage.MessageCase.AVAILABILITY).stream()
+                .map(WorkerMessage::getAvailability)
+                .map(it -> it.getJobId() + (it.getAvailable() ? " yes" : " no")).toList();
+    }
+
+    /// For each update of a job: the job, its status and its error.
+    List<String> updates() {
+        return told(WorkerMessage.MessageCase.UPDATE_JOB).stream().map(WorkerMessage::getUpdateJob)
+                .map(it -> (it.getJobId() + " " + it.getStatus() + " " + it.getError()).strip())
+                .toList();
+    }
+
+    /// The worker's last status: the status, how many calls, and the load. "" if there is none yet.
+    String status() {
+        var all = told(WorkerMessage.MessageCase.UPDATE_WORKER);
+        if (all.isEmpty()) {
+            return "";
+        }
+        UpdateWorkerStatus last = all.getLast().getUpdateWorker();
+        return last.getStatus() + " " + last.getJobCount() + " " + last.getLoad();
+    }
+
+    private final class Agent extends WebSocketListener {
+        @Override
+        public void onMessage(WebSocket socket, ByteString bytes) {
+            WorkerMessage message;
+            try {
+                message = WorkerMessage.parseFrom(bytes.toByteArray());
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+            if (message.hasRegister()) {
+                agent = socket;
+                send(ServerMessage.newBuilder().setRegister(
+                        RegisterWorkerResponse.newBuilder().setWorkerId("AW_1")));
+            } else if (message.hasPing() && pongs) {
+                send(ServerMessage.newBuilder().setPong(WorkerPong.newBuilder()
+                        .setLastTimestamp(message.getPing().getTimestamp())));
+            }
+            told.add(message);
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            socket.close(1000, null);
+        }
+    }
+
+    private static final class Room extends WebSocketListener {
+        @Override
+        public void onOpen(WebSocket socket, Response response) {
+            socket.send(ByteString.of(SignalResponse.newBuilder().setJoin(
+                    JoinResponse.newBuilder().setPingInterval(10).setParticipant(
+                            LivekitModels.ParticipantInfo.newBuilder().setSid("PA_agent")))
+                    .build().toByteArray()));
+        }
+
+        @Override
+        public void onClosing(WebSocket socket, int code, String reason) {
+            socket.close(1000, null);
+        }
+    }
+}
