@@ -17,6 +17,10 @@ import voice.Speaker;
 public final class WebRtc {
     private static final Duration SDP = Duration.ofSeconds(5);
 
+    static {
+        Copies.leaveNone();             // before the factories, which load the library
+    }
+
     // One factory that receives sound and also sends the sound that we push would abort the JVM:
     // its device module plays, and it also "records", from a second thread, into the sound that we
     // send. So there are two factories for the whole process. SEND has no device, and RECEIVE plays
@@ -28,6 +32,34 @@ public final class WebRtc {
             new PeerConnectionFactory(new HeadlessAudioDeviceModule());
 
     private WebRtc() {}
+
+    /// webrtc-java copies its native library, 23 MB, from the jar into the temporary folder, and
+    /// deletes the copy as soon as the library is loaded. A process that ends before that would
+    /// leave the copy there.
+    private static final class Copies {
+        private static final Duration IN_USE = Duration.ofMinutes(1);       // 0.1 s is usual
+
+        /// From now on this process does not end while it loads the library. A process that was
+        /// killed has left its copy: on a thread of its own, this deletes the copies that nobody
+        /// can be loading any more.
+        static void leaveNone() {
+            Runtime.getRuntime().addShutdownHook(
+                    new Thread(new FutureTask<>(WebRtc::load, null), "WebRTC is loaded"));
+            Thread.ofVirtual().name("old copies").start(() -> {
+                Instant old = Instant.now().minus(IN_USE);
+                try (var copies = Files.newDirectoryStream(
+                        Path.of(System.getProperty("java.io.tmpdir")), "libwebrtc-java-*")) {
+                    for (Path copy : copies) {
+                        if (Files.getLastModifiedTime(copy).toInstant().isBefore(old)) {
+                            Files.deleteIfExists(copy);
+                        }
+                    }
+                } catch (IOException | DirectoryIteratorException e) {
+                    // Another user's, or another process has deleted it. It can stay.
+                }
+            });
+        }
+    }
 
     /// Loads the native library and makes the factories. Blocks, some 0.2 s. Throws an Error when a
     /// library of the operating system is missing.
