@@ -59,7 +59,7 @@ final class Docs {
     /// numbers and addresses. Not looked at: `..` for lines that were left out, and the command.
     ///
     /// The marks: `log` is for a call in LiveTest, `log phone` for one in PhoneTest, `log call`
-    /// for what `./run.sh call` prints there, `log demo` for `./run.sh`.
+    /// for what `./run.sh call` prints there.
     static void areReal(String mark, String output) throws IOException {
         var real = output.lines().map(Docs::normal).collect(Collectors.toSet());
         var invented = new ArrayList<String>();

@@ -4,6 +4,7 @@ import module java.base;
 import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.MethodOrderer;
 import org.junit.jupiter.api.Order;
@@ -32,37 +33,47 @@ public final class HouseTest extends Stand {
 
     record Ran(int status, String output) {}
 
+    /// What the commands leave: in the folder for temporary files, and in the outbox.
+    private static Path temporary, outbox;
+
+    private static ProcessBuilder program(Path temporary, Path outbox, String... command) {
+        var builder = new ProcessBuilder(command).redirectErrorStream(true);
+        builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+        builder.environment().merge("PATH", System.getProperty("java.home") + "/bin",
+                (path, java) -> java + ":" + path);
+        builder.environment().put("JDK_JAVA_OPTIONS", "-Djava.io.tmpdir=" + temporary);
+        builder.environment().put("OUTBOX_DIR", "" + outbox);
+        builder.environment().put("OPENAI_API_KEY", "none");
+        return builder;
+    }
+
     /// Runs a command to its end, 170 s at most. When `until` is not null, the command is stopped
-    /// as soon as it has written that, and its status is then -1. It is `nice`: most tests beside
-    /// it look at the clock.
+    /// as soon as it has written that, and its status is then -1. It is `nice`: other tests run
+    /// beside it.
     static Ran run(List<String> command, String until) {
         try {
-            var builder = new ProcessBuilder("nice", "-n", "5").redirectErrorStream(true);
+            var builder = program(temporary, outbox, "nice", "-n", "5");
             builder.command().addAll(command);
-            builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
-            builder.environment().merge("PATH", System.getProperty("java.home") + "/bin",
-                    (path, java) -> java + ":" + path);
             builder.environment().put("CRM_URL", "http://crm.example"); // whatever .env says
-            builder.environment().put("OPENAI_API_KEY", "none");
             Process process = builder.start();
             process.getOutputStream().close(); // nobody types
             CompletableFuture.delayedExecutor(170, TimeUnit.SECONDS)
                     .execute(process::destroyForcibly);
             var output = new StringBuilder();
+            boolean stopped = false;
             try (var lines = process.inputReader(UTF_8)) {
+                // The output ends when the last process that writes to it has ended.
                 for (String line; (line = lines.readLine()) != null; ) {
                     output.append(line).append('\n');
-                    if (until != null && line.contains(until)) {
+                    if (until != null && !stopped && line.contains(until)) {
+                        stopped = true;
                         process.descendants().forEach(ProcessHandle::destroy);
                         process.toHandle().destroy();
-                        until = null;
-                        if (process.waitFor(10, TimeUnit.SECONDS)) {
-                            return new Ran(-1, output.toString());
-                        }
                     }
                 }
             }
-            return new Ran(process.waitFor(), output.toString());
+            int status = process.waitFor();
+            return new Ran(stopped ? -1 : status, output.toString());
         } catch (IOException | InterruptedException e) {
             throw new AssertionError(command.toString(), e);
         }
@@ -80,6 +91,8 @@ public final class HouseTest extends Stand {
     /// two that have a whole call, which is nearly all waiting, do not hold up the others.
     @BeforeAll
     static void startCommands() throws IOException {
+        temporary = Files.createTempDirectory("agent-test-");
+        outbox = Files.createTempDirectory("agent-test-");
         var beside = Executors.newVirtualThreadPerTaskExecutor();
         var oneByOne = Executors.newSingleThreadExecutor(Thread.ofVirtual().factory());
         build = CompletableFuture.supplyAsync(
@@ -92,6 +105,12 @@ public final class HouseTest extends Stand {
             commands.put(line, build.thenApplyAsync(
                     _ -> run(List.of("bash", "-c", line), until), call ? beside : oneByOne));
         }
+    }
+
+    @AfterAll
+    static void deleteFolders() throws IOException {
+        delete(temporary);
+        delete(outbox);
     }
 
     /// And three that a reader may mistype. The tests and the bench are left out.
@@ -134,7 +153,6 @@ public final class HouseTest extends Stand {
                             + "call.transferred, call.ended\n"), line + ": " + ran.output);
                     assertTrue(ran.output.contains("Hello. I am a recording."), ran.output);
                     assertFalse(ran.output.contains("\u001b"), "colours are for a terminal");
-                    Docs.areReal("log demo", ran.output);
                 }
                 case "./run.sh demo --once" -> says(-1, "Hello. I am a recording.", ran, line);
                 case "./run.sh console" -> {
@@ -147,6 +165,50 @@ public final class HouseTest extends Stand {
                 default -> says(2, "CRM_URL: what callers say travels to it", ran, line);
             }
         }
+        assertEquals(List.of(), names(temporary), "temporary files");
+        try (var left = Files.walk(outbox)) {
+            assertEquals(List.of(), left.filter(Files::isRegularFile)
+                    .filter(file -> !file.endsWith("lock")).toList(), "in the outbox");
+        }
+    }
+
+    /// `./run.sh dev`, in which WebRTC is loaded. It finds its LiveKit, and no CRM and no model.
+    private Process dev(TestLiveKit livekit, Path temporary, Path log) throws Exception {
+        assertEquals(0, build.get(180, TimeUnit.SECONDS).status);
+        var builder = program(temporary, folder(), "./run.sh", "dev");
+        builder.environment().putAll(Map.of("CRM_URL", "http://127.0.0.1:1", "LIVEKIT_URL",
+                livekit.url(), "LIVEKIT_API_KEY", "key", "LIVEKIT_API_SECRET", "secret",
+                "WEBHOOK_SECRET", SECRET, "OPENAI_BASE_URL", "http://127.0.0.1:1"));
+        return builder.redirectOutput(log.toFile()).start();
+    }
+
+    private static void stop(Process program) throws InterruptedException {
+        program.destroy();
+        assertTrue(program.waitFor(60, TimeUnit.SECONDS), "SIGTERM ends it");
+    }
+
+    /// webrtc-java puts a copy of its library, 23 MB, into the temporary folder for 0.1 s.
+    @Test
+    void aProgramThatIsStoppedWhileItLoadsItsLibraryLeavesNoCopy() throws Exception {
+        Path temporary = folder(), log = folder().resolve("log");
+        var livekit = opened(new TestLiveKit());
+        Process program = dev(livekit, temporary, log);
+        eventually("the copy is there, or was", 60,
+                () -> !names(temporary).isEmpty() || !livekit.told.isEmpty());
+        stop(program);
+        assertEquals(List.of(), names(temporary), Files.readString(log));
+    }
+
+    @Test
+    void theCopyThatAKilledProgramHasLeftIsDeletedByTheNext() throws Exception {
+        Path temporary = folder(), log = folder().resolve("log");
+        Path dead = Files.createFile(temporary.resolve("libwebrtc-java-dead.so"));
+        Files.setLastModifiedTime(dead, FileTime.from(Instant.now().minusSeconds(61)));
+        Files.createFile(temporary.resolve("libwebrtc-java-being-loaded.so"));
+        Process program = dev(opened(new TestLiveKit()), temporary, log);
+        eventually("it is gone", 60, () -> Files.notExists(dead));
+        stop(program);
+        assertEquals(List.of("libwebrtc-java-being-loaded.so"), names(temporary));
     }
 
     /// In a copy of the folder; the jars and the AOT caches are those of this one.
