@@ -7,6 +7,7 @@ import room.Rooms;
 import room.Worker;
 import voice.Event;
 import voice.Line;
+import voice.Mailbox.Alarm;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -58,6 +59,7 @@ public final class RoomTest extends Stand {
 
     /// Every call lasts until the test ends it.
     private void takeCall(Line line) {
+        line.mailbox().alarm(Alarm.TOO_LONG, SOON);     // no test waits longer for an event
         begun.add(line.id());
         lines.put(line.id(), line);
         try {
