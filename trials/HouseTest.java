@@ -17,6 +17,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// The house itself: the sources compile without a warning, each floor compiles without those
@@ -435,6 +436,113 @@ public final class HouseTest extends Stand {
             }
         }
         assertEquals(List.of(), tooWide);
+    }
+
+    // Bounds.
+
+    private static final Pattern A_CONSTANT = Pattern.compile("static final "
+            + "(?:Duration|int|long|float|int\\[\\]) ([A-Z][A-Z_]*) =\\s*([^;]+);"
+            + "(?: *// *(\\w+))?");
+
+    /// What sound is made of, and a column of the log.
+    private static final Set<String> NO_BOUNDS = Set.of("Speaker.RATE", "Speaker.BYTES_PER_MS",
+            "Speaker.FRAME", "Speaker.FRAME_NANOS", "Hearing.PIECE_MS", "Hearing.PIECE",
+            "Hearing.LOUD", "Log.SHORT");
+
+    /// The bounds in the code: `1.5 s` by `Agent.LOOK_UP_BOUND`.
+    private static Map<String, String> bounds() throws IOException {
+        var bounds = new TreeMap<String, String>();
+        for (Path source : sources()) {
+            if (!Pattern.matches("[A-Z].*|(start|delivery|voice|room)/.*", source.toString())) {
+                continue;
+            }
+            String file = source.getFileName().toString().replace(".java", ".");
+            A_CONSTANT.matcher(Files.readString(source)).results().forEach(it -> bounds.put(
+                    file + it.group(1), bound(it.group(1), it.group(2), "" + it.group(3))));
+        }
+        bounds.keySet().removeAll(NO_BOUNDS);
+        return bounds;
+    }
+
+    private static String bound(String name, String value, String comment) {
+        // Where a number is turned into bytes or pieces of sound, the number itself is in ms.
+        String ms = value.contains("ofMinutes") ? "60000"
+                : value.contains("ofSeconds") || comment.equals("seconds") ? "1000"
+                : value.contains("ofMillis") || (name + value).contains("_MS")
+                        || comment.equals("ms") ? "1" : null;
+        return Pattern.compile("[0-9][0-9_.]*").matcher(value).results()
+                .map(number -> new BigDecimal(number.group().replace("_", "")))
+                .map(number -> ms == null ? String.format(Locale.ROOT, "%,f", number)
+                        : String.format(Locale.ROOT, "%f s",
+                                number.multiply(new BigDecimal(ms)).movePointLeft(3)))
+                .map(written -> written.replaceFirst("\\.?0+(?= s$|$)", ""))
+                .collect(Collectors.joining(", "));
+    }
+
+    @Test
+    void theTableOfBoundsIsWhatTheCodeHas() throws Exception {
+        var table = new TreeMap<String, String>();
+        Pattern.compile("(?m)^\\| .+ \\| (.+) \\| `(\\w+\\.\\w+)` \\|$")
+                .matcher(Files.readString(Path.of("docs/bounds.md"))).results()
+                .forEach(row -> assertNull(table.put(row.group(2), row.group(1)
+                        .replaceFirst("^([0-9.,]+) (?!s\\b).*", "$1")), row.group()));  // no unit
+        var bounds = bounds();
+        var names = new TreeSet<>(table.keySet());
+        names.addAll(bounds.keySet());
+        assertEquals(List.of(), names.stream()
+                .filter(name -> !Objects.equals(bounds.get(name), table.get(name)))
+                .map(name -> name + ": " + bounds.get(name) + " in the code, "
+                        + table.get(name) + " in the table").toList());
+        assertTrue(names.size() >= 80, "only " + names);
+    }
+
+    /// Sentences of README and docs/ with a bound in braces, and the constant that it is.
+    private static final String SENTENCES = """
+            README.md: is asked who calls, for {1.5 s} at the most = Agent.LOOK_UP_BOUND
+            README.md: when the greeting begins, after {3 s} at the latest = Session.PICK_UP
+            docs/guarantees.md: gives one every {second} = Outbox.SIGN_OF_LIFE
+            docs/guarantees.md: then replaces it within {2 s} = Link.REPLACEMENT_CONNECTING
+            docs/guarantees.md: if the connection is away for {a second} = Session.MODEL_AWAY
+            docs/guarantees.md: have heard nothing for {three seconds} = Turn.CALLER_WAITS
+            docs/guarantees.md: The CRM has {1.5 s} to answer the look-up = Agent.LOOK_UP_BOUND
+            docs/guarantees.md: picked up after {3 s} at the latest = Session.PICK_UP
+            docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
+            docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
+            docs/guarantees.md: of {1,000} characters at most = Log.LONGEST
+            docs/faults.md: has not reported that after {a second} = Hearing.MISMATCH_BEFORE_PROBE
+            docs/faults.md: no answer after {1.3 s} more = Hearing.PROBE_ANSWERED_WITHIN
+            docs/faults.md: and the caller hears nothing for {3 s} = Turn.CALLER_WAITS
+            docs/faults.md: has begun no answer after {6 s} = Turn.NO_ANSWER
+            docs/faults.md: the agent waits for it for {1.5 s} = Agent.LOOK_UP_BOUND
+            docs/faults.md: and in the conversation for {5 s} = Tools.LOOK_UP_BOUND
+            docs/contract.md: Answer within {5 s} = Webhooks.TIMEOUT
+            docs/contract.md: the agent waits {0.5 s}, then 1 s, 2 s = Outbox.FIRST_WAIT
+            docs/contract.md: and so on up to {30 s} = Outbox.LONGEST_WAIT
+            docs/contract.md: for that time, but at most {60 s} = Webhooks.LONGEST_RETRY_AFTER
+            docs/contract.md: for your answer for {1.5 s} before = Agent.LOOK_UP_BOUND
+            docs/contract.md: and for {5 s} in the conversation = Tools.LOOK_UP_BOUND
+            docs/phone.md: if no agent took the call within {3 s} = Dispatch.AGENT
+            docs/phone.md: rings for {a minute} at most = Session.RINGS
+            docs/phone.md: the CRM has {8 s} to take the last events = Start.SENDING
+            """;
+    private static final Map<String, String> IN_WORDS = Map.of("second", "1 s", "a second", "1 s",
+            "three seconds", "3 s", "a minute", "60 s");
+
+    @Test
+    void theBoundsInTheSentencesAreThoseOfTheCode() throws Exception {
+        var bounds = bounds();
+        for (String line : SENTENCES.lines().toList()) {
+            String[] parts = line.split(": | = |[{}]");     // file, before, bound, after, constant
+            String doc = Docs.all().get(Path.of(parts[0])).replaceAll("\\s+", " ");
+            assertTrue(doc.contains(parts[1] + parts[2] + parts[3]), line);
+            assertEquals(bounds.get(parts[4]), IN_WORDS.getOrDefault(parts[2], parts[2]), line);
+        }
+        // phone.md: an orchestrator has to wait 10 s for the end.
+        assertTrue(seconds(bounds, "Start.ENDING") + seconds(bounds, "Start.SENDING") < 10);
+    }
+
+    private static double seconds(Map<String, String> bounds, String constant) {
+        return Double.parseDouble(bounds.get(constant).replace(" s", ""));
     }
 
     // README and docs/.
