@@ -2,12 +2,17 @@ package trials;
 
 import module java.base;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import start.Checks;
 import start.Settings;
+import voice.Model;
+import voice.Options;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotSame;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -18,93 +23,282 @@ public final class SettingsTest extends Stand {
     static final String A_SETTING = "(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
             + "|OUTBOX|SILENCE|DRAIN|HEALTH)_[A-Z_]+";
 
+    /// What loading says when it refuses these settings: a line for each problem.
+    private static List<String> refused(Map<String, String> more) {
+        return problems(() -> settings(more));
+    }
+
+    private static List<String> problems(Executable load) {
+        String said = assertThrows(IllegalArgumentException.class, load).getMessage();
+        return said.lines().skip(1).map(String::strip).toList();
+    }
+
     @Test
     void settingsHaveTheirDefaults() {
         var settings = settings(Map.of());
-        assertEquals("webhook-crm-agent", settings.get("LIVEKIT_AGENT_NAME"));
-        assertEquals("https://crm.example/api", settings.get("CRM_URL"));
-        assertEquals("https://api.openai.com/v1", settings.get("OPENAI_BASE_URL"));
-        assertEquals("gpt-realtime-2.1-mini", settings.get("OPENAI_REALTIME_MODEL"));
-        assertEquals("gpt-transcribe", settings.get("OPENAI_TRANSCRIBE_MODEL"));
-        var silent = settings(Map.of("OPENAI_TRANSCRIBE_MODEL", "", "OPENAI_REALTIME_MODEL", " "));
-        assertEquals("", silent.get("OPENAI_TRANSCRIBE_MODEL"));
-        assertEquals("gpt-realtime-2.1-mini", silent.get("OPENAI_REALTIME_MODEL"));
-        assertEquals("30", settings.get("MAX_CALL_MINUTES"));
+        var defaults = new TreeMap<>(Map.of("LIVEKIT_AGENT_NAME", "webhook-crm-agent",
+                "OUTBOX_DIR", "outbox", "OPENAI_BASE_URL", "https://api.openai.com/v1",
+                "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
+                "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe", "MAX_CALL_MINUTES", "30",
+                "MAX_CALLS", "20", "SILENCE_SECONDS", "15", "DRAIN_SECONDS", "600",
+                "HEALTH_PORT", "8081"));
+        for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
+                "OUTBOUND_TRUNK_ID", "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
+            defaults.put(name, "");
+        }
+        // A blank setting is as good as none, but for the one where blank means "none".
+        defaults.forEach((name, value) -> {
+            assertEquals(value, settings.get(name), name);
+            assertEquals(name.equals("OPENAI_TRANSCRIBE_MODEL") ? "" : value,
+                    settings(Map.of(name, " ")).get(name), name);
+        });
         assertFalse(settings.toString().contains("secret-"), settings.toString());
     }
 
     @Test
-    void everythingThatIsWrongIsSaidAtOnce() {
-        String said = assertThrows(IllegalArgumentException.class,
-                () -> Settings.load(Map.of(), Path.of("no such file"))).getMessage();
-        SIX.keySet().forEach(name -> assertTrue(said.contains(name + " is missing"), name));
+    void theDocsNameTheDefaultsThatTheyName() throws Exception {
+        String most = " (" + settings(Map.of()).get("MAX_CALLS") + ")";
+        assertTrue(Docs.all().get(Path.of("docs/phone.md"))
+                .contains("It takes `MAX_CALLS` calls at a time" + most));
+        assertTrue(Docs.all().get(Path.of("docs/bench.md")).contains("`MAX_CALLS`" + most));
+    }
 
-        for (var wrong : Map.of("LIVEKIT_URL", "livekit.example", "MAX_CALL_MINUTES", "soon",
-                "WEBHOOK_SECRET", "whsec_???", "OPENAI_BASE_URL", "http://x.example",
-                "CRM_API_KEY", "pasted\u2019", "CRM_URL", "http://crm.example").entrySet()) {
-            String reason = assertThrows(IllegalArgumentException.class,
-                    () -> settings(Map.of(wrong.getKey(), wrong.getValue()))).getMessage();
-            assertTrue(reason.contains(wrong.getKey()), reason);
-            assertFalse(reason.contains("pasted"), reason);
+    @Test
+    void whatIsMissingIsSaidAtOnceAndSoIsWhatIsBlank() {
+        var said = problems(() -> Settings.load(Map.of(), Path.of("no such file")));
+        assertEquals(List.of("LIVEKIT_URL is missing: your LiveKit server's wss:// address, from "
+                        + "the project's settings; ws://127.0.0.1:7880 for `livekit-server --dev`",
+                "LIVEKIT_API_KEY is missing: from the same page; `devkey`",
+                "LIVEKIT_API_SECRET is missing: from the same page; `secret`",
+                "CRM_URL is missing: the https:// address that your CRM's end points are below",
+                "WEBHOOK_SECRET is missing: what events are signed with: make one with "
+                        + "`openssl rand -hex 32` and give it to your CRM",
+                "OPENAI_API_KEY is missing: from platform.openai.com/api-keys"), said);
+        for (String name : SIX.keySet()) {
+            assertEquals(said.stream().filter(each -> each.startsWith(name + " ")).toList(),
+                    refused(Map.of(name, " ")));
         }
-        for (String crm : List.of("https://user:pw@crm.example", "https://crm.example?a=b",
-                "https:///x", "crm.example", "http://127.0.0.1.example")) {
-            assertThrows(IllegalArgumentException.class,
-                    () -> settings(Map.of("CRM_URL", crm)), crm);
+    }
+
+    @Test
+    void theMessageSaysWhereToSetThem() {
+        String said = assertThrows(IllegalArgumentException.class, () -> Settings.load(
+                Map.of(), Path.of("no such file"))).getMessage();
+        assertEquals("Set these in the environment or in " + Path.of("no such file")
+                .toAbsolutePath() + " (.env.example shows how):", said.lines().findFirst().get());
+    }
+
+    @Test
+    void eachNumberIsTakenFromItsLeastToItsLargest() {
+        for (String row : List.of("MAX_CALL_MINUTES 1 9999 minutes", "MAX_CALLS 1 10000 calls",
+                "SILENCE_SECONDS 1 3600 seconds", "DRAIN_SECONDS 0 86400 seconds",
+                "HEALTH_PORT 0 65535 a port")) {
+            String[] parts = row.split(" ", 4);     // the name, from, to, of what
+            String name = parts[0];
+            int least = Integer.parseInt(parts[1]), most = Integer.parseInt(parts[2]);
+            for (int right : List.of(least, most)) {
+                assertEquals(right, settings(Map.of(name, "" + right)).number(name), name);
+            }
+            for (String wrong : List.of("" + (least - 1), "" + (most + 1), "1000000", "1.5", "soon",
+                    "1 2", "\u0663")) {
+                assertEquals(List.of(name + " is not a number from " + least + " to " + most + " ("
+                        + parts[3] + ")"), refused(Map.of(name, wrong)), wrong);
+            }
         }
-        for (String crm : List.of("http://localhost:1", "http://127.0.0.1:1/x", "http://[::1]:1")) {
-            assertEquals(crm, settings(Map.of("CRM_URL", crm)).get("CRM_URL"));
+    }
+
+    @Test
+    void anAddressIsAHostAndAPathAndNothingMore() {
+        for (String name : List.of("LIVEKIT_URL", "CRM_URL", "OPENAI_BASE_URL")) {
+            boolean livekit = name.equals("LIVEKIT_URL");
+            for (String right : List.of("https://x.example", "https://x.example:1/a/b",
+                    "http://localhost:1", "http://127.0.0.1:1/x", "http://[::1]:1")) {
+                assertEquals(right, settings(Map.of(name, right)).get(name));
+                assertEquals(right, settings(Map.of(name, right + "//")).get(name));
+            }
+            for (String wrong : List.of("x.example", "https:///x", "https://user:pw@x.example",
+                    "https://x.example?a=b", "https://x.example#a", "ftp://x.example",
+                    "https://x y", livekit ? "sip://x.example" : "wss://x.example")) {
+                assertEquals(List.of(name + " is not an address like " + (livekit ? "wss" : "https")
+                        + "://host, with nothing but a path behind it"),
+                        refused(Map.of(name, wrong)), wrong);
+            }
+            for (String open : List.of("http://x.example", "http://127.0.0.1.example")) {
+                if (livekit) {
+                    assertEquals(open, settings(Map.of(name, open)).get(name));
+                } else {
+                    assertEquals(List.of(name + ": what callers say travels to it, so it must be "
+                            + "https:// (http:// is allowed to localhost only)"),
+                            refused(Map.of(name, open)), open);
+                }
+            }
+        }
+        for (String right : List.of("ws://x.example", "wss://x.example")) {
+            assertEquals(right, settings(Map.of("LIVEKIT_URL", right)).get("LIVEKIT_URL"));
+        }
+    }
+
+    @Test
+    void aKeyThatNoServiceCanHaveMadeIsNotQuoted() {
+        for (String name : List.of("CRM_API_KEY", "OPENAI_API_KEY")) {
+            for (String wrong : List.of("pasted\u2019", "pasted twice", "\u00fc")) {
+                assertEquals(List.of(name + " holds something that no key does: a space, a quote "
+                        + "from a text program, .."), refused(Map.of(name, wrong)));
+            }
+            assertEquals("!~sk-1", settings(Map.of(name, "!~sk-1")).get(name));
+        }
+        for (String wrong : List.of("whsec_???", "whsec_", "whsec_YQ=")) {
+            assertEquals(List.of("WEBHOOK_SECRET begins with whsec_, but what follows is not "
+                    + "base64"), refused(Map.of("WEBHOOK_SECRET", wrong)));
+        }
+        for (String right : List.of("whsec_YQ==", "???", "WHSEC_???")) {
+            assertEquals(right, settings(Map.of("WEBHOOK_SECRET", right)).get("WEBHOOK_SECRET"));
         }
     }
 
     @Test
     void destinationsAreNumbersOrAddresses() {
-        var numbers = Map.of("TRANSFER_SALES", "+15550001111", "TRANSFER_BILLING", "tel:+1555",
+        var all = Map.of("TRANSFER_SALES", "+15550001111", "TRANSFER_BILLING", "tel:+1555",
                 "TRANSFER_SUPPORT", "sip:help@pbx.example;transport=tcp");
         assertEquals(Map.of("sales", "tel:+15550001111", "billing", "tel:+1555",
-                "support", "sip:help@pbx.example;transport=tcp"),
-                settings(numbers).destinations());
-        assertEquals("sip:+15550001111@1234.sip.example", settings(Map.of("TRANSFER_SALES",
-                "+15550001111", "VOBIZ_SIP_DOMAIN", "1234.sip.example")).destinations()
-                .get("sales"));
+                "support", "sip:help@pbx.example;transport=tcp"), settings(all).destinations());
+        // The domain is for numbers. An address is an address already.
+        var vobiz = new HashMap<>(all);
+        vobiz.put("VOBIZ_SIP_DOMAIN", "1234.sip.example:5060");
+        assertEquals(Map.of("sales", "sip:+15550001111@1234.sip.example:5060",
+                "billing", "tel:+1555", "support", "sip:help@pbx.example;transport=tcp"),
+                settings(vobiz).destinations());
         assertEquals(Map.of(), settings(Map.of()).destinations());
-        for (var wrong : Map.of("TRANSFER_SALES", "5550001111", "TRANSFER_BILLING", "+1 555 0001",
-                "TRANSFER_SUPPORT", "https://x.example", "VOBIZ_SIP_DOMAIN", "sip:x.example",
-                "MAX_CALLS", "0", "HEALTH_PORT", "70000", "DRAIN_SECONDS", "-1").entrySet()) {
-            String said = assertThrows(IllegalArgumentException.class,
-                    () -> settings(Map.of(wrong.getKey(), wrong.getValue()))).getMessage();
-            assertTrue(said.contains(wrong.getKey()), said);
+        assertEquals(Map.of("sales", "sips:a@b"),
+                settings(Map.of("TRANSFER_SALES", "sips:a@b")).destinations());
+
+        for (String name : List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
+            for (String wrong : List.of("5550001111", "+1 555 0001", "https://x.example", "tel:",
+                    "sip:a b", "sip:<a>", "sipp:a@b", "support")) {
+                assertEquals(List.of(name + " is neither a number like +15551234567 nor an address "
+                        + "that begins with tel: or sip:"), refused(Map.of(name, wrong)), wrong);
+            }
+        }
+        for (String wrong : List.of("sip:x.example", "x.example/", "x@y")) {
+            assertEquals(List.of("VOBIZ_SIP_DOMAIN is not a host like 1234.sip.vobiz.ai"),
+                    refused(Map.of("VOBIZ_SIP_DOMAIN", wrong)), wrong);
         }
     }
+
+    // What is made of them.
+
+    @Test
+    void eachSettingArrivesInItsPlace() throws Exception {
+        var options = settings(Map.of("OUTBOUND_TRUNK_ID", "ST_1", "TRANSFER_SALES", "tel:+1",
+                "SILENCE_SECONDS", "7", "MAX_CALL_MINUTES", "3")).options();
+        assertEquals(new Options("ST_1", Map.of("sales", "tel:+1"), Duration.ofSeconds(7),
+                Duration.ofMinutes(3)), options);
+
+        var asked = new ConcurrentLinkedQueue<String>();
+        String url = server(exchange -> {
+            asked.add(exchange.getRequestURI() + " "
+                    + exchange.getRequestHeaders().getFirst("Authorization"));
+            exchange.sendResponseHeaders(404, -1);
+            exchange.close();
+        });
+        var settings = settings(Map.of("OPENAI_BASE_URL", url + "/v1", "OPENAI_API_KEY", "sk-1",
+                "OPENAI_REALTIME_MODEL", "a-model", "OPENAI_VOICE", "a-voice",
+                "OPENAI_TRANSCRIBE_MODEL", "a-writer"));
+        Model model = settings.model();
+        assertSame(model, settings.model());
+        String wrong = model.check();
+        assertTrue(wrong.endsWith("; check OPENAI_REALTIME_MODEL"), wrong);
+        assertEquals(List.of("/v1/realtime?model=a-model Bearer sk-1"), List.copyOf(asked));
+        assertEquals("a-voice a-writer", field(model, "voice") + " "
+                + field(model, "transcription"));
+    }
+
+    private static Object field(Object of, String name) throws Exception {
+        var field = of.getClass().getDeclaredField(name);
+        field.setAccessible(true);
+        return field.get(of);
+    }
+
+    @Test
+    void theRehearsalHasTheSameSettingsButForItsAddressesAndItsOutbox() {
+        var real = settings(Map.of("OUTBOX_DIR", "/there", "MAX_CALLS", "7"));
+        var there = real.at("http://127.0.0.1:9");
+        assertEquals("/there/rehearsal http://127.0.0.1:9 http://127.0.0.1:9/v1 7 sk-secret-3",
+                String.join(" ", there.get("OUTBOX_DIR"), there.get("CRM_URL"),
+                        there.get("OPENAI_BASE_URL"), there.get("MAX_CALLS"),
+                        there.get("OPENAI_API_KEY")));
+        assertNotSame(real.model(), there.model());
+        assertEquals("7 x", there.with(Map.of("OUTBOX_DIR", "x")).number("MAX_CALLS") + " "
+                + there.with(Map.of("OUTBOX_DIR", "x")).get("OUTBOX_DIR"));
+        assertEquals("/there https://crm.example/api",      // as before
+                real.get("OUTBOX_DIR") + " " + real.get("CRM_URL"));
+    }
+
+    @Test
+    void theDemoNeedsNoKey() {
+        var five = new HashMap<>(SIX);
+        five.remove("OPENAI_API_KEY");
+        assertEquals("", Settings.load(five, Path.of("no such file"),
+                Map.of("OPENAI_API_KEY", "")).get("OPENAI_API_KEY"));
+        assertEquals("sk-secret-3", Settings.load(SIX, Path.of("no such file"),
+                Map.of("OPENAI_API_KEY", "")).get("OPENAI_API_KEY"));
+    }
+
+    // .env.
 
     @Test
     void dotEnvIsReadAsShellsAndDotenvReadIt() throws Exception {
         Path file = folder().resolve(".env");
-        Files.writeString(file, "\uFEFF" + """
-                # comment = no
-
-                LIVEKIT_URL=wss://x.livekit.cloud   # yours
-                  export LIVEKIT_API_KEY = key
-                LIVEKIT_API_SECRET="a # b"
-                CRM_URL='https://crm.example'
-                WEBHOOK_SECRET=se#cr=et
-                OPENAI_API_KEY=from-file
-                OPENAI_VOICE=   # blank
-                LIVEKIT_AGENT_NAME=from-file
-                """);
-        var settings = Settings.load(
-                Map.of("LIVEKIT_AGENT_NAME", "from-environment", "OPENAI_API_KEY", ""), file);
-        var expected = Map.of("LIVEKIT_URL", "wss://x.livekit.cloud", "LIVEKIT_API_KEY", "key",
-                "LIVEKIT_API_SECRET", "a # b", "CRM_URL", "https://crm.example",
-                "WEBHOOK_SECRET", "se#cr=et", "OPENAI_API_KEY", "from-file", "OPENAI_VOICE", "",
-                "LIVEKIT_AGENT_NAME", "from-environment");
-        expected.forEach((name, value) -> assertEquals(value, settings.get(name), name));
-
-        Files.writeString(file, "OPENAI_API_KEY sk-secret\n");
-        String said = assertThrows(IllegalArgumentException.class,
-                () -> Settings.load(SIX, file)).getMessage();
-        assertTrue(said.contains("not NAME=value") && !said.contains("sk-secret"), said);
+        var written = new LinkedHashMap<String, String>();      // the value, by how it is written
+        written.put("x   # yours", "x");
+        written.put("se#cr=et", "se#cr=et");
+        written.put("\"a # b\"", "a # b");
+        written.put("'a b' # c", "a b");
+        written.put("'a\"b'", "a\"b");
+        written.put("\"open", "\"open");
+        written.put("a'b'", "a'b'");
+        written.put("\"\"", "webhook-crm-agent");                  // blank
+        written.put("# c", "webhook-crm-agent");
+        written.put("", "webhook-crm-agent");
+        for (var each : written.entrySet()) {
+            for (String before : List.of("LIVEKIT_AGENT_NAME=", "  export LIVEKIT_AGENT_NAME = ",
+                    "\uFEFF# a comment = no\n\nLIVEKIT_AGENT_NAME=first\nLIVEKIT_AGENT_NAME=")) {
+                Files.writeString(file, before + each.getKey() + "\r\n");
+                assertEquals(each.getValue(), Settings.load(SIX, file).get("LIVEKIT_AGENT_NAME"),
+                        before + each.getKey());
+            }
+        }
     }
+
+    @Test
+    void theEnvironmentGoesBeforeDotEnvUnlessItIsBlank() throws Exception {
+        Path file = folder().resolve(".env");
+        Files.writeString(file, "LIVEKIT_AGENT_NAME=of-the-file\nOPENAI_VOICE=of-the-file\n"
+                + "OPENAI_TRANSCRIBE_MODEL=of-the-file\nMAX_CALLS=7\n");
+        var environment = new HashMap<>(SIX);
+        environment.putAll(Map.of("LIVEKIT_AGENT_NAME", " of-the-environment ", "OPENAI_VOICE", "",
+                "OPENAI_TRANSCRIBE_MODEL", ""));
+        var settings = Settings.load(environment, file);
+        assertEquals("of-the-environment", settings.get("LIVEKIT_AGENT_NAME"));
+        assertEquals("of-the-file", settings.get("OPENAI_VOICE"));
+        assertEquals("", settings.get("OPENAI_TRANSCRIBE_MODEL"));
+        assertEquals(7, settings.number("MAX_CALLS"));
+    }
+
+    @Test
+    void aLineOrAFileThatCannotBeReadIsSaidWithoutQuotingIt() throws Exception {
+        Path file = folder().resolve(".env");
+        for (String line : List.of("OPENAI_API_KEY sk-secret", "=sk-secret", "a-b=sk-secret")) {
+            Files.writeString(file, line + "\n");
+            assertEquals(List.of(file + " has a line that is not NAME=value"),
+                    problems(() -> Settings.load(SIX, file)));
+        }
+        Path noFile = folder();
+        assertEquals(List.of(noFile + " cannot be read: IOException: Is a directory"),
+                problems(() -> Settings.load(SIX, noFile)));
+    }
+
+    // What is asked at the start.
 
     @Test
     void aWrongKeyOfTheCrmIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
