@@ -208,6 +208,9 @@ public final class RoomTest extends Stand {
         becomes("WS_AVAILABLE 1 0.325");
         ends("AJ_2").complete("a mistake");
         becomes("WS_AVAILABLE 0 0.0");
+        livekit.cut();
+        eventually("it registers again", () -> livekit.told(MessageCase.REGISTER).size() == 2);
+        offered("AJ_3");
         assertEquals(List.of("AJ_1 JS_RUNNING", "AJ_1 JS_SUCCESS", "AJ_2 JS_FAILED "
                 + "IllegalStateException: a mistake", "AJ_2 JS_RUNNING"),
                 livekit.updates().stream().sorted().toList());

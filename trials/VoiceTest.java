@@ -157,6 +157,9 @@ public final class VoiceTest extends Stand {
     @Test
     void halfAFrameWaitsForItsOtherHalfOrForTheEnd() throws Exception {
         var heard = new Heard().talks();
+        heard.speaker.play("before", new byte[480]);
+        heard.speaker.end("before");
+        eventually("it is over", () -> heard.changes.size() == 2);
         heard.speaker.play("one", tone(15));
         eventually("a whole one", () -> heard.loud().size() == 1);
         heard.wait(3);
@@ -188,7 +191,8 @@ public final class VoiceTest extends Stand {
     @Test
     void halfASampleIsDropped() throws Exception {
         var heard = new Heard();
-        heard.speaker.play("one", times(1, 0x11));
+        heard.speaker.play("none", times(1, 0x11));
+        assertEquals(List.of(), heard.speaker.clear());
         heard.speaker.play("one", times(241, 0x11));
         heard.speaker.play("one", times(241, 0x22));
         heard.speaker.end("one");
@@ -233,7 +237,7 @@ public final class VoiceTest extends Stand {
         byte[] most = new byte[MOST_QUEUED - 2];
         for (int i = 0; i < 2; i++) {                       // after `clear`, as from new
             speaker.play("long " + i, most);
-            speaker.play("just " + i, tone(1));
+            speaker.play("just " + i, times(2, 0x11));      // now it is full
             speaker.play("more " + i, tone(1));
             assertEquals(List.of("long " + i, "just " + i),
                     speaker.clear().stream().map(Speaker.Cut::itemId).toList());
