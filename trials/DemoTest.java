@@ -27,9 +27,10 @@ public final class DemoTest extends Stand {
         return crm;
     }
 
+    /// An event that happened an hour ago: what a slow machine adds does not matter then.
     private static byte[] event(String id, String name) {
-        return utf8(Json.createObjectBuilder().add("id", id).add("event", name)
-                .add("timestamp", Instant.now().toString()).build().toString());
+        return utf8(Json.createObjectBuilder().add("id", id).add("event", name).add("timestamp",
+                Instant.now().minusSeconds(3_600).toString()).build().toString());
     }
 
     /// Sends an event with both signatures, and with a time that is so many seconds from now.
@@ -72,7 +73,7 @@ public final class DemoTest extends Stand {
 
         // An event comes again when the agent could not be told that it was taken. It has another
         // time then, and is no replay.
-        for (int[] each : new int[][] {{-60, 204}, {-299, 204}, {-400, 401}, {400, 401}}) {
+        for (int[] each : new int[][] {{-60, 204}, {-240, 204}, {-400, 401}, {400, 401}}) {
             assertEquals(each[1], send(crm, "/webhooks/call", "evt_1", body, each[0]),
                     each[0] + " s");
         }
@@ -120,7 +121,7 @@ public final class DemoTest extends Stand {
         assertEquals("call.started", event.getJsonObject("body").getString("event"));
         assertTrue(event.getBoolean("verified") && event.isNull("why"), event.toString());
         assertEquals(1, event.getInt("attempt"));
-        assertTrue(event.getInt("ms") >= 0 && event.getInt("ms") < 5_000, event.toString());
+        assertEquals(3_600, event.getInt("ms") / 1_000, 60, event.toString());
         assertEquals(64, event.getString("x_signature").length());
 
         post(crm.url() + "/page/fail", new byte[0]);
