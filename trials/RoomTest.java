@@ -48,7 +48,7 @@ public final class RoomTest extends Stand {
         });
         afterwards(() -> {
             lines.keySet().forEach(this::end);
-            worker.stop(ENOUGH);
+            worker.stop(Duration.ofSeconds(1));
         });
     }
 

@@ -25,8 +25,8 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// voice/, part by part: what the caller hears, alarms, the check of the model, numbers, a tool, the
-/// log. The conversation that these parts make is tested by whole calls.
+/// voice/, part by part: what the caller hears, alarms, the check of the model, numbers, a tool,
+/// the log. The conversation that these parts make is tested by whole calls.
 public final class VoiceTest extends Stand {
     // Speaker.
 
@@ -447,7 +447,8 @@ public final class VoiceTest extends Stand {
         assertEquals("a\\u000a\\u001b[31mb\\u202e\\ud800", Log.clean("a\n\u001b[31mb\u202e\ud800"));
         assertEquals("\\u0000\\u007f\\u0085\\u2028\\u2029\\u200b\\ue000",
                 Log.clean("\0\u007f\u0085\u2028\u2029\u200b\ue000"));
-        for (String kept : List.of("Gr\u00fc\u00dfe", "\u6f22\u5b57", "\ud83d\ude00", "\u00a0", "a b.c")) {
+        for (String kept : List.of("Gr\u00fc\u00dfe", "\u6f22\u5b57", "\ud83d\ude00", "\u00a0",
+                "a b.c")) {
             assertEquals(kept, Log.clean(kept));
         }
         assertEquals("x".repeat(1_000), Log.clean("x".repeat(1_000)));
