@@ -89,7 +89,10 @@ public final class RoomTest extends Stand {
     private void offered(String call) throws InterruptedException {
         int before = livekit.answers().size();
         livekit.offer(call);
-        eventually("the answer", () -> livekit.answers().size() > before);
+        // The worker's status comes behind the answer.
+        eventually("the answer", () -> livekit.answers().size() > before && livekit.told.stream()
+                .filter(it -> it.hasAvailability() || it.hasUpdateWorker()).toList().getLast()
+                .hasUpdateWorker());
     }
 
     private void becomes(String status) throws InterruptedException {
