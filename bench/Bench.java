@@ -1,6 +1,7 @@
 package bench;
 
 import module java.base;
+import delivery.Outbox;
 import demo.DemoCrm;
 import demo.DemoModel;
 import demo.DemoModel.Say;
@@ -95,6 +96,7 @@ final class Bench {
     }
 
     private void run() throws Exception {
+        load("the disk", this::disk);
         load("starts", this::starts);
         talk(quick ? 3 : 30);
         interrupt("in an answer", quick ? 1 : 10, List.of(TALK.getFirst(), LONG));
@@ -202,6 +204,23 @@ final class Bench {
     }
 
     // What is measured.
+
+    /// How long a tool that reports waits for the disk.
+    private void disk() throws Exception {
+        var outbox = new Outbox(folder.resolve("disk"), _ -> new Outbox.Taken());
+        var entry = outbox.begin();
+        var state = Json.createObjectBuilder().add("sequence", 1).build();
+        byte[] body = new byte[400];
+        for (int i = quick ? -50 : -200; i < (quick ? 100 : 1_000); i++) {
+            var event = new Outbox.Delivery("call", "event-" + i, "/webhooks/call", body);
+            double begun = now();
+            entry.put(List.of(event), state);
+            if (i >= 0) {                                   // Java has warmed up
+                add("an event to the disk", "ms", now() - begun);
+            }
+        }
+        outbox.close(SOON);
+    }
 
     /// From the command to `registered`, the memory of a program that has nothing to do, and its
     /// first call. The last one that is started stays.
@@ -605,8 +624,8 @@ final class Bench {
         System.out.printf(Locale.ROOT, "%n%-80s%8s%8s%5s%6s%n", "", "median", "p95", "n", "load");
         rows.forEach((what, row) -> {
             double load = row.load.stream().mapToDouble(d -> d).average().orElse(0);
-            String format = row.unit.equals("core") ? "%.3f" : what.contains("further") ? "%.1f"
-                    : "%.0f";
+            String format = row.unit.equals("core") ? "%.3f"
+                    : what.matches(".*(further|disk).*") ? "%.1f" : "%.0f";
             System.out.printf(Locale.ROOT, "%-80s%8s%8s%5d%6.2f%n",
                     what + (row.unit.isEmpty() ? "" : ", " + row.unit),
                     format.formatted(row.quantile(0.5)), format.formatted(row.quantile(0.95)),

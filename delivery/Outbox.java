@@ -21,9 +21,8 @@ public final class Outbox {
     private static final Duration SIGN_OF_LIFE = Duration.ofSeconds(1);
     private static final int LOOK_EVERY = 5;                // counted in signs of life
     private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
-    private static final Duration WHILE_CLOSING = Duration.ofMillis(200);   // between attempts
-    private static final int FIRST_WAIT = 500;              // ms; each wait is twice the last one
-    private static final int LONGEST_WAIT = 30_000;         // ms
+    private static final Duration FIRST_WAIT = Duration.ofMillis(500);
+    private static final int LONGEST_WAIT = 60;             // counted in first waits
     private static final int MOST_AT_A_TIME = 32;           // attempts; each is a socket
     private static final int REFUSALS = 4;                  // then it is put aside
 
@@ -62,6 +61,8 @@ public final class Outbox {
 
     private final Folder folder;
     private final Attempt attempt;
+    private final Duration firstWait;
+    private final Duration whileClosing;                    // between two attempts
     private final Semaphore attempts = new Semaphore(MOST_AT_A_TIME, true);
     private final Set<Entry> lasting = ConcurrentHashMap.newKeySet();
     // `lanes` guards itself, `closing` and `closed`.
@@ -72,8 +73,16 @@ public final class Outbox {
 
     /// Reads the folder, and makes it if it is missing. Nothing is delivered before `start`.
     public Outbox(Path folder, Attempt attempt) throws InUse {
+        this(folder, attempt, FIRST_WAIT);
+    }
+
+    /// The same, with another wait after the first attempt. All waits between attempts grow or
+    /// shrink with it, so a test need not wait for long.
+    public Outbox(Path folder, Attempt attempt, Duration firstWait) throws InUse {
         this.folder = new Folder(folder);
         this.attempt = attempt;
+        this.firstWait = firstWait;
+        whileClosing = firstWait.multipliedBy(2).dividedBy(5);
         before = this.folder.newDeliveries();
     }
 
@@ -324,26 +333,34 @@ public final class Outbox {
         }
     }
 
-    /// Waits before the next attempt: 0.5 s, 1, 2, 4 .. 30 s, or for as long as the other side has
-    /// asked if that is longer. Each wait is up to a fifth longer or shorter, so that lanes do not
-    /// try in step. Returns false when there is no next attempt, because the outbox is closed.
+    /// Waits before the next attempt. Returns false when there is none, because the outbox is
+    /// closed.
     private boolean pause(int number, Duration asked, String trouble, String lane)
             throws InterruptedException {
-        double jitter = 0.8 + 0.4 * ThreadLocalRandom.current().nextDouble();
-        double grown = Math.min(LONGEST_WAIT, FIRST_WAIT * Math.pow(2, number - 1)) * jitter;
         long now = System.nanoTime();
-        long ms = (long) Math.max(grown, asked.toMillis());
-        long due = now + TimeUnit.MILLISECONDS.toNanos(ms);
-        long soon = now + WHILE_CLOSING.toNanos();
+        Duration wait = waitAfter(
+                number, firstWait, asked, ThreadLocalRandom.current().nextDouble());
+        long due = now + wait.toNanos();
+        long soon = now + whileClosing.toNanos();
         synchronized (lanes) {
             // A CRM may be down for an hour. So the log has only the attempts 1, 2, 4, 8 ..
             if (!closing && Integer.bitCount(number) == 1) {
-                Log.log(lane, trouble + "; again in " + ms + " ms");
+                Log.log(lane, trouble + "; again in " + wait.toMillis() + " ms");
             }
             while (!closed && System.nanoTime() < (closing ? soon : due)) {
                 TimeUnit.NANOSECONDS.timedWait(lanes, (closing ? soon : due) - System.nanoTime());
             }
             return !closed;
         }
+    }
+
+    /// The wait after attempt `number`: 1 first wait, 2, 4, 8 .. 60, or the time that the other side
+    /// has asked for if that is longer. `random` is from 0 to 1. It makes the wait up to a fifth
+    /// shorter or longer, so that lanes do not try in step.
+    public static Duration waitAfter(int number, Duration firstWait, Duration asked,
+            double random) {
+        double grown = firstWait.toNanos() * Math.min(LONGEST_WAIT, Math.pow(2, number - 1))
+                * (0.8 + 0.4 * random);
+        return Duration.ofNanos((long) Math.max(grown, asked.toNanos()));
     }
 }

@@ -49,8 +49,9 @@ public final class BenchTest {
         var json = Stand.json(said.getLast());
         assertEquals(0, json.getJsonArray("wrong").size(), said.getLast());
         var rows = json.getJsonArray("rows").getValuesAs(row -> row.asJsonObject());
-        for (String row : List.of("start to registered, ./run.sh dev", "memory, idle",
-                "picked up to greeting heard", "end of words to reply, beyond VAD and model",
+        for (String row : List.of("an event to the disk", "start to registered, ./run.sh dev",
+                "memory, idle", "picked up to greeting heard",
+                "end of words to reply, beyond VAD and model",
                 "caller speaks in the greeting, to silence", "truncate told minus heard",
                 "10 calls at once: processor", "hang-up to call.ended at the CRM")) {
             assertTrue(rows.stream().anyMatch(it -> it.getString("what").equals(row)

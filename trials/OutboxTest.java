@@ -5,7 +5,6 @@ import delivery.Outbox;
 import delivery.Outbox.Delivery;
 import delivery.Outbox.Outcome;
 import jakarta.json.JsonObject;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -259,26 +258,6 @@ public final class OutboxTest extends Stand {
             assertArrayEquals(utf8("{\"of\":\n\"two\"}"), taker.tried.getLast().it.body());
             entry.over(DONE);
         }
-    }
-
-    @Test
-    @Tag(Runner.ALONE)
-    void aDeliveryIsOnDiskWithinMilliseconds() throws Exception {
-        var entry = outbox(folder(), NOBODY).begin();
-        long best = Long.MAX_VALUE;     // of three: others may keep the disk busy for a while
-        for (int round = 0; round < 3 && best >= 5_000_000; round++) {
-            long[] took = new long[400];
-            for (int i = -200; i < took.length; i++) {
-                long before = System.nanoTime();
-                entry.put(List.of(delivery("a", "d" + i)), STATE);
-                took[Math.max(i, 0)] = System.nanoTime() - before;
-            }
-            Arrays.sort(took);
-            best = Math.min(best, took[took.length / 2]);
-            System.out.printf(Locale.ROOT, "  a delivery to disk: p50 %.1f ms, p99 %.1f ms%n",
-                    took[took.length / 2] / 1e6, took[took.length * 99 / 100] / 1e6);
-        }
-        assertTrue(best < 5_000_000, "p50 is " + best + " ns");
     }
 
     @Test
