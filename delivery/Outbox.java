@@ -21,7 +21,8 @@ public final class Outbox {
     private static final Duration SIGN_OF_LIFE = Duration.ofSeconds(1);
     private static final int LOOK_EVERY = 5;                // counted in signs of life
     private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
-    private static final Duration FIRST_WAIT = Duration.ofMillis(500);
+    /// The wait after the first attempt, unless another one is handed in.
+    public static final Duration FIRST_WAIT = Duration.ofMillis(500);
     private static final int LONGEST_WAIT = 60;             // counted in first waits
     private static final int MOST_AT_A_TIME = 32;           // attempts; each is a socket
     private static final int REFUSALS = 4;                  // then it is put aside
