@@ -355,9 +355,9 @@ public final class Outbox {
         }
     }
 
-    /// The wait after attempt `number`: 1 first wait, 2, 4, 8 .. 60, or the time that the other side
-    /// has asked for if that is longer. `random` is from 0 to 1. It makes the wait up to a fifth
-    /// shorter or longer, so that lanes do not try in step.
+    /// The wait after attempt `number`: 1 first wait, 2, 4, 8 .. 60, or the time that the other
+    /// side has asked for if that is longer. `random` is from 0 to 1. It makes the wait up to a
+    /// fifth shorter or longer, so that lanes do not try in step.
     public static Duration waitAfter(int number, Duration firstWait, Duration asked,
             double random) {
         double grown = firstWait.toNanos() * Math.min(LONGEST_WAIT, Math.pow(2, number - 1))
