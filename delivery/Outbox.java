@@ -23,7 +23,8 @@ public final class Outbox {
     private static final Duration NOT_WORTH_A_LINE = Duration.ofMillis(200);
     /// The wait after the first attempt, unless another one is handed in.
     public static final Duration FIRST_WAIT = Duration.ofMillis(500);
-    private static final int LONGEST_WAIT = 60;             // counted in first waits
+    private static final int LONGEST_WAIT = 60;             // counted in first waits: 30 s
+    private static final Duration WHILE_CLOSING = Duration.ofMillis(200);   // between attempts
     private static final int MOST_AT_A_TIME = 32;           // attempts; each is a socket
     private static final int REFUSALS = 4;                  // then it is put aside
 
@@ -63,7 +64,6 @@ public final class Outbox {
     private final Folder folder;
     private final Attempt attempt;
     private final Duration firstWait;
-    private final Duration whileClosing;                    // between two attempts
     private final Semaphore attempts = new Semaphore(MOST_AT_A_TIME, true);
     private final Set<Entry> lasting = ConcurrentHashMap.newKeySet();
     // `lanes` guards itself, `closing` and `closed`.
@@ -77,13 +77,12 @@ public final class Outbox {
         this(folder, attempt, FIRST_WAIT);
     }
 
-    /// The same, with another wait after the first attempt. All waits between attempts grow or
-    /// shrink with it, so a test need not wait for long.
+    /// The same, with another wait after the first attempt. The later waits grow or shrink
+    /// with it, so a test need not wait for long.
     public Outbox(Path folder, Attempt attempt, Duration firstWait) throws InUse {
         this.folder = new Folder(folder);
         this.attempt = attempt;
         this.firstWait = firstWait;
-        whileClosing = firstWait.multipliedBy(2).dividedBy(5);
         before = this.folder.newDeliveries();
     }
 
@@ -342,7 +341,7 @@ public final class Outbox {
         Duration wait = waitAfter(
                 number, firstWait, asked, ThreadLocalRandom.current().nextDouble());
         long due = now + wait.toNanos();
-        long soon = now + whileClosing.toNanos();
+        long soon = now + WHILE_CLOSING.toNanos();
         synchronized (lanes) {
             // A CRM may be down for an hour. So the log has only the attempts 1, 2, 4, 8 ..
             if (!closing && Integer.bitCount(number) == 1) {

@@ -17,8 +17,8 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// voice/: how a telephone conversation goes on elsewhere, and how it ends: transfers, calls that we
-/// make, and every end with what is reported of it. SessionTest has the rest of a conversation.
+/// voice/: how a telephone conversation goes on elsewhere, and how it ends: transfers, calls that
+/// we make, and every end with what is reported of it. SessionTest has the rest of a conversation.
 public final class EndingTest extends Stand {
     private static final Duration MS = SessionTest.MS;
     static final Refusal BUSY = new Refusal(429, 486, "Busy Here");
@@ -283,7 +283,8 @@ public final class EndingTest extends Stand {
             assertFalse(end.dialled());
             assertNull(end.sipCode());
             assertNull(end.transferredTo());
-            assertEquals(each.reason.equals("error"), talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
+            assertEquals(each.reason.equals("error"),
+                    talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
             assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
         }
     }

@@ -518,7 +518,6 @@ public final class HouseTest extends Stand {
             docs/faults.md: and in the conversation for {5 s} = Tools.LOOK_UP_BOUND
             docs/contract.md: Answer within {5 s} = Webhooks.TIMEOUT
             docs/contract.md: the agent waits {0.5 s}, then 1 s, 2 s = Outbox.FIRST_WAIT
-            docs/contract.md: and so on up to {30 s} = Outbox.LONGEST_WAIT
             docs/contract.md: for that time, but at most {60 s} = Webhooks.LONGEST_RETRY_AFTER
             docs/contract.md: for your answer for {1.5 s} before = Agent.LOOK_UP_BOUND
             docs/contract.md: and for {5 s} in the conversation = Tools.LOOK_UP_BOUND
@@ -538,6 +537,9 @@ public final class HouseTest extends Stand {
             assertTrue(doc.contains(parts[1] + parts[2] + parts[3]), line);
             assertEquals(bounds.get(parts[4]), IN_WORDS.getOrDefault(parts[2], parts[2]), line);
         }
+        assertTrue(Docs.all().get(Path.of("docs/contract.md")).contains("and so on up to 30 s"));
+        assertEquals(30, seconds(bounds, "Outbox.FIRST_WAIT")
+                * Integer.parseInt(bounds.get("Outbox.LONGEST_WAIT")));
         // phone.md: an orchestrator has to wait 10 s for the end.
         assertTrue(seconds(bounds, "Start.ENDING") + seconds(bounds, "Start.SENDING") < 10);
     }

@@ -191,8 +191,8 @@ public abstract class Stand {
         return opened(new DemoModel(0, List.of(script)));
     }
 
-    /// The first connection of a process to a model loads many classes. On a busy machine that takes
-    /// longer than the 3 s for which a call waits. So no call makes that one.
+    /// The first connection of a process to a model loads many classes. On a busy machine that
+    /// takes longer than the 3 s for which a call waits. So no call makes that one.
     private static final class FirstConnection {
         static {
             try (var model = new DemoModel(0, List.of())) {
