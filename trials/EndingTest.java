@@ -17,8 +17,8 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// voice/: how a telephone conversation goes on elsewhere, and how it ends: transfers, calls that
-/// we make, and every end with what is reported of it. SessionTest has the rest of a conversation.
+/// voice/: how a telephone conversation goes on elsewhere, and how it ends. These are transfers,
+/// calls that we make, and every end with what is reported of it. SessionTest has the rest.
 public final class EndingTest extends Stand {
     private static final Duration MS = SessionTest.MS;
     static final Refusal BUSY = new Refusal(429, 486, "Busy Here");
@@ -283,8 +283,8 @@ public final class EndingTest extends Stand {
             assertFalse(end.dialled());
             assertNull(end.sipCode());
             assertNull(end.transferredTo());
-            assertEquals(each.reason.equals("error"),
-                    talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS) != null);
+            Throwable thrown = talk.line.over.get(SOON.toSeconds(), TimeUnit.SECONDS);
+            assertEquals(each.reason.equals("error"), thrown != null);
             assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
         }
     }
@@ -324,7 +324,7 @@ public final class EndingTest extends Stand {
     void nobodyWhoNeverCameIsWaitedForLongerThanAMinute() throws Exception {
         record Case(String metadata, int seconds, String reason, String by) {}
         for (Case each : List.of(new Case("", 60, "no_answer", "caller"),
-                new Case("{\"phone_number\":\"+15550002222\"}", 5, "bad_trunk", "agent"),
+                new Case(SessionTest.TO_CALL, 5, "bad_trunk", "agent"),
                 new Case("{\"phone_number\":\"nobody\"}", 5, "bad_trunk", "agent"))) {
             for (boolean comes : List.of(false, true)) {
                 var line = new TestLine();
@@ -362,7 +362,7 @@ public final class EndingTest extends Stand {
     @Test
     void aRoomThatCannotBeJoinedIsAnError() throws Exception {
         var line = new TestLine();
-        line.metadata = TO_CALL;
+        line.metadata = SessionTest.TO_CALL;
         line.noRoom = new IOException("no room");
         End end = Talk.begun(this, line, Talk.greeting(this)).ended();
         assertEquals("error", end.reason());
@@ -377,12 +377,10 @@ public final class EndingTest extends Stand {
 
     // Calls that we make.
 
-    private static final String TO_CALL = "{\"phone_number\":\"+15550002222\"}";
-
     /// A call that we make: it has dialled, and nobody has answered yet.
     private Talk dialled(DemoModel model) throws Exception {
         var line = new TestLine();
-        line.metadata = TO_CALL;
+        line.metadata = SessionTest.TO_CALL;
         line.answers = false;
         var talk = Talk.begun(this, line, model, SessionTest.patient("ST_1"));
         assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));

@@ -277,7 +277,7 @@ public final class LostModelTest extends Stand {
     void aModelThatDoesNotGreetWithinSixSecondsIsGivenUp() throws Exception {
         var model = model();
         var line = new TestLine();
-        line.metadata = "{\"phone_number\":\"+15550002222\"}";     // it rings for a minute
+        line.metadata = SessionTest.TO_CALL;     // it rings for a minute
         line.answers = false;
         model.firstSoundMs = 60_000;
         var talk = Talk.begun(this, line, model);
@@ -556,7 +556,7 @@ public final class LostModelTest extends Stand {
     @Test
     void nobodyHasToPickUpForAGoodbye() throws Exception {
         var line = new TestLine();
-        line.metadata = "{\"phone_number\":\"+15550002222\"}";
+        line.metadata = SessionTest.TO_CALL;
         line.answers = false;
         var talk = Talk.begun(this, line, Talk.greeting(this));
         line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);

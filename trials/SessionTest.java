@@ -23,7 +23,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// voice/: what a telephone conversation does by itself, whatever the program on top of it is. Here
 /// are who the caller is, how the phone is picked up, whose turn it is, and what the caller hears
 /// meanwhile. EndingTest has transfers and ends, LostModelTest has a model that fails, and
-/// AgentTest has this agent. The model is a stand-in over a real socket, and the line is TestLine.
+/// AgentTest has this agent. The model is a stand-in over a real socket. The line is TestLine.
 public final class SessionTest extends Stand {
     static final Duration MS = Duration.ofMillis(1);
     static final String SPEECH_STARTED =
@@ -33,7 +33,7 @@ public final class SessionTest extends Stand {
     static final String RESPONSE_CREATED = "{'type':'response.created'}";
     static final String RESPONSE_DONE =
             "{'type':'response.done','response':{'status':'completed'}}";
-    private static final String TO_CALL = "{\"phone_number\":\"+15550002222\"}";
+    static final String TO_CALL = "{\"phone_number\":\"+15550002222\"}";
 
     /// Options with which nobody is asked whether they are there.
     static Options patient(String trunk) {

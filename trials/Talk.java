@@ -23,6 +23,8 @@ final class Talk {
     static final Map<String, String> SALES = Map.of("sales", "tel:+15550001111");
     static final Map<String, String> SUPPORT = Map.of("support", "tel:+15550003333");
 
+    private static final int GREETING = 50;     // ms
+
     private record Act(Consumer<Session> what) {}
 
     final TestLine line;
@@ -45,14 +47,14 @@ final class Talk {
         return talk;
     }
 
-    static Session session(TestLine line, DemoModel model, Options options) {
-        return new Session(line, new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin",
-                "gpt-transcribe"), options);
-    }
-
     /// The same, with the trunk ST_1 and the destination sales.
     static Talk begun(Stand stand, TestLine line, DemoModel model) {
         return begun(stand, line, model, options(SALES));
+    }
+
+    static Session session(TestLine line, DemoModel model, Options options) {
+        return new Session(line, new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin",
+                "gpt-transcribe"), options);
     }
 
     static Options options(Map<String, String> destinations) {
@@ -73,8 +75,6 @@ final class Talk {
         model.afterScript = new Say("Yes.", 50);
         return model;
     }
-
-    private static final int GREETING = 50;     // ms
 
     /// Waits until the caller has heard so much, and it is their turn.
     void heard(int ms) throws InterruptedException {
