@@ -86,13 +86,17 @@ public final class RoomTest extends Stand {
         ends(call).complete("");
     }
 
+    /// Offers a call, and waits for the answer and for the status behind it.
     private void offered(String call) throws InterruptedException {
         int before = livekit.answers().size();
         livekit.offer(call);
-        // The worker's status comes behind the answer.
-        eventually("the answer", () -> livekit.answers().size() > before && livekit.told.stream()
-                .filter(it -> it.hasAvailability() || it.hasUpdateWorker()).toList().getLast()
-                .hasUpdateWorker());
+        eventually("the answer", () -> livekit.answers().size() > before
+                && kinds().lastIndexOf(MessageCase.UPDATE_WORKER)
+                        > kinds().lastIndexOf(MessageCase.AVAILABILITY));
+    }
+
+    private List<MessageCase> kinds() {
+        return livekit.told.stream().map(each -> each.getMessageCase()).toList();
     }
 
     private void becomes(String status) throws InterruptedException {
@@ -218,9 +222,8 @@ public final class RoomTest extends Stand {
                 + "IllegalStateException: a mistake", "AJ_2 JS_RUNNING"),
                 livekit.updates().stream().sorted().toList());
         // LiveKit has read the result when it answers a ping that comes after it.
-        var kinds = livekit.told.stream().map(each -> each.getMessageCase()).toList();
-        assertTrue(kinds.lastIndexOf(MessageCase.UPDATE_JOB)
-                < kinds.lastIndexOf(MessageCase.PING), kinds.toString());
+        assertTrue(kinds().lastIndexOf(MessageCase.UPDATE_JOB)
+                < kinds().lastIndexOf(MessageCase.PING), kinds().toString());
     }
 
     @Test
