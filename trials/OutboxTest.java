@@ -523,16 +523,16 @@ public final class OutboxTest extends Stand {
     @Test
     void theWaitsAreShortWhileItCloses() throws Exception {
         var taker = new Taker();
-        var outbox = outbox(folder(), taker, Duration.ofMillis(100));
+        var outbox = outbox(folder(), taker);
         for (String lane : List.of("a", "b", "c")) {
             taker.answers(lane + 1, later(60_000), later(60_000), later(60_000), later(60_000));
             outbox.begin().put(List.of(delivery(lane, lane + 1), delivery(lane, lane + 2)), STATE);
         }
         eventually("each was tried", () -> taker.tried.size() == 3);
-        outbox.close(Duration.ofSeconds(2));
+        outbox.close(SOON);
         assertEquals(18, taker.tried.size());
         for (String id : List.of("a1", "b1", "c1")) {
-            taker.wereApart(id, 40, 1, 1, 1, 1);
+            taker.wereApart(id, 200, 1, 1, 1, 1);
         }
     }
 
