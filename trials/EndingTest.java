@@ -68,7 +68,7 @@ public final class EndingTest extends Stand {
         var line = new TestLine();
         var talk = Talk.begun(this, line, model);
         talk.heard(50);
-        line.say(600);
+        talk.callerSays(1, 600);
         talk.heard(250);
         line.pass(Duration.ofMillis(299));
         assertEquals(List.of(), List.copyOf(line.transfers));

@@ -51,7 +51,7 @@ public final class LostModelTest extends Stand {
         var line = new TestLine();
         var talk = Talk.begun(this, line, model);
         talk.heard(200);
-        line.say(600);
+        talk.callerSays(1, 600);
         talk.heard(500);
         var old = session(model, 1);
         assertNotNull(old.awaitSent("conversation.item.input_audio_transcription.completed",
@@ -68,7 +68,7 @@ public final class LostModelTest extends Stand {
                 next.session().getString("instructions"));
         assertEquals(old.session().getJsonArray("tools"), next.session().getJsonArray("tools"));
         assertEquals(1, next.session().getJsonArray("tools").size());
-        line.say(600);
+        talk.callerSays(2, 600);
         talk.heard(900);
         assertFalse(loud(next.heard(), 700), "a turn was told in writing and as sound");
         noMistakes(model);
@@ -92,13 +92,13 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, model);
         talk.heard(50);
         line.say(1_000, 0);
-        assertNotNull(session(model, 1).awaitSent(
-                "input_audio_buffer.speech_started", _ -> true, SOON));
         // This service writes down what was said before the caller has finished.
         talk.modelSends(1, "{'type':'conversation.item.input_audio_transcription.completed',"
                 + "'item_id':'" + callersItem(session(model, 1)) + "','transcript':'A secret'}");
         session(model, 1).drop();
         var next = session(model, 2);
+        callersItem(next);
+        talk.modelSends(2);
         line.say(500);
         talk.heard(100);
         var stopped = next.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
@@ -164,6 +164,10 @@ public final class LostModelTest extends Stand {
 
     // A connection that does not answer.
 
+    private static void assertAnswers(DemoModel.Session session) {
+        assertNotNull(session.awaitSent("response.output_audio.delta", _ -> true, SOON));
+    }
+
     /// 1.2 s after the caller has begun, the model is asked whether it is there. It has 1.3 s.
     @Test
     void aModelThatIsStuckIsNoticedWhenTheCallerHasSpoken() throws Exception {
@@ -175,8 +179,7 @@ public final class LostModelTest extends Stand {
         line.live(600, 1_920);
         assertEquals(1, model.sessions().size());
         line.live(0, 20);
-        session(model, 2);
-        talk.heard(100);            // it was told what the first one has not heard
+        assertAnswers(session(model, 2));   // it was told what the first one has not heard
         noMistakes(model);
     }
 
@@ -193,8 +196,7 @@ public final class LostModelTest extends Stand {
         line.live(600, 2_340);
         assertEquals(1, model.sessions().size());
         line.live(0, 20);
-        session(model, 2);
-        talk.heard(100);
+        assertAnswers(session(model, 2));
         noMistakes(model);
     }
 
@@ -286,7 +288,7 @@ public final class LostModelTest extends Stand {
         talk.modelSends(1);
         model.firstSoundMs = 10;
         line.pass(MS);
-        assertNotNull(session(model, 2).awaitSent("response.output_audio.delta", _ -> true, SOON));
+        assertAnswers(session(model, 2));
         talk.modelSends(2, SessionTest.RESPONSE_CREATED);
         line.pass(Duration.ofSeconds(30));
         talk.modelSends(2);         // the greeting is there, and nobody waits for anything
@@ -370,7 +372,7 @@ public final class LostModelTest extends Stand {
         talk.modelSends(2);
         session(failing, 2).fail("server_error", "down");
         session(failing, 3);
-        line.say(600); // and it goes on
+        talk.callerSays(3, 600);        // and it goes on
         talk.heard(100);
         session(failing, 3).fail("invalid_request_error", "session_expired");
         session(failing, 4);

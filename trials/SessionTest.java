@@ -222,9 +222,9 @@ public final class SessionTest extends Stand {
     void bargeInIsSilenceAtOnceAndTheModelLearnsWhatWasHeard() throws Exception {
         var model = model(new Say("A long sentence.", 5_000), new Say("Yes?", 200));
         var line = new TestLine();
-        Talk.begun(this, line, model);
+        var talk = Talk.begun(this, line, model);
         eventually("it is being said", () -> line.heardMs.get() > 200);
-        line.say(400);
+        talk.callerSays(1, 400);
         var session = session(model);
         JsonObject truncate = session.await("conversation.item.truncate", _ -> true, SOON);
         assertNotNull(truncate);
@@ -311,7 +311,7 @@ public final class SessionTest extends Stand {
                 "{'type':'response.output_audio.delta','item_id':'i','delta':'?'}",
                 "{'type':'response.output_item.done','item':{'type':'function_call'}}",
                 "{'type':'response.done'}", "{'type':'error'}");
-        line.say(600);
+        talk.callerSays(1, 600);
         eventually("the tool call", () -> talk.steps.stream().anyMatch(step ->
                 step instanceof Step.ToolCalled(_, var name, var arguments)
                         && name.equals("ask") && arguments.equals("{\"question\":\"x\"}")));
@@ -332,7 +332,7 @@ public final class SessionTest extends Stand {
         assertEquals(List.of(), talk.steps(Step.Silent.class));
         line.pass(MS);
         talk.heard(100);
-        line.say(500);
+        talk.callerSays(1, 500);
         talk.heard(150);
         line.pass(Talk.SILENCE);
         talk.heard(200);
@@ -420,7 +420,7 @@ public final class SessionTest extends Stand {
         var line = new TestLine();
         var talk = Talk.begun(this, line, model);
         talk.heard(50);
-        line.say(500);
+        talk.callerSays(1, 500);
         eventually("the tool", () -> !talk.steps(Step.ToolCalled.class).isEmpty());
         line.pass(Duration.ofMillis(3_000));
         eventually("one moment, please", () -> line.heardMs.get() > 1_000

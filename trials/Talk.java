@@ -187,6 +187,20 @@ final class Talk {
         line.settle();
     }
 
+    /// The caller says something of so many ms, and is then silent until the model believes that
+    /// they have finished. The silence comes when the call knows that the caller speaks. If all of
+    /// it came at once, the call could break off the answer to it on a busy machine.
+    void callerSays(int connection, int ms) throws Exception {
+        var session = Stand.session(model, connection);
+        LongSupplier turns = () -> session.sent().stream().filter(event ->
+                event.getString("type").equals("input_audio_buffer.speech_started")).count();
+        long before = turns.getAsLong();
+        line.say(ms, 0);
+        Stand.eventually("the model hears it", () -> turns.getAsLong() > before);
+        modelSends(connection);
+        line.say(0, 700);
+    }
+
     /// How the call has ended.
     End ended() throws Exception {
         return end.get(Stand.SOON.toSeconds(), TimeUnit.SECONDS);
