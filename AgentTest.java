@@ -653,16 +653,16 @@ final class AgentTest extends Stand {
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
         Path outbox = folder();
-        var agent = new Agent(settings(Map.of("OUTBOX_DIR", outbox.toString()))
-                .at(rehearsal.url()));
+        var agent = new Agent(settings(Map.of("OUTBOX_DIR", "" + outbox)).at(rehearsal.url()));
         CompletableFuture.runAsync(() -> agent.takeCall(rehearsal)).get(60, TimeUnit.SECONDS);
         agent.close(SOON);
         assertEquals(List.of(), names(outbox.resolve("rehearsal")), "its events were not taken");
 
         var hmac = new Hmac(SIX.get("WEBHOOK_SECRET"));     // the demo's CRM asks the agent
         for (String body : List.of("{}", "[]")) {
-            assertEquals(body.equals("{}"), agent.verifyBody(utf8(body), hmac.signBody(utf8("{}"))));
-            assertEquals(body.equals("{}"), agent.verifyStandard("id", 1, utf8(body),
+            boolean same = body.equals("{}");
+            assertEquals(same, agent.verifyBody(utf8(body), hmac.signBody(utf8("{}"))));
+            assertEquals(same, agent.verifyStandard("id", 1, utf8(body),
                     hmac.signStandard("id", 1, utf8("{}")), Instant.EPOCH));
         }
     }
@@ -745,10 +745,10 @@ final class AgentTest extends Stand {
         var line = new TestLine();
         call(line, crm, model);
         eventually("the greeting", () -> line.heardMs.get() >= 200);
-        line.say(600);
+        line.say(session(model), 600);
         event(crm, "intent.recorded");
         eventually("the answer", () -> line.heardMs.get() >= 400);
-        line.say(600);
+        line.say(session(model), 600);
         event(crm, "crm.updated");
         eventually("the answer", () -> line.heardMs.get() >= 600);
         line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
@@ -809,7 +809,7 @@ final class AgentTest extends Stand {
         assertTrue(ended.getString("cause").contains("nobody knows"), ended.toString());
         assertNotNull(failing.over.get(5, TimeUnit.SECONDS));
         assertTrue(failing.hungUp);
-        other.say(600);
+        other.say(session(model, 2), 600);
         eventually("an answer", () -> other.heardMs.get() >= 900);
         other.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
         assertNull(other.over.get(5, TimeUnit.SECONDS));
@@ -905,7 +905,7 @@ final class AgentTest extends Stand {
     /// A call in which the phone was just sent to sales.
     private TestLine transferring(DemoCrm crm, DemoModel model) throws Exception {
         var line = greeted(crm, model);
-        line.say(600);
+        line.say(session(model), 600);
         eventually("it is said", () -> line.heardMs.get() >= 200 && line.listening());
         line.pass(Duration.ofMillis(300));
         assertEquals(List.of("tel:+15550001111"), List.copyOf(line.transfers));
@@ -920,8 +920,8 @@ final class AgentTest extends Stand {
         Path outbox = folder();
         call(line, crm, model(), Map.of("OUTBOX_DIR", outbox.toString()));
         assertNotNull(line.over.get(5, TimeUnit.SECONDS));
-        assertEquals(List.of(), names(outbox));     // an event would be here,
-        assertEquals(List.of(), crm.requests());    // or there by now
+        assertEquals(List.of(), names(outbox));     // an event would be here or there by now
+        assertEquals(List.of(), crm.requests());
     }
 
     @Test

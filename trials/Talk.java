@@ -182,23 +182,12 @@ final class Talk {
         for (String event : events) {
             session.sendText(event.replace('\'', '"'));
         }
-        line.settle(mark -> session.sendText("{\"type\":\"response.output_audio_transcript.delta\","
-                + "\"item_id\":\"" + mark + "\",\"delta\":\"\"}"));
-        line.settle();
+        line.settle(session);
     }
 
-    /// The caller says something of so many ms, and is then silent until the model believes that
-    /// they have finished. The silence comes when the call knows that the caller speaks. If all of
-    /// it came at once, the call could break off the answer to it on a busy machine.
+    /// The caller says something of so many ms, to the connection of that number.
     void callerSays(int connection, int ms) throws Exception {
-        var session = Stand.session(model, connection);
-        LongSupplier turns = () -> session.sent().stream().filter(event ->
-                event.getString("type").equals("input_audio_buffer.speech_started")).count();
-        long before = turns.getAsLong();
-        line.say(ms, 0);
-        Stand.eventually("the model hears it", () -> turns.getAsLong() > before);
-        modelSends(connection);
-        line.say(0, 700);
+        line.say(Stand.session(model, connection), ms);
     }
 
     /// How the call has ended.

@@ -1,6 +1,7 @@
 package trials;
 
 import module java.base;
+import demo.DemoModel;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
@@ -172,6 +173,27 @@ public final class TestLine implements Line {
     public boolean listening() {
         Map<String, String> last = shown.peekLast();
         return last != null && "listening".equals(last.get("lk.agent.state"));
+    }
+
+    /// The caller says something of so many ms to this connection, and is then silent until the
+    /// model believes that they have finished. The silence comes when the call knows that the
+    /// caller speaks. If all of it came at once, the call could break off the answer to it on a
+    /// busy machine.
+    public void say(DemoModel.Session model, int ms) throws Exception {
+        LongSupplier turns = () -> model.sent().stream().filter(event ->
+                event.getString("type").equals("input_audio_buffer.speech_started")).count();
+        long before = turns.getAsLong();
+        say(ms, 0);
+        Stand.eventually("the model hears it", () -> turns.getAsLong() > before);
+        settle(model);
+        say(0, 700);
+    }
+
+    /// Waits until the call has taken every event that the model has sent on this connection.
+    void settle(DemoModel.Session model) throws InterruptedException {
+        settle(mark -> model.sendText("{\"type\":\"response.output_audio_transcript.delta\","
+                + "\"item_id\":\"" + mark + "\",\"delta\":\"\"}"));
+        settle();
     }
 
     /// The caller speaks for `ms` milliseconds and is then silent for 700 ms, all of it at once:
