@@ -28,7 +28,7 @@ public final class Runner {
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
                    ./run.sh test trials       real servers, a browser, faults, odd input: minutes
-                   ./run.sh test mutants      do the tests notice a fault? half an hour
+                   ./run.sh test mutants      do the tests notice a fault? a quarter of an hour
                    ./run.sh test all          all that, with the trials at full length: an hour
             """;
 
