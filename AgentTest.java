@@ -388,7 +388,7 @@ final class AgentTest extends Stand {
         var threads = Executors.newVirtualThreadPerTaskExecutor();
         afterwards(threads::shutdownNow);
         var crms = Stream.of("", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-                .map(says -> new Odd(says, says.length() == 10 ? 500 : 0,
+                .map(says -> new Odd(says, says.length() == 10 ? 200 : 0,
                         new CopyOnWriteArrayList<>(), new CopyOnWriteArrayList<>())).toList();
         Future<String> lookUp = null;
         long before = System.nanoTime();
