@@ -615,7 +615,9 @@ public final class OutboxTest extends Stand {
             eventually("log-6", () -> taker.ids().contains("log-6"));   // has no line
             taker.answers("log-2", Collections.nCopies(9_999, later(0)).toArray(Outcome[]::new));
             outbox.close(Duration.ofSeconds(1));
-            outbox(folder.resolve("lock/outbox"), taker).begin().keep(STATE);   // that is a file
+            var noDisk = outbox(folder.resolve("lock/outbox"), taker);      // "lock" is a file
+            noDisk.begin().keep(STATE);
+            noDisk.close(SOON);                             // nothing is waiting: no line
         } finally {
             System.setOut(stdout);
         }
