@@ -307,32 +307,37 @@ public final class HouseTest extends Stand {
 
     // The sources.
 
-    private static List<Path> sources() throws IOException {
+    static List<Path> sources() throws IOException {
         try (var all = Files.find(Path.of(""), 2, (path, _) -> path.toString().endsWith(".java"))) {
             return all.sorted().toList();
         }
     }
 
-    private static final JavaCompiler COMPILER = ToolProvider.getSystemJavaCompiler();
+    static final JavaCompiler COMPILER = ToolProvider.getSystemJavaCompiler();
 
-    /// Compiles with the jars alone: a class path may hold classes of ours as well. Returns what
-    /// the compiler says, or "".
     private static String compile(StandardJavaFileManager files, List<Path> sources,
             String... options) throws IOException {
         Path out = Files.createTempDirectory("agent-test-");
         try {
-            String jars = Stream.of(System.getProperty("java.class.path").split(File.pathSeparator))
-                    .filter(each -> each.endsWith(".jar"))
-                    .collect(Collectors.joining(File.pathSeparator));
-            var said = new StringWriter();
-            boolean passed = COMPILER.getTask(said, files, null,
-                    Stream.concat(Stream.of("-d", out.toString(), "-cp", jars),
-                            Stream.of(options)).toList(),
-                    null, files.getJavaFileObjectsFromPaths(sources)).call();
-            return passed ? "" : "it does not compile:\n" + said;
+            return compile(out, files, sources, options);
         } finally {
             delete(out);
         }
+    }
+
+    /// Compiles with the jars alone: a class path may hold classes of ours as well. Returns what
+    /// the compiler says, or "".
+    static String compile(Path out, StandardJavaFileManager files, List<Path> sources,
+            String... options) throws IOException {
+        String jars = Stream.of(System.getProperty("java.class.path").split(File.pathSeparator))
+                .filter(each -> each.endsWith(".jar"))
+                .collect(Collectors.joining(File.pathSeparator));
+        var said = new StringWriter();
+        boolean passed = COMPILER.getTask(said, files, null,
+                Stream.concat(Stream.of("-d", out.toString(), "-cp", jars),
+                        Stream.of(options)).toList(),
+                null, files.getJavaFileObjectsFromPaths(sources)).call();
+        return passed ? "" : "it does not compile:\n" + said;
     }
 
     @Test

@@ -1,7 +1,6 @@
 package trials;
 
 import module java.base;
-import javax.tools.ToolProvider;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
@@ -108,13 +107,9 @@ public final class MutantsTest {
 
     /// With the numbers of the lines, which PIT needs.
     private static void compile(Path classes) throws IOException {
-        var options = List.of("-g", "-proc:none", "-d", classes.toString(), "-cp", JARS);
-        var compiler = ToolProvider.getSystemJavaCompiler();
-        try (var files = compiler.getStandardFileManager(null, null, UTF_8);
-                var sources = Files.find(Path.of(""), 2, (path, _) -> !path.startsWith("lib")
-                        && !path.startsWith("bench") && path.toString().endsWith(".java"))) {
-            assertTrue(compiler.getTask(null, files, null, options, null,
-                    files.getJavaFileObjectsFromPaths(sources.toList())).call());
+        try (var files = HouseTest.COMPILER.getStandardFileManager(null, null, UTF_8)) {
+            assertEquals("", HouseTest.compile(
+                    classes, files, HouseTest.sources(), "-g", "-proc:none"));
         }
     }
 
