@@ -21,6 +21,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeout;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// What README promises of the four classes of the ground floor: signatures, events, tools, and
@@ -110,6 +111,9 @@ final class AgentTest extends Stand {
                 hmac.signBody(body).toUpperCase(Locale.ROOT), new Hmac("other").signBody(body))) {
             assertFalse(hmac.verifyBody(body, forged), "took " + forged);
         }
+        // One HMAC is computed, however many signatures there are.
+        assertTimeout(SOON, () -> assertFalse(hmac.verifyStandard("id", 0, new byte[1_000_000],
+                "v1,AAAA ".repeat(200_000), Instant.EPOCH)));
         for (String unusable : List.of("", "whsec_", "whsec_not base64")) {
             assertThrows(IllegalArgumentException.class, () -> new Hmac(unusable), unusable);
         }
@@ -409,7 +413,8 @@ final class AgentTest extends Stand {
             webhooks(outbox, url).call(() -> party("AJ_1", null)).started();
             if (crm == crms.getLast()) {                    // the body of its answer never comes
                 eventually("the event is taken", () -> names(outbox).size() == 1);
-                lookUp = tools(url).call("lookup_crm", q("{'phone':'+15550001111'}"));
+                lookUp = tools(webhooks(url), null, true).call("lookup_crm",
+                        q("{'phone':'+15550001111'}"));
             }
         }
         assertEquals(DOWN, lookUp.get(5 + SOON.toSeconds(), TimeUnit.SECONDS));
@@ -434,7 +439,8 @@ final class AgentTest extends Stand {
         paths.putAll(Map.of("'/'", "%2F", "'a/../b'", "a%2F..%2Fb", "'...'", "...", "'\\\\'", "%5C",
                 "'%2e%2E'", "%252e%252E", "'c/7 ü'", "c%2F7%20%C3%BC", "' c-1\\n'", "c-1",
                 "'a+?#;:@'", "a%2B%3F%23%3B%3A%40", "17", "17", "1e400", "1E%2B400"));
-        paths.put("'" + "x".repeat(5_000) + "'", "x".repeat(5_000));
+        paths.put("'" + "x".repeat(200) + "'", "x".repeat(200));
+        paths.put("'" + "x".repeat(201) + "'", "none");     // cut, it would be somebody else's
         var filed = new ConcurrentHashMap<String, String>();
         var webhooks = new Webhooks(folder(), answering((request, body) -> {
             if (body.containsKey("text")) {
@@ -456,14 +462,18 @@ final class AgentTest extends Stand {
 
     // Tools.
 
+    private static final String REFUSED = "{'found':false,'message':'Only the record of the number "
+            + "that the caller calls from can be looked up. What they say about themselves belongs "
+            + "into a note.'}";
     private static final String DOWN = q("{'error':'The CRM does not answer. Go on without it.'}");
 
     private Tools tools(String url) throws Exception {
-        return tools(webhooks(url), null);
+        return tools(webhooks(url), null, false);
     }
 
-    private static Tools tools(Webhooks webhooks, String phone) {
-        return new Tools(webhooks, webhooks.call(() -> party("AJ_1", phone)), Set.of(), _ -> "no");
+    private static Tools tools(Webhooks webhooks, String phone, boolean anybody) {
+        return new Tools(webhooks, webhooks.call(() -> party("AJ_1", phone)), Set.of(), _ -> "no",
+                anybody);
     }
 
     private static String answer(Tools tools, String name, String arguments) throws Exception {
@@ -486,7 +496,7 @@ final class AgentTest extends Stand {
         var webhooks = webhooks("http://localhost");
         var tools = new Tools(webhooks, webhooks.call(() -> party("AJ_1", null)),
                 Set.of("support", "sales"),
-                name -> begun.add(name) && begun.size() == 1 ? null : "One is under way.");
+                name -> begun.add(name) && begun.size() == 1 ? null : "One is under way.", false);
         String schema = tools.schemas().getLast();
         assertTrue(json(schema).toString().contains(q("'enum':['sales','support']")));
         assertTrue(answer(tools, "transfer_call", "{'destination':'Sales '}").startsWith(
@@ -526,7 +536,7 @@ final class AgentTest extends Stand {
         crm.contact("+15550001111", q("{'id':'c/7 ü'}"));
         crm.fail("/contacts/c", 500, 1);
         var webhooks = webhooks(crm.url());
-        var tools = tools(webhooks, null);
+        var tools = tools(webhooks, null, false);
         tools.callerIs(tools.find("+15550001111", SOON).get().orElseThrow());
         assertEquals(q("{'noted':true}"), answer(tools, "update_crm_note", "{'note':'x'}"));
         webhooks.close(SOON);
@@ -568,11 +578,11 @@ final class AgentTest extends Stand {
                 new Case(200, "{'results':[{'id':7,'name':'Ada','open_tickets':2,'x':{}}]}",
                         "{'name':'Ada','open_tickets':'2','found':true}"),
                 new Case(200, "{'results':[{'company':' B C ','email':'a@b','name':' '},4]}",
-                        "{'email':'a@b','company':'B C','found':true}"),
-                new Case(200, "{'results':[{'id':'x','email':null,'company':{'a':1}}]}",
+                        "{'company':'B C','found':true}"),
+                new Case(200, "{'results':[{'id':'x','name':null,'company':{'a':1}}]}",
                         "{'found':true}"),
-                new Case(200, "{'results':[{'name':'" + a200 + "','email':'" + a200 + "b'}]}",
-                        "{'name':'" + a200 + "','email':'" + a200 + "','found':true}"),
+                new Case(200, "{'results':[{'name':'" + a200 + "','company':'" + a200 + "b'}]}",
+                        "{'name':'" + a200 + "','company':'" + a200 + "','found':true}"),
                 new Case(200, empty, nobody), new Case(200, most, nobody)));
         for (String odd : List.of(most + " ", "{'results':[3]}", "{'results':{}}", "{}", "[]",
                 "<html>", "", "[".repeat(100_000), "{'results':" + "[".repeat(5_000),
@@ -581,39 +591,65 @@ final class AgentTest extends Stand {
         }
         List.of(201, 202, 301, 307, 400, 401, 404, 429, 500, 503)
                 .forEach(status -> cases.add(new Case(status, empty, DOWN)));
-        var tools = tools(url);
+        var webhooks = webhooks(url);
         for (Case each : cases) {
             next.set(new Case(each.status, q(each.answer), null));
-            assertEquals(q(each.expected),
-                    answer(tools, "lookup_crm", "{'phone':'+1 (555) 000-1111'}"));
+            assertEquals(q(each.expected), answer(tools(webhooks, "+15550001111", false),
+                    "lookup_crm", "{'phone':'1 (555) 000-1111'}"));
         }
-        assertEquals(DOWN, answer(tools("http://127.0.0.1:1"), "lookup_crm", "{'phone':'+49123'}"));
+        assertEquals(DOWN, answer(tools(webhooks("http://127.0.0.1:1"), null, true), "lookup_crm",
+                "{'phone':'+49123'}"));
         assertEquals(cases.size(), asked.size());   // it asks once, and follows nothing
         assertEquals(Set.of("POST /contacts/search[Bearer crm-key][application/json]null"
                 + q("{'filter':{'phone':'+15550001111'}}")), Set.copyOf(asked));
     }
 
+    /// The network says who the caller is, and nobody else does.
     @Test
-    void somebodyElsesRecordDoesNotBecomeTheCallers() throws Exception {
-        record Case(String own, String known, String filedUnder) {}
+    void aCallerGetsTheirOwnRecordAndNoOther() throws Exception {
+        record Case(String own, boolean anybody, String number, boolean found, String filedUnder) {}
         var crm = crm();
-        crm.contact("+15550002222", q("{'id':'c-2','name':'Grace'}"));
-        crm.contact("+15550003333", q("{'id':'c-3'}"));
-        for (Case each : List.of(new Case("+15550001111", null, "null"),
-                new Case("+15550002222", null, "'c-2'"),
-                new Case(null, null, "'c-2'"),  // whose number is withheld has said who they are
-                new Case("+15550002222", "+15550003333", "'c-3'"))) {
+        crm.contact("+15550002222", q("{'id':'c-2','name':'Grace','email':'g@example.com'}"));
+        int asked = 0;
+        for (Case each : List.of(
+                new Case("+15550002222", false, "1 (555) 000-2222", true, "'c-2'"),
+                new Case("+15550001111", false, "+15550002222", false, "null"),
+                new Case("+15550001111", false, "+15550009999", false, "null"),     // is unknown
+                new Case(null, false, "+15550002222", false, "null"),
+                new Case("+15550001111", true, "+15550002222", true, "null"),
+                new Case(null, true, "+15550002222", true, "null"))) {
             var webhooks = webhooks(crm.url());
-            var tools = tools(webhooks, each.own);
-            if (each.known != null) {
-                tools.callerIs(tools.find(each.known, SOON).get().orElseThrow());
-            }
-            assertEquals(q("{'name':'Grace','found':true}"),
-                    answer(tools, "lookup_crm", "{'phone':'+15550002222'}"));
+            var tools = tools(webhooks, each.own, each.anybody);
+            assertEquals(q(each.found ? "{'name':'Grace','found':true}" : REFUSED),
+                    answer(tools, "lookup_crm", "{'phone':'" + each.number + "'}"));
             answer(tools, "update_crm_note", "{'note':'x'}");
             webhooks.close(SOON);
             assertEquals(q(each.filedUnder), "" + crm.events().getLast().get("contact_id"));
+            asked += each.found ? 1 : 0;
         }
+        assertEquals(asked, bodies(crm, "/contacts/search").size());    // else it is not asked
+    }
+
+    /// 50 events and writes to the CRM; a note in a record is both. And three look-ups.
+    @Test
+    void whatTheModelCausesInACallHasAnEnd() throws Exception {
+        var crm = crm();
+        crm.contact("+15550002222", q("{'id':'c-2'}"));
+        var webhooks = webhooks(crm.url());
+        for (String own : Arrays.asList(null, "+15550002222")) {
+            var tools = tools(webhooks, own, false);
+            for (int i = 1; i <= 4; i++) {
+                String answer = answer(tools, "lookup_crm", "{'phone':'+15550002222'}");
+                assertEquals(i == 4, answer.contains("That is enough"), answer);
+            }
+            for (int i = 1; i <= 60; i++) {
+                String tool = i == 5 ? "record_intent" : "update_crm_note";
+                answer(tools, tool, "{'intent':'x','note':'x'}");
+            }
+        }
+        webhooks.close(SOON);
+        assertEquals(50 + 25, bodies(crm, "/webhooks/").size());
+        assertEquals(24, crm.notes("c-2").size());
     }
 
     @Test
@@ -632,7 +668,7 @@ final class AgentTest extends Stand {
         }
         assertEquals(q("{'error':'There is no tool of that name.'}"),
                 answer(tools, "format_disk", "{}"));
-        for (String odd : List.of("Ada", "12", "+1 555 000 1111 or 2222", "1".repeat(16))) {
+        for (String odd : List.of("Ada", "12", "1".repeat(16))) {
             assertEquals(q("{'error':'This is not a phone number. Ask for it, with the country "
                     + "code.'}"), answer(tools, "lookup_crm", "{'phone':'" + odd + "'}"));
         }
@@ -653,12 +689,13 @@ final class AgentTest extends Stand {
     void theRehearsalIsAWholeCall() throws Exception {
         var rehearsal = opened(new Rehearsal("{\"results\":[]}"));
         Path outbox = folder();
-        var agent = new Agent(settings(Map.of("OUTBOX_DIR", "" + outbox)).at(rehearsal.url()));
+        var settings = settings(Map.of("OUTBOX_DIR", "" + outbox)).at(rehearsal.url());
+        var agent = new Agent(settings);
         CompletableFuture.runAsync(() -> agent.takeCall(rehearsal)).get(60, TimeUnit.SECONDS);
         agent.close(SOON);
         assertEquals(List.of(), names(outbox.resolve("rehearsal")), "its events were not taken");
 
-        var hmac = new Hmac(SIX.get("WEBHOOK_SECRET"));     // the demo's CRM asks the agent
+        var hmac = new Hmac(settings.get("WEBHOOK_SECRET"));    // the demo's CRM asks the agent
         for (String body : List.of("{}", "[]")) {
             boolean same = body.equals("{}");
             assertEquals(same, agent.verifyBody(utf8(body), hmac.signBody(utf8("{}"))));
@@ -677,6 +714,7 @@ final class AgentTest extends Stand {
                 "WEBHOOK_SECRET", SECRET, "OPENAI_API_KEY", "sk-test", "OPENAI_VOICE", "marin",
                 "OPENAI_BASE_URL", model.baseUrl(), "TRANSFER_SALES", "+15550001111",
                 "OUTBOUND_TRUNK_ID", line.metadata.contains("+15550002222") ? "ST_1" : ""));
+        all.put("OUTBOUND_PREFIXES", "+1");
         all.put("OUTBOX_DIR", folder().toString());
         all.putAll(more);
         var agent = new Agent(settings(all));
@@ -730,8 +768,7 @@ final class AgentTest extends Stand {
         assertFalse(line.ear.isDone());
         line.mailbox.post(new Event.CallerHears());
         eventually("it is heard from its beginning", () -> line.heardMs.get() == 300);
-        assertNull(event(crm, "call.started").get("contact_id").getValueType()
-                == jakarta.json.JsonValue.ValueType.NULL ? null : "contact_id is known too early");
+        assertTrue(event(crm, "call.started").isNull("contact_id"), "it is known too early");
     }
 
     @Test
@@ -786,57 +823,6 @@ final class AgentTest extends Stand {
         call(line, crm, model);
         assertTrue(line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS) - began > 1_400_000_000L);
         assertEquals("system: # The caller\n" + Agent.CRM_AWAY + "\n", told(session(model)).get(2));
-    }
-
-    @Test
-    void oneCallsTroubleIsNotAnothers() throws Exception {
-        var crm = crm();
-        crm.contact("+15550001111", "{\"id\":\"c-1\",\"name\":\"" + "x".repeat(3_000_000) + "\"}");
-        var model = model(new Say("Hello.", 200));
-        var agent = new Agent(settings(Map.of("CRM_URL", crm.url(), "WEBHOOK_SECRET", SECRET,
-                "OPENAI_BASE_URL", model.baseUrl(), "OUTBOX_DIR", folder().toString())));
-        afterwards(() -> agent.close(Duration.ZERO));
-        var failing = new TestLine();
-        take(failing, agent::takeCall);
-        eventually("the greeting", () -> failing.heardMs.get() >= 200);
-        var other = new TestLine();
-        other.number = "+15550009999";
-        take(other, agent::takeCall);
-        eventually("the greeting", () -> other.heardMs.get() >= 200);
-        failing.mailbox.post(new Event.Posted("nobody knows what this is"));
-        JsonObject ended = event(crm, "call.ended");
-        assertEquals("error", ended.getString("reason"));
-        assertTrue(ended.getString("cause").contains("nobody knows"), ended.toString());
-        assertNotNull(failing.over.get(5, TimeUnit.SECONDS));
-        assertTrue(failing.hungUp);
-        other.say(session(model, 2), 600);
-        eventually("an answer", () -> other.heardMs.get() >= 900);
-        other.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
-        assertNull(other.over.get(5, TimeUnit.SECONDS));
-        failing.speaker.close();
-        other.speaker.close();
-    }
-
-    @Test
-    void theNumberMayComeWithTheDispatchAndNonsenseDoesNoHarm() throws Exception {
-        var picksUp = new ArrayList<Future<Long>>();
-        for (var each : Map.of("{\"phone_number\": \"+1 (555) 000-2222\"}", "+15550002222",
-                "not json", "null", "[1]", "null", "{\"phone_number\": 5}", "null",
-                "{\"phone_number\": " + "[".repeat(5_000), "null",
-                "{\"phone_number\": \"anonymous\"}", "null").entrySet()) {
-            var crm = crm();
-            var line = new TestLine();
-            line.number = null;
-            line.metadata = each.getKey();
-            call(line, crm, model(new Say("Hello.", 100)));
-            JsonObject started = event(crm, "call.started");
-            assertEquals(each.getValue(),
-                    started.isNull("phone") ? "null" : started.getString("phone"));
-            picksUp.add(line.pickedUp);
-        }
-        for (var pickedUp : picksUp) {
-            pickedUp.get(5, TimeUnit.SECONDS);
-        }
     }
 
     @Test
@@ -927,18 +913,19 @@ final class AgentTest extends Stand {
     @Test
     void theModelIsToldWhoCallsAndHowToBegin() throws Exception {
         record Case(String number, String metadata, String caller, String greeting) {}
-        String record = Agent.RECORD.formatted("{\"name\":\"%s\"}");
+        String record = Agent.RECORD.formatted(Agent.OF_THE_CRM, "{\"name\":\"Ada\"}");
+        String name = " " + Agent.RECORD.formatted(Agent.OF_THE_DISPATCH,
+                "{\"name\":\"Grace\"}");
         String grace = ",\"contact\":{\"name\":\"Grace\",\"id\":\"c-2\"}}";
         for (Case each : List.of(
-                new Case("+15550001111", "", record.formatted("Ada"), Agent.GREETING),
-                new Case("+15550001111", "{\"x\":1" + grace, record.formatted("Ada"),
-                        Agent.GREETING),
+                new Case("+15550001111", "", record, Agent.GREETING),
+                new Case("+15550001111", "{\"x\":1" + grace, record, Agent.GREETING),
                 new Case("+15550009999", "", Agent.UNKNOWN, Agent.GREETING),
-                new Case("+15550009999", "{\"x\":1" + grace, record.formatted("Grace"),
+                new Case("+15550009999", "{\"x\":1" + grace, Agent.UNKNOWN + name,
                         Agent.GREETING),
                 new Case(null, "{\"contact\":\"Grace\"}", Agent.NO_NUMBER, Agent.GREETING),
                 new Case(null, "{\"phone_number\":\"+15550002222\"" + grace,
-                        record.formatted("Grace"), Agent.GREETING_CALLED))) {
+                        Agent.UNKNOWN + name, Agent.GREETING_CALLED))) {
             var crm = crm();
             crm.contact("+15550001111", "{\"id\":\"c-1\",\"name\":\"Ada\"}");
             var line = new TestLine();

@@ -17,21 +17,27 @@ import voice.Tool;
 /// answer when their report is on disk, `transfer_call` answers at once, and `lookup_crm` when the
 /// CRM does.
 ///
-/// Not handled: hanging up (an exercise: `end_call`). The transfer itself is voice.Session's.
+/// What the model may see and cause is decided here, and not by what it is told: a caller can talk
+/// a model into anything. Not handled: hanging up (an exercise: `end_call`). The transfer itself is
+/// voice.Session's.
 final class Tools {
     private static final Duration LOOK_UP_BOUND = Duration.ofSeconds(5);
     private static final int MOST_ANSWER = 1_000_000;   // bytes of an answer of the CRM
     private static final int MOST_FIELD = 200;          // characters of a field, for the model
+    private static final int MOST_ID = 200;             // characters of a contact's id
+    private static final int MOST_LOOK_UPS = 3;         // by the model, in a call
+    private static final int MOST_REPORTS = 50;         // events, and writes to the CRM, in a call
+    private static final String ENOUGH = "That is enough for one call. Nothing more is taken.";
 
     /// A contact of the CRM, with the fields that this agent uses. Each of them may be null.
-    record Contact(String id, String name, String email, String company, String openTickets) {
+    record Contact(String id, String name, String company, String openTickets) {
 
         /// Reads one contact of the CRM's answer. Adapt this method to your own CRM.
         static Contact of(JsonObject result) {
             String id = text(result, "id");
             // An id becomes a part of a path, where . and .. would lead elsewhere.
-            return new Contact(id == null || id.matches("\\.\\.?") ? null : id,
-                    text(result, "name"), text(result, "email"), text(result, "company"),
+            boolean odd = id == null || id.matches("\\.\\.?") || id.length() > MOST_ID;
+            return new Contact(odd ? null : id, text(result, "name"), text(result, "company"),
                     text(result, "open_tickets"));
         }
 
@@ -45,15 +51,15 @@ final class Tools {
             return text.isEmpty() ? null : text;
         }
 
-        /// The fields that are not null, 200 characters of each. The model has no use for the id.
+        /// The fields that are not null, 200 characters of each. What the model knows, it may tell
+        /// the caller. Who calls from somebody's phone is not always that person, so nothing that
+        /// is worth stealing belongs here. Add your fields here, and in `of`.
         JsonObject forModel() {
             var fields = Json.createObjectBuilder();
-            String[] named = {"name", name, "email", email, "company", company,
-                "open_tickets", openTickets};
+            String[] named = {"name", name, "company", company, "open_tickets", openTickets};
             for (int i = 0; i < named.length; i += 2) {
                 if (named[i + 1] != null) {
-                    String value = named[i + 1];
-                    fields.add(named[i], value.substring(0, Math.min(value.length(), MOST_FIELD)));
+                    fields.add(named[i], Log.cut(named[i + 1], MOST_FIELD));
                 }
             }
             return fields.build();
@@ -64,25 +70,32 @@ final class Tools {
     private final Webhooks.Call events;
     private final Set<String> destinations;
     private final UnaryOperator<String> transfer;
+    private final boolean lookUpAnybody;
     private final List<Tool> tools;
-    private volatile Contact contact;
+    private volatile Contact contact;       // the caller's own
+    // Only the call's thread uses these two.
+    private int lookUps;
+    private int reports;
 
     /// `destinations` are the names of the departments, in lower case. The model sees these names,
     /// never a number, and can choose no other. `transfer` begins a transfer to one of them. It
-    /// returns null, or why the transfer cannot begin.
+    /// returns null, or why the transfer cannot begin. With `lookUpAnybody`, the model gets the
+    /// record of any number: that is for a line that only staff can call.
     Tools(Webhooks crm, Webhooks.Call events, Set<String> destinations,
-            UnaryOperator<String> transfer) {
+            UnaryOperator<String> transfer, boolean lookUpAnybody) {
         this.crm = crm;
         this.events = events;
         this.destinations = new TreeSet<>(destinations);
         this.transfer = transfer;
+        this.lookUpAnybody = lookUpAnybody;
         tools = List.of(
                 new Tool("record_intent",
                         "Log what the caller wants, once it is clear, and when it changes.",
                         "intent", "What the caller wants, in a few words of English",
                         Set.of(), this::recordIntent),
                 new Tool("lookup_crm",
-                        "Fetch a customer by phone number. The caller's own record is known.",
+                        lookUpAnybody ? "Fetch a customer by phone number."
+                                : "Fetch the caller's record, by the number that they call from.",
                         "phone", "The number with its country code: +15551234567",
                         Set.of(), this::lookupCrm),
                 new Tool("update_crm_note",
@@ -116,31 +129,44 @@ final class Tools {
     }
 
     private CompletableFuture<String> recordIntent(String intent) {
+        if (isEnough(1)) {
+            return answer("recorded", false, ENOUGH);
+        }
         events.intent(intent);
         return answer("recorded", true, null);
     }
 
     private CompletableFuture<String> lookupCrm(String phone) {
+        if (++lookUps > MOST_LOOK_UPS) {
+            return error(ENOUGH);
+        }
         String number = Numbers.read(phone);
         if (number == null) {
             return error("This is not a phone number. Ask for it, with the country code.");
         }
-        return find(number, LOOK_UP_BOUND).thenCompose(found -> {
+        // Whose number it is says the network, and never the caller. The CRM is not asked for
+        // anybody else. So nobody learns, even from the time it takes, whether it knows them.
+        String own = events.party().phone();
+        boolean theirs = own != null && own.replace("+", "").equals(number.replace("+", ""));
+        if (!theirs && !lookUpAnybody) {
+            return answer("found", false, "Only the record of the number that the caller calls "
+                    + "from can be looked up. What they say about themselves belongs into a note.");
+        }
+        return find(theirs ? own : number, LOOK_UP_BOUND).thenCompose(found -> {
             if (found.isEmpty()) {
                 return answer("found", false, "The CRM has no contact with this number.");
             }
-            // This becomes the caller's record in two cases: the number is their own, or their
-            // number is withheld. Otherwise they ask for somebody else, whose record must not get
-            // the notes of this call.
-            String own = events.party().phone();
-            if (contact == null && (own == null || own.equals(number))) {
-                callerIs(found.get());
+            if (theirs && contact == null) {
+                callerIs(found.get());      // the look-up before the call has failed
             }
             return now(Json.createObjectBuilder(found.get().forModel()).add("found", true));
         }).exceptionallyCompose(_ -> error("The CRM does not answer. Go on without it."));
     }
 
     private CompletableFuture<String> updateCrmNote(String note) {
+        if (isEnough(contact == null ? 1 : 2)) {    // an event, and a note in the caller's record
+            return answer("noted", false, ENOUGH);
+        }
         boolean filed = events.note(note);
         return answer("noted", filed, filed ? null
                 : "This caller has no record: the note was reported, but filed under no name.");
@@ -152,14 +178,21 @@ final class Tools {
                     + "cannot be transferred. Offer a note.");
         }
         String name = destination.toLowerCase(Locale.ROOT);
-        String refused = destinations.contains(name) ? transfer.apply(name)
-                : "There is no such destination. There are: "
-                        + String.join(", ", destinations) + ".";
+        String refused = !destinations.contains(name) ? "There is no such destination. There are: "
+                + String.join(", ", destinations) + "." : isEnough(1) ? ENOUGH
+                : transfer.apply(name);
         return refused != null ? answer("transferring", false, refused)
                 : answer("transferring", true, "If you have not yet told the caller that you are "
                         + "putting them through, do so now, in one short sentence. The transfer "
                         + "begins when they have heard it; say nothing more until you are told "
                         + "that it has failed.");
+    }
+
+    /// Has this call caused so much already that `more` would be too much? Otherwise, counts it.
+    private boolean isEnough(int more) {
+        boolean enough = reports + more > MOST_REPORTS;
+        reports += enough ? 0 : more;
+        return enough;
     }
 
     /// From now on, notes and the call itself are filed under this contact.

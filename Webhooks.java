@@ -21,6 +21,7 @@ import voice.Party;
 final class Webhooks {
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
     private static final Duration LONGEST_RETRY_AFTER = Duration.ofSeconds(60);
+    private static final int MOST_SUMMARY = 4_000;      // characters
     private static final DateTimeFormatter MILLIS =
             new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
@@ -55,10 +56,14 @@ final class Webhooks {
 
     /// One attempt to deliver. The body is the same in each attempt. The timestamp is not, so each
     /// attempt is signed anew (https://www.standardwebhooks.com).
-    private Outbox.Outcome post(Outbox.Delivery delivery)
-            throws IOException, InterruptedException {
+    private Outbox.Outcome post(Outbox.Delivery delivery) throws InterruptedException {
         String id = delivery.id(), path = delivery.path();
         byte[] body = delivery.body();
+        // The log must not have a contact's id.
+        String where = "CRM_URL" + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
+        if (!path.matches("/[^/].*")) {     // otherwise it could lead to another server
+            return new Outbox.Refused("its path does not begin with one /", Duration.ZERO, true);
+        }
         var request = request(path, body, TIMEOUT);
         if (path.startsWith("/webhooks/")) {
             long now = Instant.now().getEpochSecond();
@@ -68,10 +73,16 @@ final class Webhooks {
         } else {
             request.header("Idempotency-Key", id);
         }
-        var answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
-        answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
+        HttpResponse<InputStream> answer;
+        try {
+            answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
+            answer.body().close();  // not read: TIMEOUT is for the headers, and it may be endless
+        } catch (IOException e) {
+            return new Outbox.Later("no answer from " + where + ": " + Log.reason(e),
+                    Duration.ZERO);
+        }
         int status = answer.statusCode();
-        String why = "HTTP " + status + " from CRM_URL" + path;
+        String why = "HTTP " + status + " from " + where;
         Duration wait = retryAfter(answer.headers());
         if (status / 100 == 2) {
             return new Outbox.Taken();
@@ -201,10 +212,10 @@ final class Webhooks {
 
         /// The call in a few words, for people.
         private String summary(String reason, Duration length) {
-            return "%d:%02d min, %s.".formatted(length.toMinutes(), length.toSecondsPart(),
+            return Log.cut("%d:%02d min, %s.".formatted(length.toMinutes(), length.toSecondsPart(),
                     reason.replace('_', ' '))
                     + (intents.isEmpty() ? "" : " Wanted: " + String.join("; ", intents) + ".")
-                    + (notes.isEmpty() ? "" : " Noted: " + String.join(" ", notes));
+                    + (notes.isEmpty() ? "" : " Noted: " + String.join(" ", notes)), MOST_SUMMARY);
         }
 
         /// Sets the id of the caller's record, or null when the record has none.

@@ -121,7 +121,7 @@ final class Console implements Line {
 
     @Override
     public void transfer(String to) {
-        Log.step(id, "transfer", "a phone would be put through to " + Log.speech(to) + " here");
+        Log.step(id, "transfer", "a phone would be put through to " + Log.foreign(to) + " here");
         mailbox.post(new Event.Transferred());
         mailbox.post(new Event.CallerLeft("transferred"));
     }

@@ -60,6 +60,7 @@ public final class Demo {
     /// transfer destinations.
     public Map<String, String> settings() {
         var settings = new HashMap<>(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "",
+                "LOOKUP_ANYBODY", "true",
                 "TRANSFER_SALES", "+15550120", "TRANSFER_BILLING", "+15550121",
                 "TRANSFER_SUPPORT", "+15550122", "VOBIZ_SIP_DOMAIN", ""));
         if (standIn != null) {
@@ -82,6 +83,8 @@ public final class Demo {
                     + "understand speech: each time you stop talking, it takes the next step of "
                     + "its script.");
         }
+        System.out.println("In the demo, the model may look up anybody (LOOKUP_ANYBODY=true). On "
+                + "your own line, a caller gets their own record, and no other.");
         if (words.contains("console")) {
             System.out.println("Type what you would say. /keys 12# presses keys, /hangup (or "
                     + "Ctrl-D) hangs up." + (standIn == null ? ""

@@ -19,10 +19,8 @@ public final class Checks {
         var names = new TreeSet<>(settings.destinations().keySet());
         Log.log("", names.isEmpty() ? "callers cannot be transferred: no TRANSFER_.. is set"
                 : "callers can be transferred to: " + String.join(", ", names));
-        String clips = Clips.check();
-        if (clips != null) {
-            Log.log("", "NOT RIGHT: " + clips);
-        }
+        Stream.of(Clips.check(), secrets(Path.of(".env"))).filter(Objects::nonNull)
+                .forEach(wrong -> Log.log("", "NOT RIGHT: " + wrong));
         String crm = settings.get("CRM_URL");
         Thread.ofVirtual().name("check of the CRM").start(() -> say("the CRM at " + crm,
                 "answers", () -> crm(crm, settings.get("CRM_API_KEY"))));
@@ -41,6 +39,20 @@ public final class Checks {
             Log.log("", wrong == null ? who + " " + well : "NOT RIGHT: " + who + ": " + wrong);
         } catch (Exception e) {
             Log.log("", who + " could not be asked: " + Log.reason(e));
+        }
+    }
+
+    /// Can others read this file of secrets? Returns null, or says what is wrong. A file that is
+    /// not there is right, too.
+    public static String secrets(Path file) {
+        try {
+            var others = EnumSet.of(
+                    PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
+            others.retainAll(Files.getPosixFilePermissions(file));
+            return others.isEmpty() ? null : file + " holds secrets, and other users of this "
+                    + "machine can read it: chmod 600 " + file;
+        } catch (IOException | UnsupportedOperationException e) {
+            return null;
         }
     }
 

@@ -20,6 +20,7 @@ final class DemoRun {
                 "LIVEKIT_API_SECRET", "none", "CRM_URL", "http://localhost",
                 "WEBHOOK_SECRET", UUID.randomUUID().toString()));
         Settings given = Start.settings(environment, Map.of("OPENAI_API_KEY", ""));
+        Log.words(true);
         boolean key = !given.get("OPENAI_API_KEY").matches("|none");
         // The demo's CRM starts before the program is made, because the program needs its address.
         var program = new CompletableFuture<Program>();

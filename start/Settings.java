@@ -12,14 +12,15 @@ import voice.Options;
 ///
 /// It is not a record, because a record would print its secrets.
 public final class Settings {
+    private static final String MAKE_A_SECRET = "make one with `openssl rand -hex 32`";
     private static final String[][] NEEDED = {
         {"LIVEKIT_URL", "your LiveKit server's wss:// address, from the project's settings; "
                 + "ws://127.0.0.1:7880 for `livekit-server --dev`"},
         {"LIVEKIT_API_KEY", "from the same page; `devkey`"},
         {"LIVEKIT_API_SECRET", "from the same page; `secret`"},
         {"CRM_URL", "the https:// address that your CRM's end points are below"},
-        {"WEBHOOK_SECRET", "what events are signed with: make one with "
-                + "`openssl rand -hex 32` and give it to your CRM"},
+        {"WEBHOOK_SECRET", "what events are signed with: " + MAKE_A_SECRET
+                + " and give it to your CRM"},
         {"OPENAI_API_KEY", "from platform.openai.com/api-keys"},
     };
     private static final Map<String, String> DEFAULTS = Map.of(
@@ -30,8 +31,11 @@ public final class Settings {
             "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
     private static final List<String> TRANSFERS =
             List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
-    private static final List<String> MAY_BE_BLANK = List.of(
-            "CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID");
+    private static final List<String> MAY_BE_BLANK = List.of("CRM_API_KEY", "OPENAI_VOICE",
+            "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "HEALTH_HOST",
+            "LOOKUP_ANYBODY", "LOG_WORDS");
+    private static final List<String> YES_OR_NO = List.of("LOOKUP_ANYBODY", "LOG_WORDS");
+    private static final int LEAST_SECRET = 24;             // bytes, as Standard Webhooks has it
     private static final Map<String, Range> NUMBERS = Map.of(
             "MAX_CALL_MINUTES", new Range(1, 9_999, 30, "minutes"),
             "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
@@ -55,6 +59,11 @@ public final class Settings {
 
     public int number(String name) {
         return Integer.parseInt(values.get(name));
+    }
+
+    /// Is this setting `true`? It is not if it is blank.
+    public boolean yes(String name) {
+        return values.get(name).equals("true");
     }
 
     /// Where callers can be transferred to: `sales` -> `tel:+15551234567`.
@@ -83,16 +92,23 @@ public final class Settings {
 
     /// What is set for all calls.
     public Options options() {
-        return new Options(get("OUTBOUND_TRUNK_ID"), destinations(),
+        return new Options(get("OUTBOUND_TRUNK_ID"), prefixes(values), destinations(),
                 Duration.ofSeconds(number("SILENCE_SECONDS")),
                 Duration.ofMinutes(number("MAX_CALL_MINUTES")));
     }
 
-    /// The same settings, but the CRM and the model are at that address, and the outbox is another
-    /// folder.
+    private static List<String> prefixes(Map<String, String> values) {
+        return Arrays.stream(values.get("OUTBOUND_PREFIXES").split(","))
+                .map(String::strip).filter(prefix -> !prefix.isEmpty()).toList();
+    }
+
+    /// The same settings, but the CRM and the model are at that address, the outbox is another
+    /// folder, and the keys are none that anybody takes.
     public Settings at(String url) {
-        return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal",
-                "CRM_URL", url, "OPENAI_BASE_URL", url + "/v1"));
+        return with(Map.of("OUTBOX_DIR", get("OUTBOX_DIR") + "/rehearsal", "CRM_URL", url,
+                "OPENAI_BASE_URL", url + "/v1", "OPENAI_API_KEY", "none", "CRM_API_KEY", "none",
+                "WEBHOOK_SECRET", UUID.randomUUID().toString(), "LIVEKIT_API_KEY", "none",
+                "LIVEKIT_API_SECRET", "none"));
     }
 
     /// The same settings, but with these instead of its own. They are not checked.
@@ -125,22 +141,16 @@ public final class Settings {
             }
         }
         address(problems, values, "LIVEKIT_URL", "http", "https", "ws", "wss");
-        for (String name : List.of("CRM_URL", "OPENAI_BASE_URL")) {
-            URI address = address(problems, values, name, "http", "https");
-            if (address != null && address.getScheme().equals("http") && !List.of(
-                    "localhost", "127.0.0.1", "[::1]").contains(address.getHost())) {
-                problems.add(name + ": what callers say travels to it, so it must be https:// "
-                        + "(http:// is allowed to localhost only)");
-            }
-        }
+        address(problems, values, "CRM_URL", "http", "https");
+        address(problems, values, "OPENAI_BASE_URL", "http", "https");
         for (String name : List.of("CRM_API_KEY", "OPENAI_API_KEY")) {
             if (!values.getOrDefault(name, "").matches("[!-~]*")) {
                 problems.add(name + " holds something that no key does: a space, a quote "
                         + "from a text program, ..");
             }
         }
-        if (!decodes(values.getOrDefault("WEBHOOK_SECRET", ""))) {
-            problems.add("WEBHOOK_SECRET begins with whsec_, but what follows is not base64");
+        if (values.containsKey("WEBHOOK_SECRET")) {
+            secret(problems, values.get("WEBHOOK_SECRET"));
         }
         NUMBERS.forEach((name, range) -> {
             String value = values.get(name);
@@ -150,6 +160,21 @@ public final class Settings {
                         name, range.least, range.most, range.what));
             }
         });
+        for (String name : YES_OR_NO) {
+            if (!values.get(name).matches("true|false|")) {
+                problems.add(name + " is neither true nor false");
+            }
+        }
+        for (String prefix : prefixes(values)) {
+            if (!prefix.matches("\\+[1-9][0-9]{0,14}")) {
+                problems.add("OUTBOUND_PREFIXES has something that no number begins with: it looks "
+                        + "like +1,+44");
+            }
+        }
+        if (!values.get("OUTBOUND_TRUNK_ID").isEmpty() && prefixes(values).isEmpty()) {
+            problems.add("OUTBOUND_PREFIXES is missing: OUTBOUND_TRUNK_ID is set, and the agent "
+                    + "calls only numbers that begin with one of these, like +1,+44");
+        }
         for (String name : TRANSFERS) {
             String value = values.get(name);
             if (!value.isEmpty() && !Numbers.callable(value)
@@ -162,6 +187,9 @@ public final class Settings {
                 || values.get("VOBIZ_SIP_DOMAIN").startsWith("sip:")) {
             problems.add("VOBIZ_SIP_DOMAIN is not a host like 1234.sip.vobiz.ai");
         }
+        if (!values.get("HEALTH_HOST").matches("[\\w.-]*|\\[?[0-9A-Fa-f:]+]?")) {
+            problems.add("HEALTH_HOST is not an address of this machine, like 127.0.0.1");
+        }
         if (!problems.isEmpty()) {
             throw new IllegalArgumentException("Set these in the environment or in "
                     + file.toAbsolutePath() + " (.env.example shows how):\n  "
@@ -170,15 +198,19 @@ public final class Settings {
         return new Settings(values);
     }
 
-    /// A secret that begins with `whsec_` goes on with base64, of at least one byte.
-    private static boolean decodes(String secret) {
-        if (!secret.startsWith("whsec_")) {
-            return true;
-        }
+    /// A secret that begins with `whsec_` goes on with base64. Then the bytes of that count.
+    private static void secret(List<String> problems, String secret) {
         try {
-            return Base64.getDecoder().decode(secret.substring("whsec_".length())).length > 0;
+            byte[] key = secret.startsWith("whsec_")
+                    ? Base64.getDecoder().decode(secret.substring("whsec_".length()))
+                    : secret.getBytes(StandardCharsets.UTF_8);
+            if (key.length < LEAST_SECRET) {
+                problems.add("WEBHOOK_SECRET " + (secret.equals("your-hmac-secret")
+                        ? "is still that of the example: " : "has fewer than " + LEAST_SECRET
+                        + " bytes, so somebody could guess it: ") + MAKE_A_SECRET);
+            }
         } catch (IllegalArgumentException e) {
-            return false;
+            problems.add("WEBHOOK_SECRET begins with whsec_, but what follows is not base64");
         }
     }
 
@@ -191,28 +223,34 @@ public final class Settings {
         });
     }
 
-    /// Returns the address, or null if there is none. Also puts it into `values` without a slash at
-    /// its end.
-    private static URI address(List<String> problems, Map<String, String> values, String name,
+    /// Is this an address, and nobody can listen on the way there? Also puts it into `values`
+    /// without a slash at its end. The last of `schemes` is the one for the message.
+    private static void address(List<String> problems, Map<String, String> values, String name,
             String... schemes) {
         String value = values.getOrDefault(name, "").replaceFirst("/+$", "");
         if (value.isEmpty()) {
-            return null; // the list of problems has that already
+            return; // the list of problems has that already
         }
         values.put(name, value);
+        String safe = schemes[schemes.length - 1];
+        String open = safe.replaceFirst("s$", "");
         try {
             URI address = new URI(value);
             if (address.getHost() != null && List.of(schemes).contains(address.getScheme())
                     && address.getRawUserInfo() == null && address.getRawQuery() == null
                     && address.getRawFragment() == null) {
-                return address;
+                if (List.of("http", "ws").contains(address.getScheme()) && !List.of(
+                        "localhost", "127.0.0.1", "[::1]").contains(address.getHost())) {
+                    problems.add(name + ": what callers say travels to it, so it must be " + safe
+                            + ":// (" + open + ":// is allowed to localhost only)");
+                }
+                return;
             }
         } catch (URISyntaxException e) {
             // The message below fits this mistake, too.
         }
-        problems.add(name + " is not an address like " + schemes[schemes.length - 1]
+        problems.add(name + " is not an address like " + safe
                 + "://host, with nothing but a path behind it");
-        return null;
     }
 
     /// Reads the lines NAME=value. Treats comments (#), quotes and a leading `export` as shells and

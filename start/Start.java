@@ -85,6 +85,7 @@ public final class Start {
     }
 
     private static void work(Settings settings, Maker maker, boolean drains) throws Exception {
+        Log.words(settings.get("LOG_WORDS").isEmpty() ? Log.TERMINAL : settings.yes("LOG_WORDS"));
         var worker = new Worker(settings.get("LIVEKIT_URL"),
                 settings.get("LIVEKIT_API_KEY"), settings.get("LIVEKIT_API_SECRET"),
                 settings.get("LIVEKIT_AGENT_NAME"), settings.number("MAX_CALLS"));
@@ -173,6 +174,12 @@ public final class Start {
             System.err.println(metadata == null
                     ? "The last argument is not a JSON object: " + more
                     : "Not a number that can be called: it looks like +15551234567");
+            return 2;
+        }
+        // The worker decides whom it calls. This only says earlier what it would say.
+        if (!settings.get("OUTBOUND_PREFIXES").isEmpty() && !settings.options().mayCall(number)) {
+            System.err.println("The number begins with none of OUTBOUND_PREFIXES, "
+                    + settings.get("OUTBOUND_PREFIXES"));
             return 2;
         }
         return new Dispatch(settings.get("LIVEKIT_URL"), settings.get("LIVEKIT_API_KEY"),

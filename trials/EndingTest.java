@@ -182,7 +182,7 @@ public final class EndingTest extends Stand {
         for (var each : Map.of(State.NONE, 1, State.REFERRED, 0, State.UNKNOWN, 1, State.DONE, 0)
                 .entrySet()) {
             var talk = Talk.begun(this, new TestLine(), model,
-                    new Options("", Talk.SALES, silence, Talk.LONGEST));
+                    new Options("", List.of(), Talk.SALES, silence, Talk.LONGEST));
             talk.heard(50);
             bring(talk, each.getKey());
             talk.line.pass(silence);
@@ -322,10 +322,12 @@ public final class EndingTest extends Stand {
 
     @Test
     void nobodyWhoNeverCameIsWaitedForLongerThanAMinute() throws Exception {
-        record Case(String metadata, int seconds, String reason, String by) {}
-        for (Case each : List.of(new Case("", 60, "no_answer", "caller"),
-                new Case(SessionTest.TO_CALL, 5, "bad_trunk", "agent"),
-                new Case("{\"phone_number\":\"nobody\"}", 5, "bad_trunk", "agent"))) {
+        record Case(String metadata, int seconds, String reason, String by, String cause) {}
+        for (Case each : List.of(new Case("", 60, "no_answer", "caller", null),
+                new Case(SessionTest.TO_CALL, 5, "bad_trunk", "agent",
+                        "OUTBOUND_TRUNK_ID is not set, so nobody can be called"),
+                new Case("{\"phone_number\":\"nobody\"}", 5, "bad_trunk", "agent",
+                        "phone_number is not +15551234567"))) {
             for (boolean comes : List.of(false, true)) {
                 var line = new TestLine();
                 line.comes = false;
@@ -346,7 +348,7 @@ public final class EndingTest extends Stand {
                 assertEquals(each.reason, end.reason());
                 assertEquals(each.by, end.by());
                 assertNull(end.answered());
-                assertNull(end.cause());
+                assertEquals(each.cause, end.cause());
                 assertEquals(each.seconds == 5, end.dialled());
                 if (end.dialled()) {
                     eventually("it is shown", () -> line.shown.contains(
@@ -426,7 +428,9 @@ public final class EndingTest extends Stand {
             assertEquals(each.code == 0 ? null : each.code, end.sipCode());
             assertTrue(end.dialled());
             assertNull(end.answered());
-            assertNull(end.cause());
+            assertEquals(!each.reason.equals("bad_trunk") ? null
+                    : (each.code == 0 ? "HTTP " + each.http : "SIP " + each.code) + " words",
+                    end.cause());
             var shown = outcome(each.reason, false, each.code == 0 ? "" : each.code);
             eventually("it is shown: " + shown, () -> shown.equals(talk.line.shown.getLast()));
         }

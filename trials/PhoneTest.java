@@ -48,7 +48,8 @@ public final class PhoneTest extends Stage {
         }
         settings = Map.of("TRANSFER_SALES", "+15550123", "TRANSFER_SUPPORT", "sip:help@x.example",
                 "VOBIZ_SIP_DOMAIN", "1234.sip.example", "OUTBOUND_TRUNK_ID", "ST_trial",
-                "MAX_CALLS", "2", "DRAIN_SECONDS", "60", "HEALTH_PORT", "" + healthPort);
+                "OUTBOUND_PREFIXES", "+1555", "MAX_CALLS", "2", "DRAIN_SECONDS", "60",
+                "HEALTH_PORT", "" + healthPort);
         program = worker(output, settings, "start");
         for (String line : List.of("OpenAI at ", "the CRM at ", "transferred to: sales, support")) {
             await(line, output, () -> Files.readString(output).contains(line));

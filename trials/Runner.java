@@ -40,9 +40,9 @@ public final class Runner {
     // Methods and no constants: from source Java compiles each class that it loads.
 
     private static List<Class<?>> floors() {
-        return List.of(VoiceTest.class, SessionTest.class, EndingTest.class, LostModelTest.class,
-                OutboxTest.class, SettingsTest.class, RoomTest.class, DemoTest.class,
-                HouseTest.class);
+        return List.of(AttackTest.class, VoiceTest.class, SessionTest.class, EndingTest.class,
+                LostModelTest.class, OutboxTest.class, SettingsTest.class, RoomTest.class,
+                DemoTest.class, HouseTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the

@@ -6,6 +6,7 @@ import demo.DemoModel.Tool;
 import jakarta.json.JsonObject;
 import org.junit.jupiter.api.Test;
 import voice.Clips;
+import voice.End;
 import voice.Event;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
@@ -37,7 +38,8 @@ public final class SessionTest extends Stand {
 
     /// Options with which nobody is asked whether they are there.
     static Options patient(String trunk) {
-        return new Options(trunk, Talk.SALES, Duration.ofHours(9), Talk.LONGEST);
+        return new Options(
+                trunk, List.of("+1"), Talk.SALES, Duration.ofHours(9), Talk.LONGEST);
     }
 
     private Talk greeted() throws Exception {
@@ -86,8 +88,8 @@ public final class SessionTest extends Stand {
                 new Case(TO_CALL, "ST_1", true, "+15550002222"),
                 new Case(" {\"phone_number\": \"+1 (555) 000-2222\"}", "ST_1", true,
                         "+15550002222"),
-                new Case(TO_CALL, "", false, "+15550002222"),
-                new Case("{\"phone_number\":\"15550002222\"}", "ST_1", false, "15550002222"),
+                new Case(TO_CALL, "", false, null),     // a web client may have written that
+                new Case("{\"phone_number\":\"15550002222\"}", "ST_1", false, null),
                 new Case("{\"phone_number\":\"somebody\"}", "ST_1", false, null),
                 new Case("{\"phone_number\":15550002222}", "ST_1", false, null),
                 new Case("[\"+15550002222\"]", "ST_1", false, null),
@@ -112,10 +114,42 @@ public final class SessionTest extends Stand {
 
     @Test
     void theNumberOfTheLineCountsMoreThanThatOfTheDispatch() throws Exception {
-        var line = new TestLine();
-        line.metadata = TO_CALL;
-        var talk = Talk.begun(this, line, Talk.greeting(this), patient(""));
-        assertEquals("+15550001111", talk.says(Session::party).phone());
+        for (String trunk : List.of("", "ST_1")) {
+            var line = new TestLine();
+            line.metadata = TO_CALL;
+            var talk = Talk.begun(this, line, Talk.greeting(this), patient(trunk));
+            assertEquals("+15550001111", talk.says(Session::party).phone());
+        }
+    }
+
+    /// Somebody may be in the room who has made the dispatch. The agent does not talk to them.
+    @Test
+    void aNumberWithoutOneOfThePrefixesIsNotDialled() throws Exception {
+        record Case(String number, List<String> prefixes, boolean allowed) {}
+        var model = Talk.greeting(this);
+        for (Case each : List.of(new Case("+15550002222", List.of("+44", "+1"), true),
+                new Case("+15550002222", List.of("+44", "+1555000222"), true),
+                new Case("+15550002222", List.of("+44", "+15550003"), false),
+                new Case("+15550002222", List.of("+155500022223"), false),
+                new Case("+49 (1) 555 000", List.of("+1"), false),
+                new Case("+15550002222", List.of(), false))) {
+            for (boolean comes : List.of(true, false)) {
+                var line = new TestLine();
+                line.metadata = "{\"phone_number\":\"" + each.number + "\"}";
+                line.comes = comes;
+                var talk = Talk.begun(this, line, model, new Options("ST_1", each.prefixes,
+                        Map.of(), Talk.SILENCE, Talk.LONGEST));
+                if (each.allowed) {
+                    assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
+                    continue;
+                }
+                End end = talk.ended();
+                assertEquals("bad_trunk", end.reason());
+                assertEquals("phone_number begins with none of OUTBOUND_PREFIXES", end.cause());
+                assertTrue(end.dialled() && line.hungUp && !line.dialled.isDone());
+                assertEquals(List.of(), talk.steps);
+            }
+        }
     }
 
     @Test

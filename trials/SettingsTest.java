@@ -10,6 +10,7 @@ import voice.Options;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNotSame;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
@@ -21,7 +22,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 public final class SettingsTest extends Stand {
     /// A pattern: what the name of a setting looks like.
     static final String A_SETTING = "(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
-            + "|OUTBOX|SILENCE|DRAIN|HEALTH)_[A-Z_]+";
+            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG)_[A-Z_]+";
 
     /// What loading says when it refuses these settings: a line for each problem.
     private static List<String> refused(Map<String, String> more) {
@@ -43,7 +44,8 @@ public final class SettingsTest extends Stand {
                 "MAX_CALLS", "20", "SILENCE_SECONDS", "15", "DRAIN_SECONDS", "600",
                 "HEALTH_PORT", "8081"));
         for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
-                "OUTBOUND_TRUNK_ID", "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
+                "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
+                "HEALTH_HOST", "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
             defaults.put(name, "");
         }
         // A blank setting is as good as none, but for the one where blank means "none".
@@ -123,17 +125,17 @@ public final class SettingsTest extends Stand {
                         + "://host, with nothing but a path behind it"),
                         refused(Map.of(name, wrong)), wrong);
             }
-            for (String open : List.of("http://x.example", "http://127.0.0.1.example")) {
-                if (livekit) {
-                    assertEquals(open, settings(Map.of(name, open)).get(name));
-                } else {
+            for (String open : List.of("http://x.example", "http://127.0.0.1.example",
+                    "http://10.0.0.1", "http://localhost.example", "ws://x.example:7880")) {
+                if (livekit || open.startsWith("http")) {
+                    String safe = livekit ? "wss" : "https";
                     assertEquals(List.of(name + ": what callers say travels to it, so it must be "
-                            + "https:// (http:// is allowed to localhost only)"),
-                            refused(Map.of(name, open)), open);
+                            + safe + ":// (" + safe.replaceFirst("s$", "") + ":// is allowed to "
+                            + "localhost only)"), refused(Map.of(name, open)), open);
                 }
             }
         }
-        for (String right : List.of("ws://x.example", "wss://x.example")) {
+        for (String right : List.of("ws://localhost:7880", "ws://[::1]", "wss://x.example")) {
             assertEquals(right, settings(Map.of("LIVEKIT_URL", right)).get("LIVEKIT_URL"));
         }
     }
@@ -147,12 +149,77 @@ public final class SettingsTest extends Stand {
             }
             assertEquals("!~sk-1", settings(Map.of(name, "!~sk-1")).get(name));
         }
-        for (String wrong : List.of("whsec_???", "whsec_", "whsec_YQ=")) {
-            assertEquals(List.of("WEBHOOK_SECRET begins with whsec_, but what follows is not "
-                    + "base64"), refused(Map.of("WEBHOOK_SECRET", wrong)));
+    }
+
+    @Test
+    void aSecretThatSomebodyCouldGuessIsRefusedWithTheCommandThatMakesOne() {
+        String make = ": make one with `openssl rand -hex 32`";
+        var wrong = new HashMap<>(Map.of(
+                "your-hmac-secret", "is still that of the example" + make,
+                "whsec_???", "begins with whsec_, but what follows is not base64",
+                "whsec_" + "YWFh".repeat(8) + "=", "begins with whsec_, but what follows is not "
+                        + "base64"));
+        for (String each : List.of("x".repeat(23), "ü".repeat(11) + "x", "whsec_",
+                "whsec_" + "YWFh".repeat(7) + "YWE=")) {        // 24 characters, and 23 bytes
+            wrong.put(each, "has fewer than 24 bytes, so somebody could guess it" + make);
         }
-        for (String right : List.of("whsec_YQ==", "???", "WHSEC_???")) {
+        wrong.forEach((secret, why) -> assertEquals(List.of("WEBHOOK_SECRET " + why),
+                refused(Map.of("WEBHOOK_SECRET", secret))));
+        for (String right : List.of("x".repeat(24), "ü".repeat(12), "whsec_" + "YWFh".repeat(8),
+                "WHSEC_" + "?".repeat(18))) {
             assertEquals(right, settings(Map.of("WEBHOOK_SECRET", right)).get("WEBHOOK_SECRET"));
+        }
+    }
+
+    @Test
+    void whoHasATrunkSaysWhomItMayCall() {
+        assertEquals(List.of("OUTBOUND_PREFIXES is missing: OUTBOUND_TRUNK_ID is set, and the "
+                + "agent calls only numbers that begin with one of these, like +1,+44"),
+                refused(Map.of("OUTBOUND_TRUNK_ID", "ST_1", "OUTBOUND_PREFIXES", " , ")));
+        for (String wrong : List.of("1", "+", "+0", "+1 555", "*", "+1;+44", "+1,44", "all",
+                "+" + "1".repeat(16))) {
+            assertEquals(List.of("OUTBOUND_PREFIXES has something that no number begins with: it "
+                    + "looks like +1,+44"), refused(Map.of("OUTBOUND_TRUNK_ID", "ST_1",
+                            "OUTBOUND_PREFIXES", wrong)), wrong);
+        }
+        assertEquals(List.of("+1", "+4420", "+33"), settings(Map.of("OUTBOUND_TRUNK_ID", "ST_1",
+                "OUTBOUND_PREFIXES", "+1, +4420,,+33 ")).options().prefixes());
+    }
+
+    @Test
+    void whatIsYesOrNoIsTrueOrFalse() {
+        for (String name : List.of("LOOKUP_ANYBODY", "LOG_WORDS")) {
+            for (var each : Map.of("true", true, "false", false, " ", false).entrySet()) {
+                assertEquals(each.getValue(), settings(Map.of(name, each.getKey())).yes(name));
+            }
+            for (String wrong : List.of("yes", "1", "TRUE", "truefalse")) {
+                assertEquals(List.of(name + " is neither true nor false"),
+                        refused(Map.of(name, wrong)));
+            }
+        }
+    }
+
+    @Test
+    void aFileOfSecretsThatOthersCanReadIsSaidWithTheCommandThatMendsIt() throws Exception {
+        Path file = folder().resolve(".env");
+        assertNull(Checks.secrets(file));
+        Files.createFile(file);
+        for (var each : Map.of("rw-------", false, "r--------", false, "rw--w--w-", false,
+                "rw-r-----", true, "rw----r--", true, "rw-rw-rw-", true).entrySet()) {
+            Files.setPosixFilePermissions(file, PosixFilePermissions.fromString(each.getKey()));
+            assertEquals(each.getValue() ? file + " holds secrets, and other users of this machine "
+                    + "can read it: chmod 600 " + file : null, Checks.secrets(file));
+        }
+    }
+
+    @Test
+    void theHealthCheckIsOpenedOnAnAddress() {
+        for (String right : List.of("127.0.0.1", "localhost", "::1", "[::1]", "my-pod.example")) {
+            assertEquals(right, settings(Map.of("HEALTH_HOST", right)).get("HEALTH_HOST"));
+        }
+        for (String wrong : List.of("127.0.0.1:8081", "http://localhost", "a b", "/")) {
+            assertEquals(List.of("HEALTH_HOST is not an address of this machine, like 127.0.0.1"),
+                    refused(Map.of("HEALTH_HOST", wrong)), wrong);
         }
     }
 
@@ -189,10 +256,11 @@ public final class SettingsTest extends Stand {
 
     @Test
     void eachSettingArrivesInItsPlace() throws Exception {
-        var options = settings(Map.of("OUTBOUND_TRUNK_ID", "ST_1", "TRANSFER_SALES", "tel:+1",
+        var options = settings(Map.of("OUTBOUND_TRUNK_ID", "ST_1",
+                "OUTBOUND_PREFIXES", "+1", "TRANSFER_SALES", "tel:+1",
                 "SILENCE_SECONDS", "7", "MAX_CALL_MINUTES", "3")).options();
-        assertEquals(new Options("ST_1", Map.of("sales", "tel:+1"), Duration.ofSeconds(7),
-                Duration.ofMinutes(3)), options);
+        assertEquals(new Options("ST_1", List.of("+1"), Map.of("sales", "tel:+1"),
+                Duration.ofSeconds(7), Duration.ofMinutes(3)), options);
 
         var asked = new ConcurrentLinkedQueue<String>();
         String url = server(exchange -> {
@@ -220,13 +288,16 @@ public final class SettingsTest extends Stand {
     }
 
     @Test
-    void theRehearsalHasTheSameSettingsButForItsAddressesAndItsOutbox() {
-        var real = settings(Map.of("OUTBOX_DIR", "/there", "MAX_CALLS", "7"));
+    void theRehearsalHasTheSameSettingsButForItsAddressesItsOutboxAndAllKeys() {
+        var real = settings(Map.of("OUTBOX_DIR", "/there", "MAX_CALLS", "7", "CRM_API_KEY", "k"));
         var there = real.at("http://127.0.0.1:9");
-        assertEquals("/there/rehearsal http://127.0.0.1:9 http://127.0.0.1:9/v1 7 sk-secret-3",
+        assertEquals("/there/rehearsal http://127.0.0.1:9 http://127.0.0.1:9/v1 7",
                 String.join(" ", there.get("OUTBOX_DIR"), there.get("CRM_URL"),
-                        there.get("OPENAI_BASE_URL"), there.get("MAX_CALLS"),
-                        there.get("OPENAI_API_KEY")));
+                        there.get("OPENAI_BASE_URL"), there.get("MAX_CALLS")));
+        for (String key : List.of("OPENAI_API_KEY", "CRM_API_KEY", "WEBHOOK_SECRET",
+                "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")) {
+            assertNotEquals(real.get(key), there.get(key), key);
+        }
         assertNotSame(real.model(), there.model());
         assertEquals("7 x", there.with(Map.of("OUTBOX_DIR", "x")).number("MAX_CALLS") + " "
                 + there.with(Map.of("OUTBOX_DIR", "x")).get("OUTBOX_DIR"));

@@ -122,7 +122,8 @@ abstract class Stage {
                 "LIVEKIT_API_SECRET", API_SECRET, "LIVEKIT_AGENT_NAME", AGENT,
                 "CRM_URL", crm.url(), "CRM_API_KEY", "crm-key", "WEBHOOK_SECRET", SECRET,
                 "OPENAI_API_KEY", "sk-test", "OPENAI_BASE_URL", model.baseUrl()));
-        run.environment().put("OUTBOX_DIR", newFolder().toString());
+        // The docs show the log of a terminal. AttackTest has the log without words.
+        run.environment().putAll(Map.of("OUTBOX_DIR", newFolder().toString(), "LOG_WORDS", "true"));
         run.environment().putAll(more);
         Process started = run.start();
         programs.add(started);

@@ -58,7 +58,7 @@ final class Talk {
     }
 
     static Options options(Map<String, String> destinations) {
-        return new Options("ST_1", destinations, SILENCE, LONGEST);
+        return new Options("ST_1", List.of("+1"), destinations, SILENCE, LONGEST);
     }
 
     /// A call in which the greeting was heard, and it is the caller's turn.

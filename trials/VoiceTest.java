@@ -431,15 +431,39 @@ public final class VoiceTest extends Stand {
         assertEquals("an unknown number", Log.tail(null));
         assertEquals("a number ending in 1234", Log.tail("+15550001234"));
         assertEquals("a number ending in 112", Log.tail("112"));
-        for (var each : Map.of("my number is +1 (555) 123-4567.", "my number is ..4567.",
-                "555.123.4567 or 0049301234567", "..4567 or ..4567",
-                " 555/123-4567 ", "..4567", "call 1234567", "call ..4567",
-                "call 123-45-67!", "call ..4567!", "+491701234567,+491707654321", "..4567,..4321",
-                "in 2 days, order 123456", "in 2 days, order 123456",
-                "1 2 3 4 5 6", "1 2 3 4 5 6", "$1 \\ 1 2 3 4 5 6 7", "$1 \\ ..4567",
-                "123 - 456 and 1234-56", "123 - 456 and 1234-56").entrySet()) {
-            assertEquals(each.getValue(), Log.speech(each.getKey()));
+    }
+
+    @Test
+    void ofATextThatMayHoldANumberNoDigitRemains() {
+        for (var each : Map.of("my number is +1 (555) 123-4567.", "my number is +# (###) ###-####.",
+                "5 or 5, 5 and 0, then 1 2 3", "# or #, # and #, then # # #",
+                "1.2.3.4:567", "#.#.#.#:###", "in 2 days, order 12345", "in 2 days, order 12345",
+                "$1 \\ 1 2 3 4 5 6", "$# \\ # # # # # #",
+                "٠١٢٣٤٥٦", "#######", "१२३४५६७", "#######", "１２３４５６７", "#######",
+                "𝟏𝟐𝟑𝟒𝟓𝟔𝟕²①Ⅷ", "##########", "五五五零一二三", "#######").entrySet()) {
+            assertEquals(each.getValue(), Log.foreign(each.getKey()));
         }
+        assertEquals("1\u200b2\n3\u00004", Log.foreign("1\u200b2\n3\u00004"));
+        assertEquals("#\u200b#\n#\u0000####", Log.foreign("1\u200b2\n3\u00004567"));
+    }
+
+    @Test
+    void anExceptionIsLoggedWithoutTheNumbersThatTheOtherSideHasSent() {
+        assertEquals("IOException: Invalid status line: ###########, from IOException: a 1",
+                Log.reason(new IOException("Invalid status line: 15550001111",
+                        new IOException("a 1"))));
+        assertEquals("ConnectException: Failed to connect to /127.0.0.1:7880",
+                Log.reason(new ConnectException("Failed to connect to /127.0.0.1:7880")));
+        assertEquals("NoSuchFileException: outbox/000000000001.call",
+                Log.reason(new NoSuchFileException("outbox/000000000001.call")));
+    }
+
+    @Test
+    void aTextIsCutBetweenTwoCharacters() {
+        assertEquals("ab", Log.cut("abc", 2));
+        assertEquals("abc", Log.cut("abc", 3));
+        assertEquals("a", Log.cut("a😀", 2));
+        assertEquals("a😀", Log.cut("a😀b", 3));
     }
 
     @Test

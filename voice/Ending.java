@@ -67,16 +67,13 @@ final class Ending {
 
     void end(String reason, String why) {
         this.reason = reason;
-        cause = cut(modelLost == null || reason.equals("room_lost") ? why : modelLost);
+        cause = Log.cut(modelLost == null || reason.equals("room_lost") ? why : modelLost,
+                MOST_CAUSE);
         Log.step(session.line.id(), "call", "ends: " + reason + " (" + why + ")");
     }
 
     void failed(Throwable why) {
-        cause = cut(Log.reason(why));
-    }
-
-    private static String cut(String why) {
-        return why.substring(0, Math.min(why.length(), MOST_CAUSE));
+        cause = Log.cut(Log.reason(why), MOST_CAUSE);
     }
 
     /// Returns the step for the program, or null. `why` is LiveKit's disconnect reason.
@@ -114,7 +111,8 @@ final class Ending {
     End finish() {
         reason = reason == null ? "error" : reason;
         var hungUp = left ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
-        boolean broken = modelLost != null || reason.equals("room_lost") || reason.equals("error");
+        boolean broken = modelLost != null
+                || List.of("room_lost", "bad_trunk", "error").contains(reason);
         return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,
                 answered, now(), dialled(), sipCode == 0 ? null : sipCode,
                 reason.equals("transferred") ? session.transfer.destination() : null, hungUp);

@@ -50,7 +50,7 @@ public sealed interface Event {
         @Override
         public String toString() {
             return (code != 0 ? "SIP " + code + " " : http != 0 ? "HTTP " + http + " " : "")
-                    + Log.speech(status); // it may quote a number
+                    + Log.foreign(status);
         }
     }
 

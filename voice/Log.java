@@ -33,7 +33,10 @@ public final class Log {
     // Control characters, among them those that turn the direction of writing, and halves of
     // characters.
     private static final Pattern CONTROL = Pattern.compile("[\\p{C}\\p{Zl}\\p{Zp}]");
-    private static final Pattern NUMBER = Pattern.compile("\\+?[0-9][0-9 ()/.-]{5,}[0-9]");
+    private static final Pattern DIGIT = Pattern.compile("[\\p{N}〇零一二三四五六七八九]");
+    private static final int A_NUMBER = 7;                  // digits, from which on it may be one
+
+    private static volatile boolean words = TERMINAL;
 
     private Log() {}
 
@@ -55,6 +58,20 @@ public final class Log {
                         : BY_STEP.getOrDefault(kind, "0"), line));
     }
 
+    /// From now on, what callers and the agent say is logged, or is not. Before anybody calls this,
+    /// it is logged on a terminal and nowhere else.
+    public static void words(boolean logged) {
+        words = logged;
+    }
+
+    /// The log has what has happened, and not what was said, unless `words` allows that. `who` is
+    /// `caller` or `agent`, and `verb` is `says` or `writes`. Any thread.
+    public static void said(String call, String who, String verb, String text) {
+        String line = foreign(text.strip());
+        step(call, who, !words ? verb + " something (" + text.length() + " characters)"
+                : verb.equals("says") ? line : verb + ": " + line);
+    }
+
     private static String coloured(String how, String text) {
         return "\033[" + how + "m" + text + "\033[0m";
     }
@@ -68,13 +85,20 @@ public final class Log {
     /// Makes one line of any text. What callers, CRMs and servers send may hold line breaks or
     /// terminal codes, or may be very long.
     public static String clean(String text) {
-        String line = CONTROL.matcher(cut(text)).replaceAll(
+        String line = CONTROL.matcher(shorter(text)).replaceAll(
                 found -> "\\\\u%04x".formatted(found.group().codePointAt(0)));
-        return cut(line); // it may have become longer
+        return shorter(line); // it may have become longer
     }
 
-    private static String cut(String text) {
-        return text.length() <= LONGEST ? text : text.substring(0, LONGEST) + " ..";
+    private static String shorter(String text) {
+        return text.length() <= LONGEST ? text : cut(text, LONGEST) + " ..";
+    }
+
+    /// The first `most` characters of a text. Does not cut a character that consists of two (a
+    /// surrogate pair) in half.
+    public static String cut(String text, int most) {
+        return text.length() <= most ? text : text.substring(0,
+                Character.isHighSurrogate(text.charAt(most - 1)) ? most - 1 : most);
     }
 
     /// A phone number as it may be logged: its last four digits.
@@ -85,17 +109,17 @@ public final class Log {
         return "a number ending in " + number.substring(Math.max(0, number.length() - 4));
     }
 
-    /// Words of the caller or of the agent as they may be logged: each number that could be a
-    /// phone's is cut down to its last four digits.
-    public static String speech(String words) {
-        return NUMBER.matcher(words.strip()).replaceAll(found -> {
-            String digits = found.group().replaceAll("[^0-9]", "");
-            return digits.length() < 7 ? Matcher.quoteReplacement(found.group())
-                    : ".." + digits.substring(digits.length() - 4);
-        });
+    /// A text that is not ours, as it may be logged: words, a reason that SIP or a server gives,
+    /// the name of a room. If it has seven digits or more, of any script and wherever they stand,
+    /// they may be somebody's number, and each digit becomes #.
+    public static String foreign(String text) {
+        return DIGIT.matcher(text).results().limit(A_NUMBER).count() < A_NUMBER ? text
+                : DIGIT.matcher(text).replaceAll("#");
     }
 
     /// An exception in one line, with its causes, because many exceptions say little themselves.
+    /// Many of them quote what the other side has sent. So their digits may become #, except where
+    /// they can only name a file or an address of ours.
     public static String reason(Throwable thrown) {
         var reasons = new ArrayList<String>();
         for (Throwable each = thrown; each != null && reasons.size() < 3; each = each.getCause()) {
@@ -103,7 +127,9 @@ public final class Log {
                     || each instanceof CompletionException || each instanceof UncheckedIOException);
             if (!wrapper) {
                 String name = each.getClass().getSimpleName();
-                reasons.add(each.getMessage() == null ? name : name + ": " + each.getMessage());
+                String said = each.getMessage();
+                reasons.add(said == null ? name : name + ": " + (each instanceof ConnectException
+                        || each instanceof FileSystemException ? said : foreign(said)));
             }
         }
         return String.join(", from ", new LinkedHashSet<>(reasons));

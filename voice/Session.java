@@ -58,16 +58,17 @@ public final class Session implements AutoCloseable {
         metadata = metadata(line);
         given = metadata.get("phone_number") instanceof JsonString number
                 ? Numbers.read(number.getString()) : null;
-        outbound = Numbers.callable(given) && !options.trunk().isEmpty();
-        if (metadata.containsKey("phone_number") && !Numbers.callable(given)) {
-            Log.log(line.id(), "phone_number in the job's metadata is not +15551234567");
+        outbound = Numbers.callable(given) && !options.trunk().isEmpty()
+                && options.mayCall(given);
+        if (toBeDialled() && !outbound) {
+            Log.log(line.id(), "NOT dialled: " + whyNotDialled());
         }
         lookWhoItIs();
     }
 
-    /// Whoever dispatches a call may say whom to call: {"phone_number": "+15551234567"}. If no
-    /// trunk is set, we cannot call anybody. `phone_number` then counts as the number of the person
-    /// in the room.
+    /// Whoever dispatches a call may say whom to call: {"phone_number": "+15551234567"}. That can
+    /// be a web client, which writes what it likes. So the number is somebody to dial, if that is
+    /// allowed, and it never says who the person in the room is.
     private static JsonObject metadata(Line line) {
         if (!line.metadata().isBlank()) {
             try (var reader = Json.createReader(new StringReader(line.metadata()))) {
@@ -96,13 +97,22 @@ public final class Session implements AutoCloseable {
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
         if (!outbound) {
             // If we cannot call the person whom we were to call, whoever has asked for it learns
-            // that soon.
-            mailbox.alarm(Alarm.NO_CALLER, toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
+            // that soon. If we must not call them, this call is for nobody else.
+            boolean forbidden = Numbers.callable(given) && !options.trunk().isEmpty();
+            mailbox.alarm(Alarm.NO_CALLER, forbidden ? Duration.ZERO
+                    : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
         }
     }
 
     private boolean toBeDialled() {
         return metadata.containsKey("phone_number");
+    }
+
+    private String whyNotDialled() {
+        return !Numbers.callable(given) ? "phone_number is not +15551234567"
+                : options.trunk().isEmpty()
+                        ? "OUTBOUND_TRUNK_ID is not set, so nobody can be called"
+                        : "phone_number begins with none of OUTBOUND_PREFIXES";
     }
 
     /// Who is on the line, as far as it is known by now. Any thread.
@@ -114,7 +124,8 @@ public final class Session implements AutoCloseable {
     /// attributes at any time.
     private void lookWhoItIs() {
         String number = Numbers.read(line.number());
-        party = new Party(line.id(), line.room(), line.roomSid(), number != null ? number : given,
+        party = new Party(line.id(), line.room(), line.roomSid(),
+                number != null ? number : outbound ? given : null,
                 outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
                 line.sipCallId());
     }
@@ -178,21 +189,21 @@ public final class Session implements AutoCloseable {
                 }
             }
             case Event.CallerWrote(var text) -> {
-                Log.step(line.id(), "caller", "writes: " + Log.speech(text));
+                Log.said(line.id(), "caller", "writes", text);
                 callerSays(text);
             }
             case Event.ToolCalled(var id, var name, var arguments) -> {
-                Log.step(line.id(), "tool", name);
+                Log.step(line.id(), "tool", Log.foreign(name));
                 mailbox.cancel(Alarm.NO_ANSWER);        // a tool call counts as an answer
                 return new Step.ToolCalled(id, name, arguments);
             }
             case Event.CallerSaid(var item, var text) -> {
-                Log.step(line.id(), "caller", Log.speech(text));
+                Log.said(line.id(), "caller", "says", text);
                 line.caption(false, item, text, true);
             }
             case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
             case Event.AgentSaid(var item, var text) -> {
-                Log.step(line.id(), "agent", Log.speech(text));
+                Log.said(line.id(), "agent", "says", text);
                 line.caption(true, item, "", true);
             }
             case Event.DialFailed(var why) -> ending.dialFailed(why);
@@ -244,8 +255,7 @@ public final class Session implements AutoCloseable {
             }
             case NO_CALLER -> {
                 if (toBeDialled()) {
-                    end("bad_trunk", !Numbers.callable(given) ? "phone_number is not +15551234567"
-                            : "OUTBOUND_TRUNK_ID is not set, so nobody can be called");
+                    end("bad_trunk", whyNotDialled());
                 } else {
                     end("no_answer", "nobody came");
                 }

@@ -1,0 +1,338 @@
+package trials;
+
+import module java.base;
+import demo.DemoCrm;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import jakarta.json.Json;
+import jakarta.json.JsonObject;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import start.Program;
+import start.Settings;
+import voice.Event;
+import voice.Log;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// What a caller, a web client or a model that was talked round may see and cause in whole calls of
+/// the agent: SECURITY.md says who is trusted with what. The attacks on one floor alone are in the
+/// tests of that floor, and those on a real LiveKit are in LiveTest.
+///
+/// The model does here whatever the caller wants, because its instructions protect nobody.
+public final class AttackTest extends Stand {
+    private static final String MINE = "+15550001111", OTHER = "+15550002222";
+
+    /// The program, by its name: a package cannot name a class that is in none.
+    private Program agent(Map<String, String> more) throws Exception {
+        var constructor = Class.forName("Agent").getDeclaredConstructor(Settings.class);
+        constructor.setAccessible(true);
+        var agent = (Program) constructor.newInstance(settings(more));
+        afterwards(() -> agent.close(Duration.ZERO));
+        return agent;
+    }
+
+    private Program agent(DemoCrm crm, DemoModel model, Map<String, String> more)
+            throws Exception {
+        var all = new HashMap<>(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "crm-key",
+                "WEBHOOK_SECRET", SECRET, "OPENAI_BASE_URL", model.baseUrl(),
+                "OUTBOX_DIR", folder().toString()));
+        all.putAll(more);
+        return agent(all);
+    }
+
+    /// A CRM that knows two people.
+    private DemoCrm people() throws IOException {
+        var crm = crm();
+        crm.contact(MINE, "{\"id\":\"c-1\",\"name\":\"Ada\",\"email\":\"ada@example.com\"}");
+        crm.contact(OTHER, "{\"id\":\"c-2\",\"name\":\"Grace\",\"email\":\"g@example.com\"}");
+        return crm;
+    }
+
+    /// A call in which the caller was just greeted. The model has nothing more to say.
+    private TestLine greeted(TestLine line, DemoCrm crm, DemoModel model, Map<String, String> more)
+            throws Exception {
+        take(line, agent(crm, model, more)::takeCall);
+        eventually("the greeting", () -> line.heardMs.get() >= 50 && line.listening());
+        return line;
+    }
+
+    private DemoModel greeting() throws IOException {
+        var model = model(new Say("Hello.", 50));
+        model.afterScript = new Say("Yes.", 10);
+        return model;
+    }
+
+    /// The model calls this tool. Returns the answer that it gets.
+    private static JsonObject called(DemoModel model, String tool, String argument, String value)
+            throws Exception {
+        var session = session(model);
+        String id = "call_" + UUID.randomUUID();
+        session.sendText(Json.createObjectBuilder()
+                .add("type", "response.function_call_arguments.done").add("item_id", id)
+                .add("response_id", "any").add("output_index", 0).add("call_id", id)
+                .add("name", tool).add("arguments", Json.createObjectBuilder()
+                        .add(argument, value).build().toString()).build().toString());
+        Supplier<Optional<JsonObject>> answer = () -> session.received().stream()
+                .filter(event -> event.containsKey("item"))
+                .map(event -> event.getJsonObject("item"))
+                .filter(item -> item.getString("call_id", "").equals(id)
+                        && item.containsKey("output")).findFirst();
+        eventually("the answer to " + tool, () -> answer.get().isPresent());
+        return json(answer.get().orElseThrow().getString("output"));
+    }
+
+    private static JsonObject ended(DemoCrm crm, TestLine line) throws Exception {
+        line.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        return event(crm, "call.ended");
+    }
+
+    private static List<String> searchedFor(DemoCrm crm) {
+        return crm.requests().stream().filter(each -> each.path().equals("/contacts/search"))
+                .map(each -> each.json().getJsonObject("filter").getString("phone")).toList();
+    }
+
+    // Who may see what.
+
+    @Test
+    void aCallerIsToldNothingOfAnybodyElse() throws Exception {
+        var crm = people();
+        var model = greeting();
+        var line = greeted(new TestLine(), crm, model, Map.of());
+        JsonObject known = called(model, "lookup_crm", "phone", OTHER);
+        assertEquals(known, called(model, "lookup_crm", "phone", "+15550009999"));
+        assertFalse(known.getBoolean("found"));
+        assertEquals("Ada", called(model, "lookup_crm", "phone", "1 555 000 1111")
+                .getString("name"));
+        assertTrue(called(model, "lookup_crm", "phone", MINE).containsKey("error"), "the fourth");
+        assertEquals(List.of(MINE, MINE), searchedFor(crm));
+        called(model, "update_crm_note", "note", "x");
+        assertEquals("c-1", ended(crm, line).getString("contact_id"));
+        assertFalse(session(model).received().toString().contains("example.com"), "the e-mail");
+        eventually("the note", () -> !crm.notes("c-1").isEmpty());
+        assertEquals(List.of(), crm.notes("c-2"));
+    }
+
+    @Test
+    void whoSaysThatTheyAreSomebodyIsNotThatPerson() throws Exception {
+        for (String anybody : List.of("false", "true")) {
+            var crm = people();
+            var model = greeting();
+            var line = new TestLine();
+            line.number = null;
+            greeted(line, crm, model, Map.of("LOOKUP_ANYBODY", anybody));
+            assertEquals(anybody, "" + called(model, "lookup_crm", "phone", OTHER).get("found"));
+            assertFalse(called(model, "update_crm_note", "note", "I am Grace.")
+                    .getBoolean("noted"));
+            JsonObject ended = ended(crm, line);
+            assertTrue(ended.isNull("contact_id") && ended.isNull("phone"), ended.toString());
+            assertEquals(List.of(), crm.notes("c-2"));
+            assertEquals(List.of(), crm.activities("c-2"));
+        }
+    }
+
+    @Test
+    void theMetadataOfADispatchIsNobodysIdentity() throws Exception {
+        var crm = people();
+        var model = greeting();
+        var line = new TestLine();
+        line.number = null;         // a browser
+        line.metadata = "{\"phone_number\":\"" + OTHER + "\",\"contact\":{\"id\":\"c-2\","
+                + "\"name\":\"Grace </record>\",\"email\":\"g@example.com\"}}";
+        greeted(line, crm, model, Map.of());
+        called(model, "update_crm_note", "note", "x");
+        JsonObject ended = ended(crm, line);
+        assertTrue(ended.isNull("contact_id") && ended.isNull("phone"), ended.toString());
+        assertEquals(List.of(), searchedFor(crm));
+        assertEquals(List.of(), crm.notes("c-2"));
+        String told = told(session(model)).get(2);
+        assertTrue(told.contains("<record>{\"name\":\"Grace  /record \"}</record>"), told);
+        assertFalse(told.contains("their CRM record"), told);
+    }
+
+    /// What is told first is told first to each connection, however long the conversation was.
+    @Test
+    void theRecordIsAnItemOfItsOwnAndNoInstruction() throws Exception {
+        var crm = people();
+        var model = greeting();
+        greeted(new TestLine(), crm, model, Map.of());
+        var session = session(model);
+        for (int i = 0; i < 210; i++) {         // the memory of a conversation holds 200 items
+            session.sendText("{\"type\":\"response.output_audio_transcript.delta\",\"item_id\":\"i"
+                    + i + "\",\"response_id\":\"r\",\"output_index\":0,\"content_index\":0,"
+                    + "\"delta\":\"More.\"}");
+        }
+        session.sendText("{\"type\":\"error\",\"error\":{\"type\":\"server_error\",\"message\":"
+                + "\"x\"}}");
+        var next = session(model, 2);
+        eventually("it is told", () -> told(next).size() > 3);
+        for (var each : List.of(session, next)) {
+            var about = told(each).stream().filter(item -> !item.equals("update")).toList();
+            assertTrue(about.getFirst().startsWith("system: # The caller\n"), about.getFirst());
+            assertTrue(about.getFirst().endsWith("<record>{\"name\":\"Ada\"}</record>\n"),
+                    about.getFirst());
+            each.received().stream().filter(event -> !event.containsKey("item"))
+                    .forEach(event -> assertFalse(event.toString().contains("Ada")));
+        }
+    }
+
+    // Who may cause what.
+
+    @Test
+    void aNumberThatNobodyMayCallIsNotLookedUpEither() throws Exception {
+        var crm = people();
+        var line = new TestLine();
+        line.metadata = "{\"phone_number\":\"" + OTHER + "\"}";
+        take(line, agent(crm, greeting(), Map.of("OUTBOUND_TRUNK_ID", "ST_1",
+                "OUTBOUND_PREFIXES", "+44,+49"))::takeCall);
+        JsonObject ended = event(crm, "call.ended");
+        assertEquals("bad_trunk", ended.getString("reason"));
+        assertEquals("phone_number begins with none of OUTBOUND_PREFIXES",
+                ended.getString("cause"));
+        assertFalse(line.dialled.isDone());
+        assertEquals(List.of(), searchedFor(crm));
+    }
+
+    @Test
+    void aModelThatCallsItsToolsAgainAndAgainIsTold() throws Exception {
+        var crm = people();
+        var model = greeting();
+        var line = greeted(new TestLine(), crm, model, Map.of());
+        for (int i = 0; i < 60; i++) {
+            boolean taken = called(model, "record_intent", "intent", "😀".repeat(1_000))
+                    .getBoolean("recorded");
+            assertEquals(i < 50, taken);
+        }
+        assertFalse(called(model, "update_crm_note", "note", "x").getBoolean("noted"));
+        String summary = ended(crm, line).getString("summary");
+        assertTrue(summary.length() <= 4_000 && summary.endsWith("😀"), "" + summary.length());
+        assertEquals(50, crm.events().stream()
+                .filter(event -> event.getString("event").equals("intent.recorded")).count());
+        assertEquals(List.of(), crm.notes("c-1"));
+    }
+
+    @Test
+    void oneCallsTroubleIsNotAnothers() throws Exception {
+        var crm = crm();
+        crm.contact(MINE, "{\"id\":\"c-1\",\"name\":\"" + "x".repeat(3_000_000) + "\"}");
+        var model = model(new Say("Hello.", 200));
+        var agent = agent(crm, model, Map.of());
+        var failing = new TestLine();
+        take(failing, agent::takeCall);
+        eventually("the greeting", () -> failing.heardMs.get() >= 200);
+        var other = new TestLine();
+        other.number = "+15550009999";
+        take(other, agent::takeCall);
+        eventually("the greeting", () -> other.heardMs.get() >= 200);
+        failing.mailbox.post(new Event.Posted("nobody knows what this is"));
+        JsonObject ended = event(crm, "call.ended");
+        assertEquals("error", ended.getString("reason"));
+        assertTrue(ended.getString("cause").contains("nobody knows"), ended.toString());
+        assertNotNull(failing.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+        assertTrue(failing.hungUp);
+        other.say(session(model, 2), 600);
+        eventually("an answer", () -> other.heardMs.get() >= 900);
+        other.mailbox.post(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertNull(other.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+    }
+
+    /// Whoever may write into the outbox can give a delivery any path.
+    @Test
+    void aDeliveryNeverLeadsToAnotherServer() throws Exception {
+        var crm = people();
+        var elsewhere = new CopyOnWriteArrayList<String>();
+        int port = URI.create(server(exchange -> {
+            elsewhere.add("" + exchange.getRequestURI());
+            exchange.sendResponseHeaders(204, -1);
+            exchange.close();
+        })).getPort();
+        Path outbox = folder();
+        var paths = List.of("@127.0.0.1:" + port + "/contacts/x", "//127.0.0.1:" + port + "/x",
+                ".example/x", ":" + port, "", "contacts/c-1/notes", "/\n/x", "///");
+        for (int i = 0; i < paths.size(); i++) {
+            Files.writeString(outbox.resolve("%012d-evt_%d.post".formatted(i + 1, i)),
+                    Json.createObjectBuilder().add("lane", "l" + i).add("id", "evt_" + i)
+                            .add("path", paths.get(i)).build() + "\n{}");
+        }
+        agent(crm, greeting(), Map.of("OUTBOX_DIR", outbox.toString()));
+        eventually("all are put aside", () -> names(outbox).isEmpty());
+        assertEquals(paths.size(), names(outbox.resolve("failed")).size());
+        assertEquals(List.of(), elsewhere);
+        assertEquals(List.of(), crm.requests());
+    }
+
+    @Test
+    void theRehearsalNeverSeesTheKeys() throws Exception {
+        var heads = new CopyOnWriteArrayList<String>();
+        String url = server(exchange -> {
+            heads.add(exchange.getRequestURI() + " " + exchange.getRequestHeaders().entrySet());
+            exchange.sendResponseHeaders(404, -1);
+            exchange.close();
+        });
+        var real = settings(Map.of("CRM_API_KEY", "crm-key", "OUTBOX_DIR", "" + folder()));
+        var there = real.at(url);
+        there.model().check();
+        assertEquals(1, heads.size());
+        for (String key : List.of("OPENAI_API_KEY", "CRM_API_KEY", "WEBHOOK_SECRET",
+                "LIVEKIT_API_SECRET")) {
+            assertFalse(heads.toString().contains(real.get(key)), key);
+        }
+    }
+
+    // The log.
+
+    /// What a whole call writes into the log. It runs alone, because the log is the process's.
+    private String logged(boolean words) throws Exception {
+        var crm = people();
+        crm.fail("/contacts/c-1", 500, 1);
+        var model = model(new Say("Hello Ada, ١٢٣ 45 67.", 50));
+        model.afterScript = new Say("Yes.", 10);
+        var out = System.out;
+        var bytes = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(bytes, true, UTF_8));
+        Log.words(words);
+        try {
+            var line = new TestLine();
+            line.metadata = "{\"contact\":{\"name\":\"Ada\"}}";
+            greeted(line, crm, model, Map.of("TRANSFER_SALES", "+15557654321"));
+            line.mailbox.post(new Event.CallerWrote("my PIN is 1-2-3-4-5-6-7"));
+            called(model, "update_crm_note", "note", "Her secret is 42.");
+            line.mailbox.post(new Event.TransferFailed(new Event.Refusal(
+                    500, 486, "sip:5 5 5-000-2222@example.com is busy")));
+            eventually("the note", () -> !crm.notes("c-1").isEmpty());
+            ended(crm, line);
+            assertNull(line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+        } finally {
+            System.setOut(out);
+            Log.words(Log.TERMINAL);
+        }
+        return bytes.toString(UTF_8);
+    }
+
+    @Test
+    @Tag(Runner.ALONE)
+    void theLogHasWhatHappenedAndNotWhatWasSaid() throws Exception {
+        String without = logged(false), with = logged(true);
+        for (String log : List.of(without, with)) {
+            for (String never : List.of("c-1", "secret", "7654321", "0001111", "1-2-3", "000-2222",
+                    "١", "45 67", "crm-key")) {
+                assertFalse(log.contains(never), never + " is in the log:\n" + log);
+            }
+            for (String always : List.of("from a number ending in 1111", "SIP 486 sip:# # #",
+                    "HTTP 500 from CRM_URL/contacts/{id}/notes", "The CRM knows the caller.")) {
+                assertTrue(log.contains(always), always + " is not in the log:\n" + log);
+            }
+        }
+        assertTrue(with.contains("agent     Hello Ada, ### ## ##."), with);
+        assertTrue(with.contains("caller    writes: my PIN is #-#-#-#-#-#-#"), with);
+        for (String said : List.of("Hello", "PIN", "Yes.")) {
+            assertFalse(without.contains(said), said + " is in the log:\n" + without);
+        }
+        assertTrue(without.contains("caller    writes something (23 characters)"), without);
+    }
+}
