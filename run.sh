@@ -69,7 +69,7 @@ if [ $fetched = no ]; then
   rm -rf lib/*.jar lib/test/*.jar lib/*.aot lib/.trained
   quiet="--sun-misc-unsafe-memory-access=allow --enable-native-access=ALL-UNNAMED"
   MAVEN_OPTS="${MAVEN_OPTS:-} $quiet" \
-    mvn -q -B -f lib/pom.xml generate-resources >lib/.fetching 2>&1 \
+    mvn -q -B -C -f lib/pom.xml generate-resources >lib/.fetching 2>&1 \
     || { cat lib/.fetching; echo "the jars could not be fetched: see above" >&2; exit 3; }
   "$JAVA_HOME/bin/javac" -d lib/.made lib/Libraries.java
   "$JAVA_HOME/bin/jar" --create --file lib/libraries.jar -C lib/.made .
