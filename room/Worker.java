@@ -34,6 +34,7 @@ public final class Worker {
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
     private static final Duration STEADY = Duration.ofSeconds(10);          // then it has worked
     private static final Duration FENCE = Duration.ofSeconds(1);
+    private static final Duration TOKEN = Duration.ofMinutes(1);
     // LiveKit dispatches no job at all when every worker of a name reports 0.7 or more (the default
     // of agents.target_load in its configuration). So a full worker says by its status that it is
     // full, and not by its load.
@@ -136,7 +137,7 @@ public final class Worker {
             }
             if (attempt.httpStatus == 401 && !everRegistered) {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
-                        + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET");
+                        + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET, and this machine's clock");
             }
             // The delay is short, because nobody answers those who call in the meantime.
             Duration delay = Duration.ofMillis(Math.min(1_000L * failures++, 3_000)
@@ -298,7 +299,10 @@ public final class Worker {
         volatile int httpStatus;
 
         void open() {
+            // LiveKit reads the token when the socket opens, and never again. A token that somebody
+            // finds later is of no use to them.
             var token = new AccessToken(key, secret);
+            token.setTtl(TOKEN.toMillis());
             token.addGrants(new Agent(true));
             socket = http.newWebSocket(new Request.Builder().url(url + "/agent")
                     .header("Authorization", "Bearer " + token.toJwt()).build(), this);

@@ -1,20 +1,32 @@
 package trials;
 
 import module java.base;
+import jakarta.json.JsonObject;
+import livekit.LivekitAgent.Job;
 import livekit.LivekitAgent.WorkerMessage.MessageCase;
+import livekit.LivekitModels.DataPacket;
+import livekit.LivekitModels.DataStream;
+import livekit.LivekitModels.ParticipantInfo;
+import livekit.LivekitModels.ParticipantInfo.Kind;
+import livekit.LivekitModels.SipDTMF;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import room.Dispatch;
 import room.Rooms;
 import room.Worker;
 import voice.Event;
 import voice.Line;
+import voice.Mailbox;
 import voice.Mailbox.Alarm;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static trials.TestLiveKit.who;
 
 /// room/, as far as a LiveKit without sound will do: how the worker takes calls, how it reports
 /// them, and which rooms it deletes. LiveTest has the sound of a room and a real server.
@@ -30,6 +42,9 @@ public final class RoomTest extends Stand {
     private final Map<String, Line> lines = new ConcurrentHashMap<>();
     /// Does a call join its room and hang up in the end?
     private boolean joins;
+    /// Whom such a call is to dial, or null.
+    private String dials;
+    private final Set<String> inTheirRooms = ConcurrentHashMap.newKeySet();
 
     RoomTest() throws IOException {
         livekit = opened(new TestLiveKit());
@@ -81,7 +96,8 @@ public final class RoomTest extends Stand {
         lines.put(line.id(), line);
         try {
             if (joins) {
-                line.join(null);
+                line.join(dials);
+                inTheirRooms.add(line.id());
             }
             String error = ends(line.id()).join();
             if (joins) {
@@ -131,17 +147,43 @@ public final class RoomTest extends Stand {
         assertTrue(may.getCanPublish() && may.getCanSubscribe() && may.getCanPublishData()
                 && may.getCanUpdateMetadata(), may.toString());
         assertTrue(worker.registered());
-        String[] token = livekit.authorization.split("[ .]");
-        assertEquals("Bearer", token[0]);
-        var claims = json(new String(Base64.getUrlDecoder().decode(token[2])));
-        assertEquals("key true", claims.getString("iss") + " "
-                + claims.getJsonObject("video").getBoolean("agent"));
+        assertEquals("Bearer", livekit.tokens.getFirst().split(" ")[0]);
+        assertEquals("key", claims(livekit.tokens.getFirst()).getString("iss"));
 
         offered("AJ_1");
         var answer = livekit.told(MessageCase.AVAILABILITY).getFirst().getAvailability();
         assertEquals("agent-AJ_1", answer.getParticipantIdentity());
         assertEquals("an-agent", answer.getParticipantName());
         assertEquals(Map.of("lk.agent.name", "an-agent"), answer.getParticipantAttributesMap());
+    }
+
+    private static JsonObject claims(String token) {
+        return json(new String(Base64.getUrlDecoder().decode(token.split("[.]")[1])));
+    }
+
+    /// Whoever finds one in a log can do nothing with it.
+    @Test
+    void eachConnectionHasATokenOfItsOwnThatLivesAMinuteAndMakesNothingButAnAgent()
+            throws Exception {
+        var made = new ArrayList<Long>();
+        for (int connections = 1; connections <= 2; connections++) {
+            long before = Instant.now().getEpochSecond();
+            if (connections == 1) {
+                runs();
+            } else {
+                TimeUnit.MILLISECONDS.sleep(1_001);     // the next token names another second
+                livekit.cut();
+            }
+            int count = connections;
+            eventually("a token", () -> livekit.tokens.size() == count);
+            var claims = claims(livekit.tokens.getLast());
+            long ends = claims.getJsonNumber("exp").longValue();
+            assertTrue(before + 60 <= ends && ends <= Instant.now().getEpochSecond() + 60,
+                    claims.toString());
+            assertEquals(json("{\"agent\":true}"), claims.getJsonObject("video"));
+            made.add(ends);
+        }
+        assertNotEquals(made.getFirst(), made.getLast());
     }
 
     @Test
@@ -293,7 +335,8 @@ public final class RoomTest extends Stand {
         run();
         var why = assertThrows(ExecutionException.class, () -> ran.get(60, TimeUnit.SECONDS));
         assertEquals("LiveKit at " + livekit.url() + " refuses the key (HTTP 401): check "
-                + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET", why.getCause().getMessage());
+                + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET, and this machine's clock",
+                why.getCause().getMessage());
         assertEquals(Worker.Refused.class, why.getCause().getClass());
     }
 
@@ -301,10 +344,13 @@ public final class RoomTest extends Stand {
 
     private Line joined(String call) throws Exception {
         joins = true;
-        runs();
+        if (lines.isEmpty()) {
+            runs();
+        }
         offered(call);
         livekit.assign(call);
-        eventually("it runs", () -> livekit.updates().size() == 1);
+        eventually("it runs", () -> livekit.updates().contains(call + " JS_RUNNING"));
+        eventually("it is in the room", () -> inTheirRooms.contains(call));
         return lines.get(call);
     }
 

@@ -3,6 +3,7 @@ package trials;
 import module java.base;
 import livekit.LivekitAgent.*;
 import livekit.LivekitModels;
+import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitRoom.*;
 import livekit.LivekitRtc.*;
 import mockwebserver3.Dispatcher;
@@ -30,13 +31,24 @@ final class TestLiveKit implements AutoCloseable {
     final Queue<Integer> apiStatuses = new ConcurrentLinkedQueue<>();
     /// The statuses of the next answers to a worker that connects. After them, it may connect.
     final Queue<Integer> agentStatuses = new ConcurrentLinkedQueue<>();
-    /// What the worker has sent as its key.
-    volatile String authorization;
+    /// The tokens that the worker has sent, one for each connection.
+    final List<String> tokens = new CopyOnWriteArrayList<>();
+    /// Who is in the room before the agent joins it.
+    final List<ParticipantInfo.Builder> there = new CopyOnWriteArrayList<>();
+    /// Who is in the room as the list says that comes when the agent has lost the connection.
+    final List<ParticipantInfo.Builder> stillThere = new CopyOnWriteArrayList<>();
+    /// Where the agent is told to look for a way through to the room; "" for nowhere.
+    volatile String iceServer = "";
+    /// What `call` is told of: who is in the room, the agent too.
+    final List<ParticipantInfo.Builder> listed = new CopyOnWriteArrayList<>();
     /// Does the worker get a pong for each ping?
     volatile boolean pongs = true;
 
     private final MockWebServer server = new MockWebServer();
     private volatile WebSocket agent;
+    private volatile WebSocket room;
+    /// How often an agent has joined a room, or come back to it.
+    final AtomicInteger joins = new AtomicInteger();
 
     TestLiveKit() throws IOException {
         server.setDispatcher(new Dispatcher() {
@@ -44,11 +56,12 @@ final class TestLiveKit implements AutoCloseable {
                 String path = request.getUrl().encodedPath();
                 return switch (path) {
                     case "/agent" -> {
-                        authorization = request.getHeaders().get("Authorization");
+                        tokens.add(request.getHeaders().get("Authorization"));
                         Integer status = agentStatuses.poll();
                         yield status == null ? socket(new Agent()) : answer(status, new byte[0]);
                     }
-                    case "/rtc" -> socket(new Room());
+                    case "/rtc" -> socket(new Room(
+                            request.getUrl().queryParameter("reconnect") != null));
                     default -> api(path.substring(path.lastIndexOf('/') + 1), request);
                 };
             }
@@ -90,7 +103,13 @@ final class TestLiveKit implements AutoCloseable {
         var list = ListRoomsResponse.newBuilder();
         rooms.forEach((room, sid) -> list.addRooms(
                 LivekitModels.Room.newBuilder().setName(room).setSid(sid)));
-        return answer(200, method.equals("ListRooms") ? list.build().toByteArray() : new byte[0]);
+        var people = ListParticipantsResponse.newBuilder();
+        listed.forEach(people::addParticipants);
+        return answer(200, switch (method) {
+            case "ListRooms" -> list.build().toByteArray();
+            case "ListParticipants" -> people.build().toByteArray();
+            default -> new byte[0];
+        });
     }
 
     // To the worker. A job's room has its id as its name, and RM_ and its id as its sid.
@@ -121,6 +140,48 @@ final class TestLiveKit implements AutoCloseable {
 
     private void send(ServerMessage.Builder message) {
         agent.send(ByteString.of(message.build().toByteArray()));
+    }
+
+    // To the agent in the room that was joined last.
+
+    /// Somebody in a room. `attributes` are names, each with its value behind it.
+    static ParticipantInfo.Builder who(
+            String identity, String sid, ParticipantInfo.Kind kind, String... attributes) {
+        var who = ParticipantInfo.newBuilder().setIdentity(identity).setSid(sid).setKind(kind);
+        for (int i = 0; i < attributes.length; i += 2) {
+            who.putAttributes(attributes[i], attributes[i + 1]);
+        }
+        return who;
+    }
+
+    /// There is news of these participants.
+    void update(ParticipantInfo.Builder... news) {
+        var update = ParticipantUpdate.newBuilder();
+        List.of(news).forEach(update::addParticipants);
+        sendTo(room, SignalResponse.newBuilder().setUpdate(update));
+    }
+
+    /// Somebody has left, and another one may have taken their identity. LiveKit does not say here
+    /// what kind the one who has left was of.
+    void left(String identity, String sid) {
+        update(ParticipantInfo.newBuilder().setIdentity(identity).setSid(sid)
+                .setState(ParticipantInfo.State.DISCONNECTED)
+                .setDisconnectReason(LivekitModels.DisconnectReason.DUPLICATE_IDENTITY));
+    }
+
+    /// Breaks the connection to the room. The agent comes back.
+    void cutRoom() {
+        ((RealWebSocket) room).failWebSocket(new IOException("cut"), null, false);
+    }
+
+    /// The room is over.
+    void endRoom() {
+        sendTo(room, SignalResponse.newBuilder().setLeave(LeaveRequest.newBuilder()
+                .setReason(LivekitModels.DisconnectReason.SERVER_SHUTDOWN)));
+    }
+
+    private static void sendTo(WebSocket room, SignalResponse.Builder message) {
+        room.send(ByteString.of(message.build().toByteArray()));
     }
 
     // What the worker has told.
@@ -179,13 +240,32 @@ final class TestLiveKit implements AutoCloseable {
         }
     }
 
-    private static final class Room extends WebSocketListener {
+    private final class Room extends WebSocketListener {
+        private final boolean again;
+
+        Room(boolean again) {
+            this.again = again;
+        }
+
         @Override
         public void onOpen(WebSocket socket, Response response) {
-            socket.send(ByteString.of(SignalResponse.newBuilder().setJoin(
-                    JoinResponse.newBuilder().setPingInterval(10).setParticipant(
-                            LivekitModels.ParticipantInfo.newBuilder().setSid("PA_agent")))
-                    .build().toByteArray()));
+            room = socket;
+            var agent = ParticipantInfo.newBuilder().setSid("PA_agent");
+            if (again) {
+                sendTo(socket, SignalResponse.newBuilder().setReconnect(
+                        ReconnectResponse.getDefaultInstance()));
+                var all = ParticipantUpdate.newBuilder().addParticipants(agent);
+                stillThere.forEach(all::addParticipants);
+                sendTo(socket, SignalResponse.newBuilder().setUpdate(all));
+            } else {
+                var join = JoinResponse.newBuilder().setPingInterval(10).setParticipant(agent);
+                there.forEach(join::addOtherParticipants);
+                if (!iceServer.isEmpty()) {
+                    join.addIceServers(ICEServer.newBuilder().addUrls(iceServer));
+                }
+                sendTo(socket, SignalResponse.newBuilder().setJoin(join));
+            }
+            joins.incrementAndGet();
         }
 
         @Override
