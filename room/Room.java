@@ -31,6 +31,8 @@ public final class Room implements Line {
     private static final Duration TERMINATION = Duration.ofMillis(500);
     private static final Duration DELETING = Duration.ofSeconds(4);
     private static final Duration LEAVING = Duration.ofSeconds(2);
+    private static final int MOST_TYPED = 5;                // texts and odd keys, in a second
+    private static final int MOST_KEYS = 100;               // in a second; a dialler presses 20
 
     private final Worker worker;
     private final Job job;
@@ -53,6 +55,9 @@ public final class Room implements Line {
     private final Texts texts = new Texts(packet -> peers.send(packet));
     private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
     private final Map<String, String> shown = new LinkedHashMap<>();
+    private final Deque<Long> typed = new ArrayDeque<>();   // when, by the call's clock, in ns
+    private final Deque<Long> keys = new ArrayDeque<>();
+    private long dropLogged = mailbox.nanos() - TimeUnit.SECONDS.toNanos(1);
     private boolean pickedUp;                               // our sound belongs in the room
     private volatile boolean ended;
 
@@ -314,16 +319,36 @@ public final class Room implements Line {
         if (packet.hasSipDtmf()) {
             String key = packet.getSipDtmf().getDigit();
             if (key.matches("[0-9*#A-D]")) {
-                mailbox.post(new Event.KeyPressed(key));
-            } else {
-                Log.log(id(), "a key that no phone has: " + key);
+                if (!tooFast(keys, MOST_KEYS)) {
+                    mailbox.post(new Event.KeyPressed(key));
+                }
+            } else if (!tooFast(typed, MOST_TYPED)) {
+                Log.log(id(), "a key that no phone has"); // which may be a whole sentence
             }
             return;
         }
         String text = texts.received(packet);
-        if (text != null) {
+        if (text != null && !tooFast(typed, MOST_TYPED)) {
             mailbox.post(new Event.CallerWrote(text));
         }
+    }
+
+    /// Is this one more than `most` in a second? If not, its time is added to `latest`. The caller
+    /// may be a program, and what it types and presses is not to pile up here or at the model.
+    private boolean tooFast(Deque<Long> latest, int most) {
+        long second = TimeUnit.SECONDS.toNanos(1), now = mailbox.nanos();
+        if (latest.size() < most || now - latest.peek() >= second) {
+            latest.add(now);
+            if (latest.size() > most) {
+                latest.remove();
+            }
+            return false;
+        }
+        if (now - dropLogged >= second) {
+            dropLogged = now;
+            Log.log(id(), "the caller types or presses too fast, and some of it is dropped");
+        }
+        return true;
     }
 
     // On the telephone network.

@@ -142,7 +142,7 @@ public final class FuzzTest {
 
     // By reflection: these methods are private, or their class is in no package.
 
-    private static Object make(String type, Object... given) throws Exception {
+    static Object make(String type, Object... given) throws Exception {
         for (Constructor<?> each : Class.forName(type).getDeclaredConstructors()) {
             if (takes(each, given)) {
                 each.setAccessible(true);
@@ -153,7 +153,7 @@ public final class FuzzTest {
     }
 
     /// `on` is an object or, for a static method, its class. Throws what the method throws.
-    private static Object call(Object on, String name, Object... given) throws Exception {
+    static Object call(Object on, String name, Object... given) throws Exception {
         for (Method each : (on instanceof Class<?> type ? type : on.getClass())
                 .getDeclaredMethods()) {
             if (each.getName().equals(name) && takes(each, given)) {
@@ -611,10 +611,6 @@ public final class FuzzTest {
     @Test
     void dataFromTheCaller() throws Exception {
         var worker = new Worker("ws://127.0.0.1:1", "key", API_SECRET, "agent", 1);
-        Object room = make("room.Room", worker, Job.newBuilder().setId("AJ_data").build());
-        var mailbox = ((Line) room).mailbox();
-        call(call(room, "caller"), "update", ParticipantInfo.newBuilder()
-                .setIdentity("caller").setSid("PA_1").build());
         List<DataPacket> valid = List.of(
                 packet().setSipDtmf(SipDTMF.newBuilder().setCode(5).setDigit("5")).build(),
                 packet().setStreamHeader(DataStream.Header.newBuilder().setStreamId("s")
@@ -627,7 +623,15 @@ public final class FuzzTest {
                         .build(),
                 packet().setUser(UserPacket.newBuilder().setTopic("x")).build());
         int keys = 0, texts = 0;
+        Object room = null;
+        Mailbox mailbox = null;
         for (int i = 0; i < 20_000; i++) {
+            if (i % 50 == 0) { // a room takes only so many in a second
+                room = make("room.Room", worker, Job.newBuilder().setId("AJ_data").build());
+                mailbox = ((Line) room).mailbox();
+                call(call(room, "caller"), "update", ParticipantInfo.newBuilder()
+                        .setIdentity("caller").setSid("PA_1").build());
+            }
             var packet = odd.once(4) ? odd.fill(packet(), 3).setParticipantIdentity("caller")
                     : odd.one(valid).toBuilder();
             if (packet.hasSipDtmf() && odd.once(2)) {

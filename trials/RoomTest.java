@@ -373,6 +373,82 @@ public final class RoomTest extends Stand {
         assertEquals(List.of("ListRooms"), livekit.asked);
     }
 
+    // What the caller types and presses.
+
+    private static DataPacket.Builder packet() {
+        return DataPacket.newBuilder().setParticipantIdentity("caller");
+    }
+
+    private static DataPacket.Builder key(String key) {
+        return packet().setSipDtmf(SipDTMF.newBuilder().setDigit(key));
+    }
+
+    private static List<DataPacket.Builder> text(String text) {
+        return List.of(packet().setStreamHeader(DataStream.Header.newBuilder().setStreamId("s")
+                        .setTopic("lk.chat").setTextHeader(DataStream.TextHeader.newBuilder())),
+                packet().setStreamChunk(DataStream.Chunk.newBuilder().setStreamId("s").setContent(
+                        com.google.protobuf.ByteString.copyFromUtf8(text))),
+                packet().setStreamTrailer(DataStream.Trailer.newBuilder().setStreamId("s")));
+    }
+
+    private static final class Data {
+        final Object room;
+        final Mailbox mailbox;
+        long begun = System.nanoTime();
+
+        Data(Worker worker) throws Exception {
+            room = FuzzTest.make("room.Room", worker, Job.newBuilder().setId("AJ_data").build());
+            mailbox = ((Line) room).mailbox();
+            FuzzTest.call(FuzzTest.call(room, "caller"), "update",
+                    who("caller", "PA_1", Kind.STANDARD).build());
+        }
+
+        void comes(Iterable<DataPacket.Builder> packets) throws Exception {
+            for (var packet : packets) {
+                FuzzTest.call(room, "received", packet.build());
+            }
+        }
+
+        /// How many of such events the call has had, since the last time that this was asked.
+        long events(Class<? extends Event> kind) throws InterruptedException {
+            mailbox.post(new Event.Stop());
+            long count = 0;
+            for (Event next; !((next = mailbox.next()) instanceof Event.Stop); ) {
+                count += kind.isInstance(next) ? 1 : 0;
+            }
+            return count;
+        }
+
+        /// How many seconds have begun. On a fast machine, it is the first.
+        long seconds() {
+            return 1 + Duration.ofNanos(System.nanoTime() - begun).toSeconds();
+        }
+    }
+
+    @Test
+    void textsAndKeysThatNoPhoneHasAreTakenFiveTimesInASecond() throws Exception {
+        var data = new Data(worker);
+        data.comes(List.of(key("a whole sentence"), key("**"), key("")));
+        for (int i = 0; i < 50; i++) {
+            data.comes(text("hello " + i));
+        }
+        long written = data.events(Event.CallerWrote.class);
+        assertTrue(2 <= written && written <= 5 * data.seconds() - 3, written + " texts");
+        TimeUnit.MILLISECONDS.sleep(1_001);
+        data.comes(text("hello again"));
+        assertEquals(1, data.events(Event.CallerWrote.class));
+    }
+
+    @Test
+    void noKeyIsLostOfSomebodyWhoDialsFastAndAFloodOfThemDoesNotPileUp() throws Exception {
+        var data = new Data(worker);
+        data.comes(Collections.nCopies(80, key("7")));      // four seconds of an auto-dialler's
+        assertEquals(81, data.events(Event.class));         // and CallerJoined
+        data.comes(Collections.nCopies(5_000, key("7")));
+        long pressed = data.events(Event.KeyPressed.class);
+        assertTrue(pressed <= 100 * data.seconds() - 80, pressed + " keys");
+    }
+
     // Rooms.
 
     private void deleted(boolean sure) throws Exception {

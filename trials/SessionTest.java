@@ -336,6 +336,19 @@ public final class SessionTest extends Stand {
     }
 
     @Test
+    void ofAFloodOfKeysTheModelIsToldAHundred() throws Exception {
+        var talk = greeted();
+        for (int i = 0; i < 2_000; i++) {
+            talk.line.mailbox.post(new Event.KeyPressed("7"));
+        }
+        talk.line.pass(Duration.ofMillis(1_500));
+        talk.happens(new Event.KeyPressed("8"));
+        talk.line.pass(Duration.ofMillis(1_500));
+        assertEquals(List.of(new Step.KeysPressed("7 ".repeat(99) + "7"),
+                new Step.KeysPressed("8")), talk.steps(Step.KeysPressed.class));
+    }
+
+    @Test
     void nonsenseFromTheModelDoesNotEndTheCall() throws Exception {
         var model = model(new Say("Hello.", 50), new Tool("ask", "{\"question\":\"x\"}"));
         var line = new TestLine();

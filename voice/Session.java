@@ -30,6 +30,7 @@ public final class Session implements AutoCloseable {
     private static final Duration MODEL_AWAY = Duration.ofSeconds(1);
     private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
     private static final int MOST_KEYS = 64;    // characters; later keys do not move the alarm
+    private static final int LAST_KEY = 200;    // characters; later keys are dropped
     private static final String SUPPORT = "support";    // what TRANSFER_SUPPORT sets
 
     final Line line;
@@ -183,7 +184,9 @@ public final class Session implements AutoCloseable {
             case Event.CallerSpeaks() -> bargeIn();
             case Event.TurnChanged() -> { }     // `turn` looks before every event
             case Event.KeyPressed(var key) -> {
-                keys.append(key).append(' ');
+                if (keys.length() < LAST_KEY) {
+                    keys.append(key).append(' ');
+                }
                 if (keys.length() < MOST_KEYS) {
                     mailbox.alarm(Alarm.KEYS, KEYS_PAUSE);
                 }
