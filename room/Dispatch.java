@@ -69,7 +69,8 @@ public final class Dispatch {
                         return ended(reason, agent.get().getAttributesMap());
                     }
                     print(first(now, ParticipantInfo.Kind.SIP).map(phone -> "the phone: "
-                            + phone.getAttributesOrDefault("sip.callStatus", "dialing"))
+                            + Log.foreign(phone.getAttributesOrDefault(
+                                    "sip.callStatus", "dialing")))
                             .orElse("the agent is in the room"));
                 } else if (agentCame) {
                     System.err.println("the agent has gone and has not said how the call ended");
@@ -92,7 +93,8 @@ public final class Dispatch {
     private int ended(String reason, Map<String, String> attributes) {
         String code = attributes.getOrDefault("call.sip_code", "");
         boolean answered = attributes.getOrDefault("call.answered", "").equals("true");
-        print("the call is over: " + reason + (code.isEmpty() ? "" : " (SIP " + code + ")"));
+        print("the call is over: " + Log.foreign(
+                reason + (code.isEmpty() ? "" : " (SIP " + code + ")")));
         return answered ? 0 : 1;
     }
 

@@ -90,7 +90,8 @@ final class Peers {
             server.username = from.getUsername();
             server.password = from.getCredential();
             if (server.urls.size() < Math.max(1, from.getUrlsCount())) {
-                Log.log(room.id(), "an ICE server is left out, it is none: " + from.getUrlsList());
+                Log.log(room.id(), "an ICE server is left out, it is none: "
+                        + Log.foreign(from.getUrlsList().toString()));
             }
             if (!server.urls.isEmpty()) {
                 usable.add(server);

@@ -395,6 +395,24 @@ public final class LostModelTest extends Stand {
         }
     }
 
+    /// What a service reports may quote what was said to it.
+    @Test
+    void aNumberInWhatTheModelReportsIsNotInTheCause() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        for (int connection = 1; connection <= 2; connection++) {
+            session(talk.model, connection).fail("server_error", "not 555 0142");
+        }
+        eventually("goodbye", () -> talk.line.heardMs.get() > 50);
+        talk.line.pass(Duration.ofSeconds(8));
+        assertEquals("it reports not ### ####: it is so", talk.ended().cause());
+
+        var failing = quick(new Fail("not 5550142"), new Fail("not 5550142"));
+        var other = Talk.begun(this, new TestLine(), failing);
+        eventually("goodbye", () -> other.line.heardMs.get() > 0);
+        other.line.pass(Duration.ofSeconds(8));
+        assertEquals("it failed to answer: not ####### server_error", other.ended().cause());
+    }
+
     @Test
     void aModelThatStaysAwayIsApologizedFor() throws Exception {
         var refusing = model();

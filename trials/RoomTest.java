@@ -449,6 +449,44 @@ public final class RoomTest extends Stand {
         assertTrue(pressed <= 100 * data.seconds() - 80, pressed + " keys");
     }
 
+    // What others write.
+
+    @Test
+    @Tag(Runner.ALONE)
+    void aNumberThatOthersHaveWrittenDoesNotComeIntoTheLog() throws Exception {
+        var log = new ByteArrayOutputStream();
+        var stdout = System.out;
+        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
+        long seconds;
+        try {
+            livekit.listed.add(who("agent", "PA_1", Kind.AGENT));
+            livekit.listed.add(who("phone", "PA_2", Kind.SIP, "sip.callStatus", "to 555 0142"));
+            var called = new FutureTask<>(() -> new Dispatch(livekit.url(), "key",
+                    "secret of 32 letters, or of some more", "an-agent").call(json("{}"), ENOUGH));
+            Thread.ofVirtual().start(called);
+            eventually("it is said", () -> log.toString().contains("the phone: to ### ####"));
+            livekit.listed.set(0, who("agent", "PA_1", Kind.AGENT, "call.reason", "not 5550142",
+                    "call.sip_code", "5550142"));
+            called.get();
+
+            livekit.iceServer = "tel:5550142";
+            joined("AJ_1");
+            var data = new Data(worker);
+            data.comes(Collections.nCopies(50, key("my number is 5550142")));
+            seconds = data.seconds();
+        } finally {
+            System.setOut(stdout);
+        }
+        String said = log.toString();
+        for (String line : List.of("the call is over: not ####### (SIP #######)",
+                "an ICE server is left out, it is none: [tel:#######]",
+                "a key that no phone has\n", "some of it is dropped")) {
+            assertTrue(said.contains(line), said);
+        }
+        assertFalse(said.contains("0142"), said);
+        assertTrue(said.split("is dropped", -1).length - 1 <= seconds, said);
+    }
+
     // Rooms.
 
     private void deleted(boolean sure) throws Exception {

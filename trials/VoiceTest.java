@@ -350,11 +350,12 @@ public final class VoiceTest extends Stand {
                 @Override
                 public void onOpen(WebSocket socket, Response response) {
                     socket.send("{\"type\":\"error\",\"event_id\":\"1\",\"error\":"
-                            + "{\"type\":\"invalid_request_error\",\"message\":\"no money\"}}");
+                            + "{\"type\":\"invalid_request_error\",\"message\":"
+                            + "\"no money, 555 0142\"}}");
                 }
             }).build());
             server.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
-            assertEquals("no money", new Model("sk-test",
+            assertEquals("no money, ### ####", new Model("sk-test",
                     "http://127.0.0.1:" + server.getPort() + "/v1", "any", "", "").check());
         }
     }

@@ -44,7 +44,8 @@ public final class Model {
             try (var c = connect()) {
                 connected.complete(c);
                 RealtimeServerEvent first = c.receive();
-                result.complete(first.isError() ? hint(first.asError().error().message()) : null);
+                result.complete(first.isError() ? hint(Log.foreign(
+                        first.asError().error().message())) : null);
             } catch (Exception e) {
                 result.complete(hint(Log.reason(e)));
             }

@@ -353,9 +353,9 @@ public final class Realtime implements AutoCloseable {
             case CANCELLED -> { } // the model still answers what has broken it off
             case FAILED -> {
                 responding = true; // so `connect` sees that a response is still owed
-                linkFailed(from, "it failed to answer: " + response.statusDetails()
+                linkFailed(from, "it failed to answer: " + Log.foreign(response.statusDetails()
                         .flatMap(RealtimeResponseStatus::error)
-                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse(""));
+                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse("")));
                 return;
             }
         }
@@ -379,7 +379,8 @@ public final class Realtime implements AutoCloseable {
         if (code.equals("response_cancel_not_active")) {
             return; // the response had ended before we broke it off
         }
-        String said = (code.isEmpty() ? error.type() : code) + ": " + error.message();
+        String said = Log.foreign(
+                (code.isEmpty() ? error.type() : code) + ": " + error.message());
         String cause = error.eventId().orElse("");
         if (code.equals("conversation_already_has_active_response")) {
             // We asked while the model began a response by itself. So we ask again after that one.
