@@ -14,10 +14,13 @@ import voice.Event;
 ///
 /// Room makes one. Everything here runs on the room's thread, except what is marked for any thread.
 ///
-/// A phone is a participant of kind SIP. What LiveKit knows about the telephone call stands in its
+/// A phone is a participant of
+/// [kind](https://docs.livekit.io/intro/basics/rooms-participants-tracks/participants/) SIP or
+/// CONNECTOR. What LiveKit knows about the telephone call stands in its
 /// [attributes](https://docs.livekit.io/reference/telephony/sip-participant/): `sip.phoneNumber`,
 /// `sip.trunkPhoneNumber`, `sip.callID`, and `sip.callStatus`, which is `active` once the phone is
-/// answered and sends sound.
+/// answered and sends sound. A web client can choose any identity and can write any attribute onto
+/// itself, but it cannot choose its kind. So the kind decides who is a phone.
 ///
 /// Not handled: a second caller in the same room.
 final class Caller {
@@ -95,19 +98,19 @@ final class Caller {
     /// Only these participants are in the room. If the caller is not one of them, the caller has
     /// left while our connection was lost.
     void onlyTheseAreThere(List<ParticipantInfo> all) {
-        if (participant != null && all.stream().noneMatch(
-                one -> one.getIdentity().equals(participant.getIdentity()))) {
+        if (participant != null && all.stream().noneMatch(this::isCaller)) {
             left(DisconnectReason.UNKNOWN_REASON);
         }
     }
 
     /// LiveKit has news of this participant.
     void update(ParticipantInfo news) {
-        boolean known = participant != null && news.getIdentity().equals(identity());
-        boolean same = known && news.getSid().equals(participant.getSid());
+        boolean known = isCaller(news);
+        boolean same = participant != null && news.getSid().equals(participant.getSid());
         if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
             // With another sid it is an older connection of the caller, who has come back under the
-            // same identity before LiveKit took the older one out of the room.
+            // same identity before LiveKit took the older one out of the room. The sid alone says
+            // so: when somebody else has taken the identity, LiveKit leaves out the kind here.
             if (same && !room.ended()) {
                 left(news.getDisconnectReason());
             }
@@ -121,7 +124,7 @@ final class Caller {
         }
         participant = news;
         lastPacket = same ? lastPacket : 0;
-        onPhone = isPhone(news);
+        onPhone = news.getKind() == ParticipantInfo.Kind.SIP;
         number = attribute("sip.phoneNumber");
         calledNumber = attribute("sip.trunkPhoneNumber");
         sipCallId = attribute("sip.callID");
@@ -138,12 +141,19 @@ final class Caller {
         }
     }
 
+    /// Is this participant the caller, perhaps on a new connection? A web client that takes a
+    /// phone's identity is not. LiveKit then takes the phone out of the room.
+    private boolean isCaller(ParticipantInfo one) {
+        return participant != null && one.getIdentity().equals(identity())
+                && one.getKind() == participant.getKind();
+    }
+
     /// Is this participant the caller from now on? When we dial, only the dialled phone is. When
     /// somebody calls us, a browser becomes the caller if nobody is the caller yet. A phone becomes
     /// the caller even if a browser is it already, but not after we have picked up.
     private boolean becomesCaller(ParticipantInfo other) {
         if (dialledNumber != null) {
-            return other.getIdentity().equals(dialledIdentity());
+            return isPhone(other) && other.getIdentity().equals(dialledIdentity());
         }
         return isPhone(other) && !isPhone(participant) && !room.pickedUp()
                 || participant == null && other.getKind() == ParticipantInfo.Kind.STANDARD;
@@ -157,17 +167,18 @@ final class Caller {
     }
 
     private static boolean isPhone(ParticipantInfo participant) {
-        return participant != null && participant.getKind() == ParticipantInfo.Kind.SIP;
+        return participant != null && (participant.getKind() == ParticipantInfo.Kind.SIP
+                || participant.getKind() == ParticipantInfo.Kind.CONNECTOR);
     }
 
+    /// What LiveKit says about the telephone call, or null.
     private String attribute(String name) {
-        String value = participant.getAttributesMap().get(name);
+        String value = isPhone(participant) ? participant.getAttributesMap().get(name) : null;
         return value == null || value.isBlank() ? null : value;
     }
 
     private String callStatus() {
-        return participant == null ? ""
-                : participant.getAttributesMap().getOrDefault("sip.callStatus", "");
+        return Objects.requireNonNullElse(attribute("sip.callStatus"), "");
     }
 
     // When the caller hears us.
@@ -232,10 +243,13 @@ final class Caller {
                 UpdateSubscription.newBuilder().addTrackSids(sid).setSubscribe(wanted)));
     }
 
-    /// Is this data packet to be read? It must be the caller's. It must also be new, because a
-    /// packet may come again after a lost connection. Its number says whether it is new.
+    /// Is this data packet to be read? It must be the caller's, and not of somebody who has taken
+    /// their identity. It must also be new, because a packet may come again after a lost
+    /// connection. Its number says whether it is new.
     boolean accepts(DataPacket packet) {
+        String sid = packet.getParticipantSid();            // older servers leave it out
         if (participant == null || !packet.getParticipantIdentity().equals(identity())
+                || !sid.isEmpty() && !sid.equals(participant.getSid())
                 || packet.getSequence() != 0 && packet.getSequence() <= lastPacket) {
             return false;
         }

@@ -157,6 +157,78 @@ public final class LiveTest extends Stage {
         }
     }
 
+    /// Whoever makes tokens for web clients may let them choose their identity, their attributes
+    /// and the room's agents, as LiveKit's standard token endpoint does.
+    @Test @Order(2)
+    void aBrowserThatPosesAsAPhoneIsNobody() throws Exception {
+        long asked = asked();
+        model.scripts.add(List.of(SCRIPT.getFirst(), new DemoModel.Tool("update_crm_note",
+                Json.createObjectBuilder().add("note", NOTE).build().toString()),
+                new DemoModel.Say("Written down.", 600)));
+        var caller = new Caller("posing", "sip_" + ADA, "--kind", "standard", "--phone", ADA,
+                "--agent", AGENT, "--metadata", "{\"phone_number\":\"" + ADA + "\"}");
+        caller.next("silent"); // the greeting is over
+        assertTrue(!model.sessions().getLast().received().toString().contains("Byron"));
+        caller.turn(600, 500);
+        caller.hangUp();
+        ended(caller, "caller_hung_up");
+        for (JsonObject event : events(caller.room)) {
+            for (String who : List.of("phone", "to", "contact_id", "sip_call_id")) {
+                assertNull(string(event, who), event.toString());
+            }
+        }
+        assertEquals(asked, asked(), "the CRM is asked about nobody, and nothing is filed there");
+    }
+
+    private static long asked() {
+        return crm.requests().stream().filter(request -> request.path().startsWith("/contacts/"))
+                .count();
+    }
+
+    /// No more than a person can type, but all that a dialler can press.
+    @Test @Order(3)
+    void aBrowserThatFloodsTheCallIsHeardInPart() throws Exception {
+        var caller = new Caller("flood", "somebody", "--kind", "standard", "--agent", AGENT);
+        caller.next("silent"); // the greeting is over
+        var session = model.sessions().getLast();
+        long begun = System.nanoTime();
+        caller.command("type 100 five");
+        caller.command("odd 50 my number is 15550142");
+        caller.command("keys " + "7".repeat(60));
+        session.await("conversation.item.create",
+                item -> said(item).startsWith("The caller pressed"), SOON);
+        assertEquals(60, pressed(session));
+        long seconds = 1 + Duration.ofNanos(System.nanoTime() - begun).toSeconds();
+        long texts = session.received().stream().filter(it -> said(it).equals("five")).count();
+        assertTrue(texts >= 5 && texts <= 5 * seconds, texts + " texts in " + seconds + " s");
+
+        caller.command("keys " + "8".repeat(3_000));
+        caller.command("type 1 over");
+        session.await("conversation.item.create", item -> said(item).equals("over"), SOON);
+        caller.turn(600, 500); // the call goes on
+        caller.hangUp();
+        ended(caller, "caller_hung_up");
+        seconds = 1 + Duration.ofNanos(System.nanoTime() - begun).toSeconds();
+        assertTrue(pressed(session) <= 60 + 100 * seconds, pressed(session) + " keys");
+        String log = Files.readString(output);
+        assertTrue(log.contains("too fast") && !log.contains("my number"), log);
+        assertTrue(log.split("too fast", -1).length - 1 <= seconds, log);
+    }
+
+    private static String said(JsonObject event) {
+        return event.containsKey("item") && event.getJsonObject("item").containsKey("content")
+                ? event.getJsonObject("item").getJsonArray("content").getJsonObject(0)
+                        .getString("text", "") : "";
+    }
+
+    /// How many keys the model was told.
+    private static long pressed(DemoModel.Session session) {
+        return session.received().stream().map(LiveTest::said)
+                .filter(text -> text.startsWith("The caller pressed"))
+                .mapToLong(text -> text.chars().filter(key -> key == '7' || key == '8').count())
+                .sum();
+    }
+
     @Test @Order(3)
     void whenSomebodyElseLeavesTheCallGoesOn() throws Exception {
         var caller = Caller.onThePhone("guest", ADA);

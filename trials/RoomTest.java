@@ -373,6 +373,139 @@ public final class RoomTest extends Stand {
         assertEquals(List.of("ListRooms"), livekit.asked);
     }
 
+    // Who the caller is.
+
+    private static final String PHONE = "+15550100", CALLED = "+15550199";
+    private static final String[] ON_THE_PHONE = {"sip.phoneNumber", PHONE,
+            "sip.trunkPhoneNumber", CALLED, "sip.callID", "SCL_1", "sip.callStatus", "active"};
+
+    /// What the call's mailbox has had, before the room was lost.
+    private List<String> events(Line line) throws InterruptedException {
+        livekit.endRoom();
+        var events = new ArrayList<String>();
+        Event next;
+        while (!((next = line.mailbox().next()) instanceof Event.LineLost)) {
+            assertFalse(next instanceof Event.AlarmDue, "the room does not end after " + events);
+            events.add(next.getClass().getSimpleName());
+        }
+        return events;
+    }
+
+    private static String known(Line line) {
+        return line.number() + " " + line.calledNumber() + " " + line.sipCallId() + " "
+                + line.onPhone();
+    }
+
+    private static final String NOBODY = "null null null false";
+    private static final String A_PHONE = PHONE + " " + CALLED + " SCL_1 ";
+
+    @Test
+    void aWebClientThatWritesAPhonesAttributesOntoItselfIsNobody() throws Exception {
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE)
+                .putAttributes("sip.callStatus", "ringing"));
+        Line line = joined("AJ_1");
+        line.pickUp();
+        livekit.update(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE));
+        // Nor does a caller hear us because they say so.
+        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals(NOBODY, known(line));
+    }
+
+    @Test
+    void aConnectorsPhoneIsAPhoneButOnlySipCanTransferOne() throws Exception {
+        for (Kind kind : List.of(Kind.SIP, Kind.CONNECTOR)) {
+            livekit.there.clear();
+            livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+            livekit.there.add(who("phone", "PA_2", kind, ON_THE_PHONE));
+            Line line = joined("AJ_" + kind);
+            assertEquals(List.of("CallerJoined"), events(line));    // a phone goes before a person
+            assertEquals(A_PHONE + (kind == Kind.SIP), known(line));
+        }
+    }
+
+    @Test
+    void aPhoneThatComesLaterIsTheCallerAndNotTheBrowser() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_2", Kind.CONNECTOR, ON_THE_PHONE));
+        livekit.update(who("other phone", "PA_3", Kind.SIP, "sip.phoneNumber", "+15550111"));
+        livekit.left("somebody", "PA_1");
+        assertEquals(List.of("CallerJoined", "CallerJoined"), events(line));
+        assertEquals(A_PHONE + false, known(line));
+    }
+
+    @Test
+    void noOtherKindIsEverTheCaller() throws Exception {
+        for (String number : new String[] {null, PHONE}) {
+            dials = number;
+            livekit.there.clear();
+            for (int kind : new int[] {Kind.INGRESS_VALUE, Kind.EGRESS_VALUE, Kind.AGENT_VALUE,
+                    Kind.BRIDGE_VALUE, 99}) {
+                livekit.there.add(who("sip_" + PHONE, "PA_" + kind, Kind.AGENT, ON_THE_PHONE)
+                        .setKindValue(kind));
+            }
+            Line line = joined("AJ_" + number);
+            livekit.update(livekit.there.toArray(ParticipantInfo.Builder[]::new));
+            assertEquals(List.of(), events(line));
+            assertEquals(NOBODY, known(line));
+        }
+    }
+
+    @Test
+    void whoTakesTheIdentityOfAPhoneThatWeDialIsNotThatPhone() throws Exception {
+        dials = PHONE;
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("sip_" + PHONE, "PA_2", Kind.SIP, ON_THE_PHONE)
+                .putAttributes("sip.callStatus", "ringing"));
+        livekit.left("sip_" + PHONE, "PA_1");
+        livekit.update(who("sip_" + PHONE, "PA_2", Kind.SIP, ON_THE_PHONE).setVersion(1));
+        livekit.update(who("sip_" + PHONE, "PA_3", Kind.STANDARD, ON_THE_PHONE));
+        livekit.left("sip_" + PHONE, "PA_2");
+        assertEquals(List.of("CallerJoined", "CallerAnswered", "CallerLeft"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
+    @Test
+    void whoTakesTheIdentityOfThePhoneIsNotTheCallerWhoHasComeBack() throws Exception {
+        for (boolean leftFirst : new boolean[] {false, true}) {
+            livekit.there.clear();
+            livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+            Line line = joined("AJ_" + leftFirst);
+                if (leftFirst) {
+                livekit.left("phone", "PA_1");
+            }
+            livekit.update(who("phone", "PA_2", Kind.STANDARD, "sip.phoneNumber", "+15550111",
+                    "sip.callID", "SCL_2"));
+            if (!leftFirst) {
+                livekit.left("phone", "PA_1");
+            }
+            assertEquals(List.of("CallerJoined", "CallerLeft"), events(line));
+            assertEquals(A_PHONE + true, known(line));
+        }
+    }
+
+    @Test
+    void thePhoneThatHasLeftIsMissedInTheListWhateverIsCalledLikeIt() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        livekit.stillThere.add(who("phone", "PA_2", Kind.STANDARD, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.cutRoom();
+        eventually("it comes back", () -> livekit.joins.get() == 2);
+        assertEquals(List.of("CallerJoined", "CallerLeft"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
+    @Test
+    void aPhoneThatComesBackIsTheSameCaller() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_2", Kind.SIP, ON_THE_PHONE));
+        livekit.left("phone", "PA_1");
+        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
     // What the caller types and presses.
 
     private static DataPacket.Builder packet() {
@@ -447,6 +580,14 @@ public final class RoomTest extends Stand {
         data.comes(Collections.nCopies(5_000, key("7")));
         long pressed = data.events(Event.KeyPressed.class);
         assertTrue(pressed <= 100 * data.seconds() - 80, pressed + " keys");
+    }
+
+    @Test
+    void whoHasTakenTheCallersIdentityDoesNotTypeForThem() throws Exception {
+        var data = new Data(worker);
+        data.comes(List.of(key("1").setParticipantSid("PA_1"), key("2").setParticipantSid("PA_2"),
+                key("3")));
+        assertEquals(2, data.events(Event.KeyPressed.class));
     }
 
     // What others write.

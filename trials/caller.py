@@ -3,6 +3,8 @@
 LiveTest.java starts one process per caller and drives it with lines on stdin:
     say HZ MS     speak a tone, after whatever is still to be said; 0 Hz is silence
     keys 12#      press keys
+    odd N WORDS   press, N times, a key that no phone has: these words
+    type N WORDS  write these words N times
     pickup        answer, when it was called itself (--status dialing)
     republish     take the microphone away and publish it anew
     hangup        leave as a phone does (a closed stdin does it too: no caller outlives its test)
@@ -104,8 +106,12 @@ class Phone:
         if self.args.agent:  # as with a dispatch rule: whoever creates the room brings the agent
             claims["roomConfig"] = {"agents": [
                 {"agentName": self.args.agent, "metadata": self.args.metadata}]}
-        if self.sip:  # what a real call's participant has from the first moment
-            claims |= {"kind": "sip", "name": "Phone " + self.args.phone, "attributes": {
+        if self.sip:
+            claims["kind"] = "sip"
+        elif self.args.phone:
+            claims["metadata"] = self.args.metadata
+        if self.args.phone:  # what a real call's participant has from the first moment
+            claims |= {"name": "Phone " + self.args.phone, "attributes": {
                 "sip.callID": "SCL_" + self.args.room, "sip.callTag": "tag-" + self.args.room,
                 "sip.callIDFull": self.args.room + "@127.0.0.1", "sip.hostname": "127.0.0.1",
                 "sip.callStatus": self.args.status, "sip.phoneNumber": self.args.phone,
@@ -192,6 +198,14 @@ class Phone:
                     for key in keys:
                         code = "0123456789*#ABCD".index(key)
                         await self.room.local_participant.publish_dtmf(code=code, digit=key)
+                case ["odd", count, *words]:
+                    for _ in range(int(count)):
+                        await self.room.local_participant.publish_dtmf(
+                            code=0, digit=" ".join(words))
+                case ["type", count, *words]:
+                    for _ in range(int(count)):
+                        await self.room.local_participant.send_text(
+                            " ".join(words), topic="lk.chat")
                 case ["pickup"]:
                     await self.answer()
                 case ["republish"]:
@@ -222,7 +236,8 @@ async def main():
         parser.add_argument(required)
     parser.add_argument("--kind", choices=["sip", "standard"], default="sip")
     parser.add_argument("--status", default="ringing", help="sip.callStatus at first")
-    parser.add_argument("--phone", default="", help="the caller's number, for sip.phoneNumber")
+    parser.add_argument("--phone", default="", help="the caller's number, for sip.phoneNumber; "
+                        "if the kind is not sip, it is somebody who poses as a phone")
     parser.add_argument("--agent", help="name of the agent that the room is created with")
     parser.add_argument("--metadata", default="", help="what that agent's job comes with")
     await Phone(parser.parse_args()).call()  # in here: rtc.Room takes the loop that is running
