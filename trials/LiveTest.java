@@ -166,7 +166,8 @@ public final class LiveTest extends Stage {
                 Json.createObjectBuilder().add("note", NOTE).build().toString()),
                 new DemoModel.Say("Written down.", 600)));
         var caller = new Caller("posing", "sip_" + ADA, "--kind", "standard", "--phone", ADA,
-                "--agent", AGENT, "--metadata", "{\"phone_number\":\"" + ADA + "\"}");
+                "--agent", AGENT, "--metadata", "{\"phone_number\":\"" + ADA
+                        + "\",\"contact\":{\"id\":\"c-1\",\"name\":\"Ada\"}}");
         caller.next("silent"); // the greeting is over
         assertTrue(!model.sessions().getLast().received().toString().contains("Byron"));
         caller.turn(600, 500);

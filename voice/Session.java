@@ -121,8 +121,8 @@ public final class Session implements AutoCloseable {
         return party;
     }
 
-    /// Looks who is on the line. Only at certain moments, because a web client may change its
-    /// attributes at any time.
+    /// Looks who is on the line. Only at certain moments: who the caller is does not change while
+    /// the program asks the CRM about them.
     private void lookWhoItIs() {
         String number = Numbers.read(line.number());
         party = new Party(line.id(), line.room(), line.roomSid(),
