@@ -262,7 +262,7 @@ public final class Outbox {
             try {
                 deliver(next);
             } catch (InterruptedException | RuntimeException | Error e) {
-                putAside(next, Log.reason(e));
+                putAside(next, reason(e, next.delivery()));
             }
             synchronized (lanes) {
                 lanes.get(lane).remove();
@@ -306,12 +306,20 @@ public final class Outbox {
                 Log.log(it.lane(), "not sent, somebody has removed it: " + e.getMessage());
                 return;
             } catch (IOException e) {
-                why = "no answer from " + it.path() + ": " + Log.reason(e);
+                why = "no answer: " + reason(e, it);
             }
             if (!pause(number, asked, "not delivered yet: " + it.id() + ": " + why, it.lane())) {
                 return;
             }
         }
+    }
+
+    /// An exception that quotes the path is logged by its name alone: in the path may stand who it
+    /// is about.
+    private static String reason(Throwable thrown, Delivery it) {
+        return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(9)
+                .anyMatch(each -> ("" + each.getMessage()).contains(it.path()))
+                ? thrown.getClass().getSimpleName() : Log.reason(thrown);
     }
 
     private Outcome attempt(Folder.Stored stored) throws IOException, InterruptedException {

@@ -583,7 +583,8 @@ public final class OutboxTest extends Stand {
         assertEquals(4, taker.tried.size());
     }
 
-    /// The log of an hour without a CRM is short. Other lines say what somebody has to do.
+    /// The log of an hour without a CRM is short. Other lines say what somebody has to do. No line
+    /// has a delivery's path, which may hold somebody's id.
     @Test
     @Tag(Runner.ALONE)
     void theLogSaysWhatIsInTheWayAndWhatToDo() throws Exception {
@@ -598,7 +599,17 @@ public final class OutboxTest extends Stand {
         var stdout = System.out;
         System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
         try {
-            var outbox = outbox(folder, taker);
+            var quotes = new AtomicInteger();
+            var outbox = outbox(folder, it -> {
+                if (!it.id().equals("log-7")) {
+                    return taker.make(it);
+                }
+                var quoting = new IOException("POST https://crm.example" + it.path());
+                if (quotes.incrementAndGet() == 1) {
+                    throw quoting;
+                }
+                throw new IllegalStateException(quoting);
+            });
             for (String each : List.of("6-log-3", "7-log-4")) {     // they do not come to the disk
                 Files.createDirectory(folder.resolve("00000000000" + each + ".post.new"));
             }
@@ -613,6 +624,8 @@ public final class OutboxTest extends Stand {
             entry.put(List.of(delivery("c", "log-4")), STATE);
             entry.put(List.of(delivery("c", "log-5"), delivery("d", "log-6")), STATE);
             eventually("log-6", () -> taker.ids().contains("log-6"));   // has no line
+            entry.put(List.of(delivery("e", "log-7")), STATE);
+            eventually("log-7", () -> log.toString().contains("log-7.post"));
             taker.answers("log-2", Collections.nCopies(9_999, later(0)).toArray(Outcome[]::new));
             outbox.close(Duration.ofSeconds(1));
             var noDisk = outbox(folder.resolve("lock/outbox"), taker);      // "lock" is a file
@@ -633,9 +646,12 @@ public final class OutboxTest extends Stand {
                 log-1 is put aside. To send it again:  mv F/failed/000000000004-log-1.post F/
                 not delivered yet: log-2: later; again in 7000 ms
                 NOT ON DISK, a crash would lose it: the delivery log-3: ..
-                not delivered yet: log-3: no answer from /to/log-3: IOException: reset; ..
+                not delivered yet: log-3: no answer: IOException: reset; ..
                 NOT DELIVERED: log-3: never
                 NOT ON DISK, a crash would lose it: the delivery log-4: ..
+                not delivered yet: log-7: no answer: IOException; ..
+                NOT DELIVERED: log-7: IllegalStateException
+                log-7 is put aside. To send it again:  mv F/failed/000000000010-log-7.post F/
                 what is still to be delivered has 1 s
                 2 deliveries stay in F and go at the next start
                 NOT DELIVERED, and not on disk: log-4
