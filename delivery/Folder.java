@@ -14,11 +14,16 @@ import voice.Log;
 ///
 /// When the disk does not take something, the log says so, and the program goes on without the
 /// disk. Not handled: a disk that loses what it has confirmed.
+///
+/// What lies here is signed and sent in our name. So a file that somebody else may have written is
+/// not read, and no link is followed. Only the folder itself may be a link. Not handled: somebody
+/// who may write the folder, and who exchanges a file between our look at it and our reading.
 final class Folder {
     private static final FileAttribute<Set<PosixFilePermission>> OUR_FILE =
             PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
     private static final FileAttribute<Set<PosixFilePermission>> OUR_FOLDER =
             PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"));
+    private static final LinkOption NOFOLLOW = LinkOption.NOFOLLOW_LINKS;
     private static final Pattern NUMBER = Pattern.compile("([0-9]{1,18})\\b.*");
     private static final String ENTRY = ".call";
     private static final String DELIVERY = ".post";
@@ -28,23 +33,43 @@ final class Folder {
     /// and the body is in memory.
     record Stored(String file, Outbox.Delivery delivery) {}
 
+    /// Somebody else may have written the file. The log has said so, and the file stays.
+    static final class NotOurs extends IOException {
+        private static final long serialVersionUID = 1;
+
+        NotOurs(String file) {
+            super("not read: " + file);
+        }
+    }
+
     final Path path;
     private final Path failed;
     private final AtomicLong numbers = new AtomicLong();
     private final Set<String> known = ConcurrentHashMap.newKeySet();    // files of deliveries
+    private final Set<String> said = ConcurrentHashMap.newKeySet();     // files that are not read
+    private volatile PosixFileAttributes ours;                          // null: not known yet
     private FileChannel lock;
 
     Folder(Path path) throws Outbox.InUse {
         this.path = path;
         failed = path.resolve("failed");
+        boolean locked = false;
         try {
-            Files.createDirectories(failed, OUR_FOLDER);
-            lock = FileChannel.open(path.resolve("lock"), Set.of(StandardOpenOption.CREATE,
-                    StandardOpenOption.READ, StandardOpenOption.WRITE), OUR_FILE);
+            Files.createDirectories(path, OUR_FOLDER);
+            if (anybodyMayWrite(Files.readAttributes(path, PosixFileAttributes.class))) {
+                Log.log("", "everybody on this machine may write in OUTBOX_DIR. This mends it:  "
+                        + "chmod o-w " + word(path));
+            }
             lock();
+            locked = true;
+            Files.createDirectories(failed, OUR_FOLDER);
+        } catch (IOException e) {
+            notOnDisk("OUTBOX_DIR " + path.toAbsolutePath(), e);
+        }
+        try {
             for (String each : names("")) {
-                if (each.endsWith(UNFINISHED)) {
-                    Files.delete(path.resolve(each));   // a crash came before it was complete
+                if (locked && each.endsWith(UNFINISHED)) {
+                    remove(each);       // a crash came before it was complete
                 }
                 Matcher number = NUMBER.matcher(each);
                 if (number.matches()) {
@@ -52,27 +77,42 @@ final class Folder {
                 }
             }
         } catch (IOException e) {
-            notOnDisk("OUTBOX_DIR " + path.toAbsolutePath(), e);
+            // newDeliveries logs it.
         }
     }
 
     private void lock() throws IOException, Outbox.InUse {
-        var pid = ByteBuffer.allocate(20);
-        FileLock ours = null;
+        Path file = path.resolve("lock");
+        lock = FileChannel.open(file, Set.of(StandardOpenOption.CREATE, StandardOpenOption.READ,
+                StandardOpenOption.WRITE, NOFOLLOW), OUR_FILE);
+        FileLock got = null;
         try {
-            ours = lock.tryLock();
+            got = lock.tryLock();
         } catch (OverlappingFileLockException e) {
             // Another Outbox of this process has it.
         }
-        if (ours == null) {
-            lock.read(pid, 0);
+        if (got == null) {
+            String by = "another process";
+            try {
+                if (isOurs("lock")) {
+                    var pid = ByteBuffer.allocate(20);
+                    lock.read(pid, 0);
+                    by = "process " + new String(
+                            pid.array(), 0, pid.position(), StandardCharsets.UTF_8).strip();
+                }
+            } catch (IOException e) {
+                // It is in use all the same.
+            }
             lock.close();
-            throw new Outbox.InUse("OUTBOX_DIR " + path.toAbsolutePath() + " is in use by process "
-                    + new String(pid.array(), 0, pid.position(), StandardCharsets.UTF_8).strip()
+            throw new Outbox.InUse("OUTBOX_DIR " + path.toAbsolutePath() + " is in use by " + by
                     + ": two agents on one machine need an OUTBOX_DIR each");
         }
-        lock.truncate(0);
-        lock.write(ByteBuffer.wrap(("" + ProcessHandle.current().pid()).getBytes()), 0);
+        ours = ours();
+        // A file with two names may be one that belongs elsewhere. It locks all the same.
+        if (isOurs("lock") && Files.getAttribute(file, "unix:nlink", NOFOLLOW).equals(1)) {
+            lock.truncate(0);
+            lock.write(ByteBuffer.wrap(("" + ProcessHandle.current().pid()).getBytes()), 0);
+        }
     }
 
     void close() {
@@ -146,14 +186,26 @@ final class Folder {
 
     /// All bytes are on disk when this returns, under a name that nobody reads.
     private void write(String file, byte[]... parts) throws IOException {
-        try (var out = FileChannel.open(path.resolve(file + UNFINISHED), Set.of(
-                StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING,
-                StandardOpenOption.WRITE), OUR_FILE)) {
+        try (var out = newFile(path.resolve(file + UNFINISHED))) {
             var all = Arrays.stream(parts).map(ByteBuffer::wrap).toArray(ByteBuffer[]::new);
             while (all[all.length - 1].hasRemaining()) {
                 out.write(all);
             }
             out.force(true);
+        }
+    }
+
+    /// What has this name already is not written to: it may lead elsewhere, or be somebody else's.
+    private static FileChannel newFile(Path file) throws IOException {
+        var options = Set.of(StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
+        try {
+            return FileChannel.open(file, options, OUR_FILE);
+        } catch (FileAlreadyExistsException e) {
+            if (Files.isDirectory(file, NOFOLLOW)) {
+                throw e;
+            }
+            Files.delete(file);
+            return FileChannel.open(file, options, OUR_FILE);
         }
     }
 
@@ -181,8 +233,8 @@ final class Folder {
                         JsonObject head = json(split(file)[0]);
                         found.add(new Stored(file, new Outbox.Delivery(head.getString("lane"),
                                 head.getString("id"), head.getString("path"), null)));
-                    } catch (NoSuchFileException e) {
-                        known.remove(file); // it was delivered meanwhile
+                    } catch (NoSuchFileException | NotOurs e) {
+                        known.remove(file); // it was delivered meanwhile, or may be mended
                     } catch (IOException | RuntimeException e) {
                         putAside(file, file + " (" + Log.reason(e) + ")");
                     }
@@ -195,11 +247,16 @@ final class Folder {
     }
 
     byte[] body(String file) throws IOException {
-        return split(file)[1];
+        try {
+            return split(file)[1];
+        } catch (NoSuchFileException | NotOurs e) {
+            known.remove(file);         // it may be moved back, or mended
+            throw e;
+        }
     }
 
     private byte[][] split(String file) throws IOException {
-        byte[] all = Files.readAllBytes(path.resolve(file));
+        byte[] all = read(file);
         for (int i = 0; i < all.length; i++) {
             if (all[i] == '\n') {
                 return new byte[][] {
@@ -207,6 +264,62 @@ final class Folder {
             }
         }
         throw new IOException("it has only one line");
+    }
+
+    private byte[] read(String file) throws IOException {
+        if (!isOurs(file)) {
+            throw new NotOurs(file);
+        }
+        try (var in = Files.newInputStream(path.resolve(file), NOFOLLOW)) {
+            return in.readAllBytes();
+        }
+    }
+
+    /// Has nobody else written the file? If somebody may have, the log says so once.
+    private boolean isOurs(String file) throws IOException {
+        Path it = path.resolve(file);
+        var its = Files.readAttributes(it, PosixFileAttributes.class, NOFOLLOW);
+        if (ours == null) {
+            try {
+                ours = ours();
+            } catch (IOException e) {
+                return false;           // the disk takes nothing, as the log has said
+            }
+        }
+        boolean owned = its.owner().equals(ours.owner());
+        if (its.isRegularFile() && owned && (!anybodyMayWrite(its) || anybodyMayWrite(ours))) {
+            return true;
+        }
+        if (said.add(file)) {
+            String mend = (owned ? "" : "chown " + word(ours.owner()) + " " + word(it) + " && ")
+                    + "chmod 600 " + word(it);
+            String when = file.endsWith(DELIVERY) ? "" : ", before the next start";
+            Log.log("", "NOT READ: " + it + (!its.isRegularFile() ? " is no regular file"
+                    : ": somebody else may have written it. If you trust it" + when + ":  "
+                    + mend));
+        }
+        return false;
+    }
+
+    private static boolean anybodyMayWrite(PosixFileAttributes its) {
+        return its.permissions().contains(PosixFilePermission.OTHERS_WRITE);
+    }
+
+    /// What a file looks like that this process has just made. Its owner may have no name. A disk
+    /// of another machine may know the owner by another number, or may know no permissions.
+    private PosixFileAttributes ours() throws IOException {
+        Path made = Files.createTempFile(path, "owner-", UNFINISHED, OUR_FILE);
+        try {
+            return Files.readAttributes(made, PosixFileAttributes.class, NOFOLLOW);
+        } finally {
+            Files.delete(made);
+        }
+    }
+
+    /// One word for a shell. Somebody else may have chosen it.
+    private static String word(Object it) {
+        String text = it.toString();
+        return text.matches("[\\w./@%+=:,-]+") ? text : "'" + text.replace("'", "'\\''") + "'";
     }
 
     static JsonObject json(byte[] bytes) {
@@ -231,20 +344,24 @@ final class Folder {
     }
 
     JsonObject state(String entry) throws IOException {
-        return json(Files.readAllBytes(path.resolve(entry)));
+        return json(read(entry));
     }
 
     /// Gives an entry's file the present time: a sign of life.
     void touch(String entry) {
+        Path file = path.resolve(entry);
         try {
-            Files.setLastModifiedTime(path.resolve(entry), FileTime.from(Instant.now()));
+            if (Files.isRegularFile(file, NOFOLLOW)) {  // to open a FIFO may take for ever
+                Files.getFileAttributeView(file, BasicFileAttributeView.class, NOFOLLOW)
+                        .setTimes(FileTime.from(Instant.now()), null, null);
+            }
         } catch (IOException e) {
             // The entry has ended meanwhile, or it is not on disk, which the log has said.
         }
     }
 
     Instant lastSeen(String entry) throws IOException {
-        return Files.getLastModifiedTime(path.resolve(entry)).toInstant();
+        return Files.getLastModifiedTime(path.resolve(entry), NOFOLLOW).toInstant();
     }
 
     // Taking away.
@@ -263,10 +380,13 @@ final class Folder {
     void putAside(String file, String what) {
         Path to = failed.resolve(file);
         try {
+            if (!Files.isDirectory(failed, NOFOLLOW)) {
+                Files.createDirectory(failed, OUR_FOLDER);      // not when a link has the name
+            }
             Files.move(path.resolve(file), to, StandardCopyOption.ATOMIC_MOVE);
             known.remove(file);
-            Log.log("", what + " is put aside. To send it again:  mv " + to + " " + path
-                    + File.separator);
+            Log.log("", what + " is put aside. To send it again:  mv " + word(to) + " "
+                    + word(path + File.separator));
         } catch (IOException e) {
             Log.log("", what + " cannot be put aside, and comes again at the next start: "
                     + Log.reason(e));

@@ -145,13 +145,16 @@ public final class Outbox {
     public record Left(Entry entry, JsonObject state, Instant lastSeen) {}
 
     /// Returns what `read` makes of each such entry. If `read` throws a RuntimeException, the file
-    /// is put aside. Call this before `start`.
+    /// is put aside. A file that somebody else may have written is not read, and stays. Call this
+    /// before `start`.
     public <T> List<T> left(Function<Left, T> read) {
         var left = new ArrayList<T>();
         for (String file : folder.entries()) {
             try {
                 left.add(read.apply(
                         new Left(new Entry(file), folder.state(file), folder.lastSeen(file))));
+            } catch (Folder.NotOurs e) {
+                // The log has said so. The file stays for the next start.
             } catch (IOException | RuntimeException e) {
                 folder.putAside(file, file + " (" + Log.reason(e) + ")");
             }
@@ -212,7 +215,7 @@ public final class Outbox {
     }
 
     /// Every second, gives each entry a sign of life. Every five seconds, looks for files that
-    /// somebody has moved back into the folder.
+    /// somebody has moved back into the folder, or that may be read by now.
     private void watch() {
         try {
             for (int signs = 1; ; signs++) {
@@ -305,6 +308,8 @@ public final class Outbox {
             } catch (NoSuchFileException e) {
                 Log.log(it.lane(), "not sent, somebody has removed it: " + e.getMessage());
                 return;
+            } catch (Folder.NotOurs e) {
+                return;                 // the log has said so, and `watch` finds it when mended
             } catch (IOException e) {
                 why = "no answer: " + reason(e, it);
             }
