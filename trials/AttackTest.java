@@ -253,7 +253,8 @@ public final class AttackTest extends Stand {
         })).getPort();
         Path outbox = folder();
         var paths = List.of("@127.0.0.1:" + port + "/contacts/x", "//127.0.0.1:" + port + "/x",
-                ".example/x", ":" + port, "", "contacts/id-ada/notes", "/\n/x", "///");
+                ".example/x", ":" + port, "", "contacts/id-ada/notes", "/\n/x", "///",
+                "/contacts/id ada/notes");
         for (int i = 0; i < paths.size(); i++) {
             Files.writeString(outbox.resolve("%012d-evt_%d.post".formatted(i + 1, i)),
                     Json.createObjectBuilder().add("lane", "l" + i).add("id", "evt_" + i)
