@@ -100,7 +100,8 @@ public final class Start {
         if (drains) {
             Signals.handle(number -> stopped(worker, number, settings.number("DRAIN_SECONDS")));
             if (settings.number("HEALTH_PORT") > 0) {
-                Health.open(settings.number("HEALTH_PORT"), worker::registered);
+                Health.open(settings.get("HEALTH_HOST"), settings.number("HEALTH_PORT"),
+                        worker::registered);
             }
         }
         program.orphans().forEach(orphan -> {

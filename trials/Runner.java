@@ -42,15 +42,16 @@ public final class Runner {
     private static List<Class<?>> floors() {
         return List.of(AttackTest.class, VoiceTest.class, SessionTest.class, EndingTest.class,
                 LostModelTest.class, OutboxTest.class, FolderTest.class, SettingsTest.class,
-                RoomTest.class, DemoTest.class, HouseTest.class, SupplyTest.class);
+                HealthTest.class, RoomTest.class, DemoTest.class, HouseTest.class,
+                SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
     /// floors, but for those of other parts and those that mostly run other programs.
     static Stream<String> fast() {
         return Stream.concat(Stream.of("AgentTest"), floors().stream()
-                .filter(each -> !List.of(RoomTest.class, DemoTest.class, HouseTest.class,
-                        SupplyTest.class).contains(each))
+                .filter(each -> !List.of(HealthTest.class, RoomTest.class, DemoTest.class,
+                        HouseTest.class, SupplyTest.class).contains(each))
                 .map(Class::getName));
     }
 
