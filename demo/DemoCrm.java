@@ -2,6 +2,7 @@ package demo;
 
 import module java.base;
 import module java.net.http;
+import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
@@ -18,9 +19,10 @@ import static java.util.stream.Collectors.toMap;
 /// This file is the HTTP server and the page. Receiver is what happens to a request: who is known,
 /// which webhook is refused, what is kept.
 ///
-/// Everything is in memory and gone with the process. The server listens on 127.0.0.1 only and
-/// does not check the bearer token. It cannot sign or verify by itself: the check is handed in, so
-/// that a test checks signatures with the very function that a reader would copy.
+/// Everything is in memory and gone with the process. The server listens on 127.0.0.1 only, answers
+/// no other web page than its own, and does not check the bearer token. It cannot sign or verify by
+/// itself: the check is handed in, so that a test checks signatures with the very function that a
+/// reader would copy.
 public final class DemoCrm implements AutoCloseable {
 
     /// One request as it came. `verified` is true for a webhook whose signature was checked and
@@ -45,6 +47,7 @@ public final class DemoCrm implements AutoCloseable {
             "x-signature", "webhook-id", "webhook-timestamp", "webhook-signature");
     private static final Duration FAILING = Duration.ofSeconds(20);
     private static final Duration KEEP_ALIVE = Duration.ofSeconds(15);
+    private static final int MOST_BODY = 200_000;           // bytes; /phone gets two SDPs
     private static final Path PAGE = Path.of("demo", "crm.html");
 
     private final Receiver receiver;
@@ -67,7 +70,7 @@ public final class DemoCrm implements AutoCloseable {
         var loopback = InetAddress.getByAddress(new byte[] {127, 0, 0, 1});
         server = HttpServer.create(new InetSocketAddress(loopback, port), 0);
         server.setExecutor(threads);
-        server.createContext("/", this::handle);
+        serve("/", this::handle);
         server.start();
     }
 
@@ -122,7 +125,7 @@ public final class DemoCrm implements AutoCloseable {
     }
 
     private void handle(HttpExchange exchange) throws IOException {
-        try (exchange) {
+        try {
             // The signature covers exactly these bytes. Parsed and printed again, they differ.
             byte[] body = exchange.getRequestBody().readAllBytes();
             var headers = exchange.getRequestHeaders().entrySet().stream()
@@ -149,11 +152,10 @@ public final class DemoCrm implements AutoCloseable {
     /// From now on serves crm.html at `/`, what the page shows of the CRM, and its three buttons.
     /// The page shows `model`, the name of the model that speaks; "recorded" when none does.
     public void page(String model) {
-        HttpHandler html = guarded(DemoCrm::html);
         server.removeContext("/");
-        server.createContext("/", exchange -> {
-            boolean page = exchange.getRequestURI().getPath().equals("/");
-            (page ? html : (HttpHandler) this::handle).handle(exchange);
+        serve("/", exchange -> {
+            if (exchange.getRequestURI().getPath().equals("/")) html(exchange);
+            else handle(exchange);
         });
         serve("/page/", exchange -> {
             try {
@@ -180,40 +182,51 @@ public final class DemoCrm implements AutoCloseable {
         var headers = exchange.getResponseHeaders();
         headers.set("Content-Type", "text/html; charset=utf-8");
         headers.set("Cache-Control", "no-store");
-        // The page may use only what is in this file and on this server.
-        headers.set("Content-Security-Policy", "default-src 'none'; "
+        // The page may use only what is in this file and on this server. No other page may show it
+        // in a frame, where somebody might press its buttons without knowing.
+        headers.set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; "
+                + "base-uri 'none'; form-action 'none'; "
                 + "script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                 + "connect-src 'self'; media-src 'self' blob: mediastream:; img-src data:");
         exchange.sendResponseHeaders(200, html.length);
         exchange.getResponseBody().write(html);
     }
 
-    /// Lets `handler` answer the page's requests to that path and below it.
+    /// Lets `handler` answer the requests to that path and below it, except for those that another
+    /// web page has made, and for those with a body that is too long.
     public void serve(String path, HttpHandler handler) {
-        server.createContext(path, guarded(handler));
-    }
-
-    private HttpHandler guarded(HttpHandler handler) {
-        return exchange -> {
+        server.createContext(path, exchange -> {
             try (exchange) {
-                if (fromOurPage(exchange)) handler.handle(exchange);
+                exchange.getResponseHeaders().set("X-Content-Type-Options", "nosniff");
+                if (!ours(exchange)) {
+                    exchange.sendResponseHeaders(403, -1);
+                    return;
+                }
+                byte[] body = exchange.getRequestBody().readNBytes(MOST_BODY + 1);
+                if (body.length > MOST_BODY) {
+                    exchange.sendResponseHeaders(413, -1);
+                    return;
+                }
+                exchange.setStreams(new ByteArrayInputStream(body), null);
+                handler.handle(exchange);
             }
-        };
+        });
     }
 
-    /// Refuses a request that does not come from our own page. Any page in the world can make a
-    /// browser send a request to this port, and can let a host name of its own lead here (DNS
-    /// rebinding). Such a request could begin a call, which may cost money.
-    private boolean fromOurPage(HttpExchange exchange) throws IOException {
-        String host = exchange.getRequestHeaders().getFirst("Host");
-        String origin = exchange.getRequestHeaders().getFirst("Origin");
-        if (host != null && host.matches("(127\\.0\\.0\\.1|localhost):"
-                + server.getAddress().getPort())
-                && (origin == null || origin.equals("http://" + host))) {
-            return true;
-        }
-        exchange.sendResponseHeaders(403, -1);
-        return false;
+    /// Does this request come from our own page, or from a program? Any page in the world can make
+    /// a browser send a request to this port, and can let a host name of its own lead here (DNS
+    /// rebinding). Such a request could begin a call, which may cost money, or file something.
+    private static boolean ours(HttpExchange exchange) {
+        Headers headers = exchange.getRequestHeaders();
+        String host = String.join(",", headers.getOrDefault("Host", List.of())); // one, not more
+        // A browser sets these headers, and no page can change them. A request without an Origin,
+        // as for an image, has the third one. So has a link that leads here, and it may.
+        return host.matches("(?i)(127[.]0[.]0[.]1|localhost)(:[0-9]+)?")
+                && headers.getOrDefault("Origin", List.of("http://" + host))
+                        .equals(List.of("http://" + host))
+                && (exchange.getRequestURI().getPath().equals("/")
+                        || headers.getOrDefault("Sec-Fetch-Site", List.of()).stream()
+                                .allMatch(site -> site.matches("same-origin|none")));
     }
 
     /// Sends, as server-sent events: who is known, every request that has come, and then each

@@ -11,12 +11,11 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 /// The page's calls as it sees them: POST /phone, and what is below that path. Each call is a
 /// WebPhone. Demo lets the CRM's server hand in the requests, once it is known that they come from
-/// the page itself.
+/// the page itself, and that they are not too long.
 ///
 /// Deliberately not here: what the agent does in a call. `start` begins that.
 final class WebCalls {
     private static final int MOST_CALLS = 4;
-    private static final int MOST_BODY = 200_000;           // bytes; two descriptions in SDP
     private static final Duration PING = Duration.ofSeconds(2);
 
     private final BiConsumer<Line, Runnable> start;
@@ -37,7 +36,7 @@ final class WebCalls {
     /// what the caller does: `hangup`, `text` or `keys`.
     void handle(HttpExchange exchange) throws IOException {
         String[] path = exchange.getRequestURI().getPath().split("/"); // "", "phone", id, what
-        byte[] body = exchange.getRequestBody().readNBytes(MOST_BODY);
+        byte[] body = exchange.getRequestBody().readAllBytes();
         if (!exchange.getRequestMethod().equals("POST")) {
             exchange.sendResponseHeaders(405, -1);
         } else if (path.length == 2) {

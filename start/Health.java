@@ -29,7 +29,7 @@ public final class Health {
         try {
             var server = new ServerSocket(port, MOST_CONNECTIONS,
                     host.isEmpty() ? null : InetAddress.getByName(host));
-            // No virtual thread: under a flood of connections it would never let go of its processor.
+            // No virtual thread, because a flood of connections would never let it wait.
             Thread.ofPlatform().daemon().name("health").start(() -> accept(server, registered));
             return server;
         } catch (IOException e) {

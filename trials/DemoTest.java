@@ -82,22 +82,108 @@ public final class DemoTest extends Stand {
         assertEquals(1, crm.events().size());
     }
 
-    @Test
-    void thePageIsForThisMachineOnly() throws Exception {
-        var crm = demoCrm();
-        String host = crm.url().substring("http://".length());
-        for (String origin : List.of("https://evil.example", "null", "http://" + host)) {
-            assertEquals(origin.endsWith(host) ? 204 : 403,
-                    post(crm.url() + "/page/fail", new byte[0], "Origin", origin));
-        }
-        for (String name : List.of("evil.example", "127.0.0.1", "")) {
-            try (var socket = new Socket("127.0.0.1", URI.create(crm.url()).getPort())) {
-                socket.getOutputStream().write(utf8("GET / HTTP/1.1\r\nHost: " + name
-                        + "\r\nConnection: close\r\n\r\n"));
-                socket.setSoTimeout((int) SOON.toMillis());
-                String answer = new String(socket.getInputStream().readAllBytes());
-                assertTrue(answer.startsWith("HTTP/1.1 403"), answer);
+    /// The head of the answer to a request that is sent as it is written here.
+    private static String raw(DemoCrm crm, String head, byte[] body) throws IOException {
+        try (var socket = new Socket("127.0.0.1", URI.create(crm.url()).getPort())) {
+            socket.setSoTimeout((int) SOON.toMillis());
+            var out = new ByteArrayOutputStream();
+            out.writeBytes(utf8(head.strip().replace("\n", "\r\n") + "\r\n\r\n"));
+            out.writeBytes(body);
+            out.writeTo(socket.getOutputStream());
+            var answer = new StringBuilder();
+            while (answer.indexOf("\r\n\r\n") < 0) {
+                int next = socket.getInputStream().read();
+                assertTrue(next >= 0, head + " was answered with " + answer);
+                answer.append((char) next);
             }
+            return answer.toString();
+        }
+    }
+
+    /// What the requests of other pages have, and of names that lead here. HERE is the port.
+    private static final List<String> OTHERS = List.of("", "Host:", "Host: evil.example:HERE",
+            "Host: evil.example", "Host: 127.0.0.1.evil.example:HERE", "Host: 127.0.0.1.:HERE",
+            "Host: evil.localhost:HERE", "Host: localhost.:HERE", "Host: 0.0.0.0:HERE",
+            "Host: 127.0.0.1:HERE@evil.example", "Host: 127x0.0.1:HERE",
+            "Host: 127.0.0.1:HERE\nHost: evil.example",
+            "Host: localhost:HERE\nHost: localhost:HERE",
+            "Host: localhost:HERE\nOrigin: https://evil.example",
+            "Host: localhost:HERE\nOrigin: null", "Host: localhost:HERE\nOrigin:",
+            "Host: localhost:HERE\nOrigin: http://localhost:1",
+            "Host: localhost:HERE\nOrigin: http://127.0.0.1:HERE",
+            "Host: localhost:HERE\nOrigin: https://localhost:HERE", "Host: localhost:HERE\n"
+                    + "Origin: http://localhost:HERE\nOrigin: https://evil.example");
+    private static final List<String> OURS = List.of("Host: 127.0.0.1:HERE", "Host: localhost:1",
+            "Host: LocalHost:HERE", "Host: 127.0.0.1",
+            "Host: localhost:1\nOrigin: http://localhost:1\nSec-Fetch-Site: same-origin",
+            "Host: 127.0.0.1:HERE\nSec-Fetch-Site: none");
+
+    @Test
+    void noOtherWebPageReachesAnything() throws Exception {
+        byte[] search = utf8("{\"filter\":{\"phone\":\"+15550100\"}}");
+        for (var crm : List.of(demoCrm(), crm())) {         // with its page, and alone
+            crm.serve("/phone", exchange -> exchange.sendResponseHeaders(200, -1));
+            String here = "" + URI.create(crm.url()).getPort();
+            for (String path : List.of("/", "/page/stream", "/page/fail", "/page/none", "/phone",
+                    "/phone/web_1/hangup", "/contacts/search", "/contacts/c-1/notes",
+                    "/webhooks/call", "/none")) {
+                for (String method : List.of("GET", "POST", "OPTIONS")) {
+                    String line = method + " " + path + " HTTP/1.1\nContent-Length: 0\n";
+                    for (String each : OTHERS) {
+                        String head = line + each.replace("HERE", here);
+                        assertTrue(raw(crm, head, new byte[0]).startsWith("HTTP/1.1 403"), head);
+                    }
+                    for (String site : List.of("cross-site", "same-site")) {
+                        String head = line + "Host: localhost\nSec-Fetch-Site: " + site;
+                        assertEquals(!path.equals("/"), raw(crm, head, new byte[0])
+                                .startsWith("HTTP/1.1 403"), head);
+                    }
+                }
+            }
+            assertTrue(crm.requests().stream().allMatch(each -> each.path().equals("/")));
+            for (String each : OURS) {
+                String head = "POST /contacts/search HTTP/1.1\nContent-Length: " + search.length
+                        + "\n" + each.replace("HERE", here);
+                assertTrue(raw(crm, head, search).startsWith("HTTP/1.1 200"), head);
+            }
+        }
+    }
+
+    @Test
+    void aBodyThatIsTooLongIsRefusedAndNotRead() throws Exception {
+        var crm = demoCrm();
+        crm.serve("/phone", exchange -> exchange.sendResponseHeaders(200, -1));
+        String host = " HTTP/1.1\nHost: localhost\n";
+        byte[] most = times(200_000, ' ');
+        byte[] search = utf8("{\"filter\":{\"phone\":\"+15550100\"}}");
+        System.arraycopy(search, 0, most, 0, search.length);
+        assertTrue(raw(crm, "POST /contacts/search" + host + "Content-Length: 200000", most)
+                .startsWith("HTTP/1.1 200"));
+        for (String path : List.of("/", "/contacts/search", "/webhooks/call", "/phone",
+                "/phone/web_1/text", "/page/fail", "/none")) {
+            // The rest never comes, so nobody waits for it.
+            String answer = raw(crm, "POST " + path + host + "Content-Length: 900000000",
+                    times(200_001, 'x'));
+            assertTrue(answer.startsWith("HTTP/1.1 413"), path + " " + answer);
+            answer = raw(crm, "POST " + path + host + "Transfer-Encoding: chunked",
+                    utf8("FFFFFFF\r\n" + "x".repeat(200_001)));
+            assertTrue(answer.startsWith("HTTP/1.1 413"), path + " " + answer);
+        }
+        assertEquals(List.of(200), statuses(crm));
+    }
+
+    @Test
+    void noOtherPageCanShowThePageInAFrame() throws Exception {
+        var crm = demoCrm();
+        String answer = raw(crm, "GET / HTTP/1.1\nHost: localhost", new byte[0]);
+        String policy = answer.lines().filter(line -> line.toLowerCase(Locale.ROOT)
+                .startsWith("content-security-policy: ")).findFirst().orElseThrow();
+        for (String each : List.of("frame-ancestors", "base-uri", "form-action", "default-src")) {
+            assertTrue(policy.matches(".*[ ;]" + each + " 'none'(;.*|$)"), each + ": " + policy);
+        }
+        for (String each : List.of("GET /", "POST /contacts/search", "GET /none")) {
+            assertTrue(raw(crm, each + " HTTP/1.1\nHost: localhost", new byte[0])
+                    .toLowerCase(Locale.ROOT).contains("x-content-type-options: nosniff"), each);
         }
     }
 
