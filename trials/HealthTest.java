@@ -120,7 +120,7 @@ public final class HealthTest extends Stand {
     void aConnectionThatIsOverDoesNotCount() throws Exception {
         var health = health("", () -> true);
         var slow = client(health, "GET / HTTP/1.1\r\n");
-        for (int i = 0; i < 100; i++) {
+        for (int i = 0; i < 60; i++) {
             assertEquals("HTTP/1.1 200 OK / OK", answer(health, ASKS));
         }
         slow.getOutputStream().write(utf8("\r\n"));
