@@ -528,6 +528,13 @@ public final class HouseTest extends Stand {
             docs/contract.md: and for {5 s} in the conversation = Tools.LOOK_UP_BOUND
             docs/phone.md: if no agent took the call within {3 s} = Dispatch.AGENT
             docs/phone.md: rings for {a minute} at most = Session.RINGS
+            docs/phone.md: and is closed after {5 s} at the latest = Health.REQUEST
+            docs/phone.md: There are {50} at most = Health.MOST_CONNECTIONS
+            docs/contract.md: in a few words, for people: {4,000} char = Webhooks.MOST_SUMMARY
+            docs/contract.md: An `id` of more than {200} characters = Tools.MOST_ID
+            docs/contract.md: the tools take {50} events and requests = Tools.MOST_REPORTS
+            docs/contract.md: `lookup_crm` takes {3} look-ups = Tools.MOST_LOOK_UPS
+            docs/guarantees.md: if the text has {7} digits or more = Log.A_NUMBER
             docs/phone.md: the CRM has {8 s} to take the last events = Start.SENDING
             """;
     private static final Map<String, String> IN_WORDS = Map.of("second", "1 s", "a second", "1 s",
