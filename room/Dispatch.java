@@ -34,7 +34,9 @@ public final class Dispatch {
         this.agentName = agentName;
         String http = url.replaceFirst("^ws", "http") + "/";
         var client = new OkHttpClient.Builder().callTimeout(Duration.ofSeconds(5)).build();
-        dispatches = AgentDispatchServiceClient.createClient(http, key, secret, () -> client);
+        // To dispatch twice would be to call twice.
+        var once = Sip.once(client.newBuilder()).build();
+        dispatches = AgentDispatchServiceClient.createClient(http, key, secret, () -> once);
         rooms = RoomServiceClient.createClient(http, key, secret, () -> client);
     }
 

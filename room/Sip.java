@@ -20,9 +20,8 @@ import voice.Log;
 /// another number, by SIP's REFER. Room asks for both, and posts the outcome to the call's mailbox.
 ///
 /// Each request is sent once and never again. A phone that rings twice, or a caller who is
-/// transferred twice, is worse than a failure. So the HTTP client here must not repeat anything.
-/// By default OkHttp repeats a request that was answered with status 408. LiveKit sends 408 when it
-/// does not know the outcome.
+/// transferred twice, is worse than a failure. So the HTTP client here must not repeat anything
+/// (`once`).
 ///
 /// Not handled: keys to dial after the answer, SIP headers, choosing the number that is shown.
 final class Sip {
@@ -43,12 +42,20 @@ final class Sip {
 
     private static SipServiceClient service(OkHttpClient http, Duration bound, String api,
             String key, String secret) {
+        var once = once(http.newBuilder()).callTimeout(bound).readTimeout(bound).build();
+        return SipServiceClient.createClient(api, key, secret, () -> once);
+    }
+
+    /// A client that sends each request once. By default, OkHttp sends it again after status 408,
+    /// which LiveKit sends when it does not know the outcome. It also does so after a redirect, and
+    /// after status 503 with `Retry-After: 0`.
+    static OkHttpClient.Builder once(OkHttpClient.Builder http) {
         // No connection is kept for the next request. The server may close a kept connection, and
         // then the next request would fail, for which there is no second try.
-        var once = http.newBuilder().callTimeout(bound).readTimeout(bound)
-                .retryOnConnectionFailure(false)
-                .connectionPool(new ConnectionPool(0, 1, TimeUnit.SECONDS)).build();
-        return SipServiceClient.createClient(api, key, secret, () -> once);
+        return http.retryOnConnectionFailure(false).followRedirects(false)
+                .connectionPool(new ConnectionPool(0, 1, TimeUnit.SECONDS))
+                .addNetworkInterceptor(request -> request.proceed(request.request()).newBuilder()
+                        .removeHeader("Retry-After").build());
     }
 
     /// Transfers the participant, which must be a phone, to a `tel:` or `sip:` address. Blocks

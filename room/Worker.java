@@ -62,7 +62,8 @@ public final class Worker {
     /// For the worker's socket and the rooms' sockets. OkHttp closes a socket on which its pings
     /// are not answered.
     final OkHttpClient http = new OkHttpClient.Builder()
-            .connectTimeout(Duration.ofSeconds(5)).pingInterval(Duration.ofSeconds(10)).build();
+            .connectTimeout(Duration.ofSeconds(5)).pingInterval(Duration.ofSeconds(10))
+            .followRedirects(false).build();
     {
         http.dispatcher().setMaxRequests(10_000); // an open socket counts as a request
     }
@@ -203,10 +204,12 @@ public final class Worker {
     }
 
     /// Returns `other`, an http or ws address of LiveKit's, as a ws address without a slash at its
-    /// end. If `other` is empty, returns LiveKit's address that this worker was given.
+    /// end. If `other` is empty, returns LiveKit's address that this worker was given. It also does
+    /// that if only the way to that address is encrypted: a token must not travel in the open.
     String socketUrl(String other) {
-        return other.isEmpty() ? url
-                : other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
+        String socket = other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
+        boolean open = url != null && url.startsWith("wss:") && !socket.startsWith("wss:");
+        return socket.isEmpty() || open ? url : socket;
     }
 
     /// Reports how a job ended; an `error` of "" is success. Does nothing for a job that LiveKit

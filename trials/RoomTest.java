@@ -472,7 +472,7 @@ public final class RoomTest extends Stand {
             livekit.there.clear();
             livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
             Line line = joined("AJ_" + leftFirst);
-                if (leftFirst) {
+            if (leftFirst) {
                 livekit.left("phone", "PA_1");
             }
             livekit.update(who("phone", "PA_2", Kind.STANDARD, "sip.phoneNumber", "+15550111",
@@ -626,6 +626,50 @@ public final class RoomTest extends Stand {
         }
         assertFalse(said.contains("0142"), said);
         assertTrue(said.split("is dropped", -1).length - 1 <= seconds, said);
+    }
+
+    /// TestLiveKit invites to ask again. It would say yes then.
+    @Test
+    void whatDialsOrTransfersIsAskedForOnce() throws Exception {
+        for (int status : List.of(307, 308, 408, 421, 429, 500, 503)) {
+            livekit.asked.clear();
+            livekit.apiStatuses.addAll(List.of(status, 200, 200));
+            var dispatch = new Dispatch(livekit.url(), "key",
+                    "secret of 32 letters, or of some more", "an-agent");
+            assertEquals(1, dispatch.call(JsonObject.EMPTY_JSON_OBJECT, ENOUGH));
+            assertEquals(List.of("CreateDispatch"), livekit.asked, "" + status);
+            livekit.apiStatuses.clear();
+        }
+        dials = PHONE;
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        for (int status : List.of(307, 308, 408, 421, 429, 500, 503)) {
+            livekit.asked.clear();
+            livekit.apiStatuses.addAll(List.of(status, 200, 200));
+            line.dial("ST_1");
+            eventually("it is refused", () -> livekit.apiStatuses.size() == 2);
+            while (!(line.mailbox().next() instanceof Event.DialFailed(var why))) {
+                // what comes before it
+            }
+            line.transfer("tel:+15550111");
+            while (!(line.mailbox().next() instanceof Event.Transferred)) {
+                // the second status is 200
+            }
+            assertEquals(List.of("CreateSIPParticipant", "TransferSIPParticipant"), livekit.asked,
+                    "" + status);
+            livekit.apiStatuses.clear();
+        }
+    }
+
+    @Test
+    void aJobsTokenDoesNotTravelInTheOpen() throws Exception {
+        var safe = new Worker("wss://x.example/", "key", "secret", "an-agent", MAX_CALLS);
+        for (var each : Map.of("", "wss://x.example", "ws://y.example", "wss://x.example",
+                "http://y.example/", "wss://x.example", "wss://y.example/", "wss://y.example",
+                "https://y.example/a", "wss://y.example/a").entrySet()) {
+            assertEquals(each.getValue(), FuzzTest.call(safe, "socketUrl", each.getKey()));
+        }
+        assertEquals("ws://y.example", FuzzTest.call(worker, "socketUrl", "http://y.example"));
     }
 
     // Rooms.

@@ -83,7 +83,10 @@ final class TestLiveKit implements AutoCloseable {
     }
 
     private static MockResponse answer(int status, byte[] body) {
-        return new MockResponse.Builder().code(status).body(new Buffer().write(body)).build();
+        var answer = new MockResponse.Builder().code(status).body(new Buffer().write(body));
+        // Clients may take this for an invitation to ask again.
+        return (status == 200 ? answer : answer.addHeader("Retry-After", "0")
+                .addHeader("Location", "/elsewhere")).build();
     }
 
     private MockResponse api(String method, RecordedRequest request) {
