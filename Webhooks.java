@@ -56,11 +56,10 @@ final class Webhooks {
 
     /// One attempt to deliver. The body is the same in each attempt. The timestamp is not, so each
     /// attempt is signed anew (https://www.standardwebhooks.com).
-    private Outbox.Outcome post(Outbox.Delivery delivery) throws InterruptedException {
+    private Outbox.Outcome post(Outbox.Delivery delivery)
+            throws IOException, InterruptedException {
         String id = delivery.id(), path = delivery.path();
         byte[] body = delivery.body();
-        // The log must not have a contact's id.
-        String where = "CRM_URL" + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
         if (!path.matches("/[^/].*")) {     // otherwise it could lead to another server
             return new Outbox.Refused("its path does not begin with one /", Duration.ZERO, true);
         }
@@ -73,16 +72,12 @@ final class Webhooks {
         } else {
             request.header("Idempotency-Key", id);
         }
-        HttpResponse<InputStream> answer;
-        try {
-            answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
-            answer.body().close();  // not read: TIMEOUT is for the headers, and it may be endless
-        } catch (IOException e) {
-            return new Outbox.Later("no answer from " + where + ": " + Log.reason(e),
-                    Duration.ZERO);
-        }
+        var answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
+        answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
         int status = answer.statusCode();
-        String why = "HTTP " + status + " from " + where;
+        // The log must not have a contact's id.
+        String why = "HTTP " + status + " from CRM_URL"
+                + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
         Duration wait = retryAfter(answer.headers());
         if (status / 100 == 2) {
             return new Outbox.Taken();

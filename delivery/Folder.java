@@ -275,7 +275,9 @@ final class Folder {
         }
     }
 
-    /// Has nobody else written the file? If somebody may have, the log says so once.
+    /// Is this a file of ours, which not everybody may write? If it is not, the log says so once. A
+    /// disk that knows no permissions shows each file, and also ours, as one that everybody may
+    /// write. There, only the owner counts.
     private boolean isOurs(String file) throws IOException {
         Path it = path.resolve(file);
         var its = Files.readAttributes(it, PosixFileAttributes.class, NOFOLLOW);
