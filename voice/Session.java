@@ -44,6 +44,7 @@ public final class Session implements AutoCloseable {
     private final JsonObject metadata;
     private final String given;                 // the number in the metadata, or null
     private final StringBuilder keys = new StringBuilder();
+    private final List<Runnable> captions = new ArrayList<>();  // of what nobody has heard yet
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
     private boolean begun;                      // the model knows whom it talks to
@@ -59,8 +60,7 @@ public final class Session implements AutoCloseable {
         metadata = metadata(line);
         given = metadata.get("phone_number") instanceof JsonString number
                 ? Numbers.read(number.getString()) : null;
-        outbound = Numbers.callable(given) && !options.trunk().isEmpty()
-                && options.mayCall(given);
+        outbound = whyNotDialled() == null;
         if (toBeDialled() && !outbound) {
             Log.log(line.id(), "NOT dialled: " + whyNotDialled());
         }
@@ -98,7 +98,8 @@ public final class Session implements AutoCloseable {
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
         if (!outbound) {
             // If we cannot call the person whom we were to call, whoever has asked for it learns
-            // that soon. If we must not call them, this call is for nobody else.
+            // that soon. If we must not call them, the call ends at once, so that nobody else in
+            // the room becomes the caller.
             boolean forbidden = Numbers.callable(given) && !options.trunk().isEmpty();
             mailbox.alarm(Alarm.NO_CALLER, forbidden ? Duration.ZERO
                     : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
@@ -109,11 +110,13 @@ public final class Session implements AutoCloseable {
         return metadata.containsKey("phone_number");
     }
 
+    /// Why we do not call the number of the dispatch, or null.
     private String whyNotDialled() {
         return !Numbers.callable(given) ? "phone_number is not +15551234567"
                 : options.trunk().isEmpty()
                         ? "OUTBOUND_TRUNK_ID is not set, so nobody can be called"
-                        : "phone_number begins with none of OUTBOUND_PREFIXES";
+                : !options.mayCall(given)
+                        ? "phone_number begins with none of OUTBOUND_PREFIXES" : null;
     }
 
     /// Who is on the line, as far as it is known by now. Any thread.
@@ -196,18 +199,17 @@ public final class Session implements AutoCloseable {
                 callerSays(text);
             }
             case Event.ToolCalled(var id, var name, var arguments) -> {
-                Log.step(line.id(), "tool", Log.foreign(name));
                 mailbox.cancel(Alarm.NO_ANSWER);        // a tool call counts as an answer
                 return new Step.ToolCalled(id, name, arguments);
             }
             case Event.CallerSaid(var item, var text) -> {
                 Log.said(line.id(), "caller", "says", text);
-                line.caption(false, item, text, true);
+                caption(false, item, text, true);
             }
-            case Event.AgentSays(var item, var text) -> line.caption(true, item, text, false);
+            case Event.AgentSays(var item, var text) -> caption(true, item, text, false);
             case Event.AgentSaid(var item, var text) -> {
                 Log.said(line.id(), "agent", "says", text);
-                line.caption(true, item, "", true);
+                caption(true, item, "", true);
             }
             case Event.DialFailed(var why) -> ending.dialFailed(why);
             case Event.Transferred() -> {
@@ -284,6 +286,17 @@ public final class Session implements AutoCloseable {
         return new Step.Ringing();
     }
 
+    /// Shows in the room what is said. The greeting may hold what the CRM knows of the caller. So
+    /// nobody in the room can read it before the caller can hear it. (A piece without text has
+    /// nothing to read.)
+    private void caption(boolean agents, String item, String text, boolean last) {
+        if (talking || text.isEmpty() && !last) {
+            line.caption(agents, item, text, last);
+        } else {
+            captions.add(() -> line.caption(agents, item, text, last));
+        }
+    }
+
     private void pickUp() {
         if (!pickedUp) {
             pickedUp = true;
@@ -305,6 +318,7 @@ public final class Session implements AutoCloseable {
             mailbox.cancel(Alarm.NOT_PICKED_UP);
             line.speaker().release();
             line.listen(conversation::hear);
+            captions.forEach(Runnable::run);
             Log.step(line.id(), "call", "is up");
             if (ending.modelLost() != null) {
                 apologize();
