@@ -116,6 +116,7 @@ final class Tools {
     CompletableFuture<String> call(String name, String arguments) {
         for (Tool tool : tools) {
             if (tool.name().equals(name)) {
+                Log.step(events.party().call(), "tool", name);
                 try {
                     return tool.does().apply(tool.text(arguments));
                 } catch (Tool.WrongArguments e) {
@@ -125,6 +126,7 @@ final class Tools {
                 }
             }
         }
+        Log.log(events.party().call(), "the model called a tool that does not exist");
         return error("There is no tool of that name.");
     }
 
@@ -164,7 +166,8 @@ final class Tools {
     }
 
     private CompletableFuture<String> updateCrmNote(String note) {
-        if (isEnough(contact == null ? 1 : 2)) {    // an event, and a note in the caller's record
+        boolean inTheRecord = contact != null && contact.id() != null;
+        if (isEnough(inTheRecord ? 2 : 1)) {    // an event, and the note in the caller's record
             return answer("noted", false, ENOUGH);
         }
         boolean filed = events.note(note);

@@ -42,15 +42,13 @@ public final class Checks {
         }
     }
 
-    /// Can others read this file of secrets? Returns null, or says what is wrong. A file that is
-    /// not there is right, too.
+    /// Can others read this file of secrets, or change it? Returns null, or says what is wrong. A
+    /// file that is not there is right, too.
     public static String secrets(Path file) {
         try {
-            var others = EnumSet.of(
-                    PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
-            others.retainAll(Files.getPosixFilePermissions(file));
-            return others.isEmpty() ? null : file + " holds secrets, and other users of this "
-                    + "machine can read it: chmod 600 " + file;
+            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+            return mode.matches("...--.--.") ? null : file + " holds secrets, and other users of "
+                    + "this machine can read or change it: chmod 600 " + file;
         } catch (IOException | UnsupportedOperationException e) {
             return null;
         }

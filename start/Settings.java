@@ -187,7 +187,7 @@ public final class Settings {
                 || values.get("VOBIZ_SIP_DOMAIN").startsWith("sip:")) {
             problems.add("VOBIZ_SIP_DOMAIN is not a host like 1234.sip.vobiz.ai");
         }
-        if (!values.get("HEALTH_HOST").matches("[\\w.-]*|\\[?[0-9A-Fa-f:]+]?")) {
+        if (!values.get("HEALTH_HOST").matches("[\\w.-]*|[0-9A-Fa-f:]+|\\[[0-9A-Fa-f:]+]")) {
             problems.add("HEALTH_HOST is not an address of this machine, like 127.0.0.1");
         }
         if (!problems.isEmpty()) {
@@ -200,14 +200,17 @@ public final class Settings {
 
     /// A secret that begins with `whsec_` goes on with base64. Then the bytes of that count.
     private static void secret(List<String> problems, String secret) {
+        if (secret.contains("your-hmac-secret")) {
+            problems.add("WEBHOOK_SECRET is still that of the example: " + MAKE_A_SECRET);
+            return;
+        }
         try {
             byte[] key = secret.startsWith("whsec_")
                     ? Base64.getDecoder().decode(secret.substring("whsec_".length()))
                     : secret.getBytes(StandardCharsets.UTF_8);
             if (key.length < LEAST_SECRET) {
-                problems.add("WEBHOOK_SECRET " + (secret.equals("your-hmac-secret")
-                        ? "is still that of the example: " : "has fewer than " + LEAST_SECRET
-                        + " bytes, so somebody could guess it: ") + MAKE_A_SECRET);
+                problems.add("WEBHOOK_SECRET has fewer than " + LEAST_SECRET
+                        + " bytes, so somebody could guess it: " + MAKE_A_SECRET);
             }
         } catch (IllegalArgumentException e) {
             problems.add("WEBHOOK_SECRET begins with whsec_, but what follows is not base64");

@@ -198,6 +198,25 @@ public final class AttackTest extends Stand {
         assertEquals(List.of(), searchedFor(crm));
     }
 
+    /// Whoever has asked for the call may be in the room, and may read what is written there.
+    @Test
+    void nobodyCanReadTheGreetingBeforeTheCallerHearsIt() throws Exception {
+        for (String metadata : List.of("", "{\"phone_number\":\"" + MINE + "\"}")) {
+            var crm = people();
+            var model = greeting();
+            var line = new TestLine();
+            line.metadata = metadata;
+            line.answers = false;
+            take(line, agent(crm, model, Map.of("OUTBOUND_TRUNK_ID", "ST_1",
+                    "OUTBOUND_PREFIXES", "+1"))::takeCall);
+            eventually("the greeting is there", () -> line.pickedUp.isDone());
+            line.settle(session(model));
+            assertEquals(List.of(), List.copyOf(line.captions));
+            line.mailbox.post(new Event.CallerHears());
+            eventually("it is shown", () -> String.join("", line.captions).contains("agent Hello"));
+        }
+    }
+
     @Test
     void aModelThatCallsItsToolsAgainAndAgainIsTold() throws Exception {
         var crm = people();
@@ -285,6 +304,32 @@ public final class AttackTest extends Stand {
         }
     }
 
+    /// The CRM may quote what it was sent, and an exception quotes the CRM.
+    @Test
+    @Tag(Runner.ALONE)
+    void aCrmThatIsNoCrmDoesNotBringAContactsIdIntoTheLog() throws Exception {
+        var out = System.out;
+        var bytes = new ByteArrayOutputStream();
+        Path outbox = folder();
+        Files.writeString(outbox.resolve("000000000001-req_1.post"), "{\"lane\":\"l\",\"id\":"
+                + "\"req_1\",\"path\":\"/contacts/id-ada/notes\"}\n{}");
+        var crm = opened(new ServerSocket(0, 50, InetAddress.getLoopbackAddress()));
+        System.setOut(new PrintStream(bytes, true, UTF_8));
+        try {
+            agent(Map.of("CRM_URL", "http://127.0.0.1:" + crm.getLocalPort(),
+                    "OUTBOX_DIR", outbox.toString()));
+            try (Socket socket = crm.accept()) {        // an echo
+                byte[] some = new byte[1_000];
+                int read = socket.getInputStream().read(some);
+                socket.getOutputStream().write(some, 0, read);
+            }
+            eventually("it is logged", () -> bytes.toString(UTF_8).contains("not delivered yet"));
+        } finally {
+            System.setOut(out);
+        }
+        assertFalse(bytes.toString(UTF_8).contains("id-ada"), bytes.toString(UTF_8));
+    }
+
     // The log.
 
     /// What a whole call writes into the log. It runs alone, because the log is the process's.
@@ -303,6 +348,7 @@ public final class AttackTest extends Stand {
             greeted(line, crm, model, Map.of("TRANSFER_SALES", "+15557654321"));
             line.mailbox.post(new Event.CallerWrote("my PIN is 1-2-3-4-5-6-7"));
             called(model, "update_crm_note", "note", "Her secret is 42.");
+            called(model, "her secret is 42", "note", "x");
             line.mailbox.post(new Event.TransferFailed(new Event.Refusal(
                     500, 486, "sip:5 5 5-000-2222@example.com is busy")));
             eventually("the note", () -> !crm.notes("id-ada").isEmpty());

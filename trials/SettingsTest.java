@@ -156,6 +156,7 @@ public final class SettingsTest extends Stand {
         String make = ": make one with `openssl rand -hex 32`";
         var wrong = new HashMap<>(Map.of(
                 "your-hmac-secret", "is still that of the example" + make,
+                "your-hmac-secret-your-hmac-secret", "is still that of the example" + make,
                 "whsec_???", "begins with whsec_, but what follows is not base64",
                 "whsec_" + "YWFh".repeat(8) + "=", "begins with whsec_, but what follows is not "
                         + "base64"));
@@ -204,11 +205,12 @@ public final class SettingsTest extends Stand {
         Path file = folder().resolve(".env");
         assertNull(Checks.secrets(file));
         Files.createFile(file);
-        for (var each : Map.of("rw-------", false, "r--------", false, "rw--w--w-", false,
-                "rw-r-----", true, "rw----r--", true, "rw-rw-rw-", true).entrySet()) {
+        for (var each : Map.of("rw-------", false, "r--------", false, "rwx--x--x", false,
+                "rw-r-----", true, "rw----r--", true, "rw--w----", true, "rw-----w-", true,
+                "rw-rw-rw-", true).entrySet()) {
             Files.setPosixFilePermissions(file, PosixFilePermissions.fromString(each.getKey()));
             assertEquals(each.getValue() ? file + " holds secrets, and other users of this machine "
-                    + "can read it: chmod 600 " + file : null, Checks.secrets(file));
+                    + "can read or change it: chmod 600 " + file : null, Checks.secrets(file));
         }
     }
 
@@ -217,7 +219,7 @@ public final class SettingsTest extends Stand {
         for (String right : List.of("127.0.0.1", "localhost", "::1", "[::1]", "my-pod.example")) {
             assertEquals(right, settings(Map.of("HEALTH_HOST", right)).get("HEALTH_HOST"));
         }
-        for (String wrong : List.of("127.0.0.1:8081", "http://localhost", "a b", "/")) {
+        for (String wrong : List.of("127.0.0.1:8081", "http://localhost", "a b", "/", "[::1")) {
             assertEquals(List.of("HEALTH_HOST is not an address of this machine, like 127.0.0.1"),
                     refused(Map.of("HEALTH_HOST", wrong)), wrong);
         }

@@ -29,18 +29,20 @@ public final class VerifierTest extends Stand {
                             "webhook-timestamp": now, "webhook-signature": "v1,x " + standard}
                     late = dict(good, **{"webhook-timestamp": str(int(now) - 400)})
                     odd = {"x-signature": "é", "webhook-timestamp": "soon"}
+                    long = dict(good, **{"webhook-timestamp": "9" * 5000})
                     print(x_signature_is_right(secret, good, body),
                           x_signature_is_right(secret, good, body + b" "),
                           standard_webhook_is_right(secret, good, body),
                           standard_webhook_is_right(secret, good, body + b" "),
                           standard_webhook_is_right(secret, late, body),
-                          *[f(secret, h, body) for h in (odd, {})
+                          *[f(secret, h, body) for h in (odd, {}, long)
                             for f in (x_signature_is_right, standard_webhook_is_right)])
                     """;
             var ran = HouseTest.run(List.of("python3", "-c", script, secret,
                     xSignature(utf8(secret), body),
                     standard(keys.get(secret), "evt_1", now, body), Long.toString(now)), null);
-            assertEquals("True False True False False" + " False".repeat(4), ran.output().strip());
+            assertEquals("True False True False False" + " False".repeat(4)
+                    + " True False", ran.output().strip());
         }
     }
 }

@@ -450,9 +450,9 @@ public final class VoiceTest extends Stand {
 
     @Test
     void anExceptionIsLoggedWithoutTheNumbersThatTheOtherSideHasSent() {
-        assertEquals("IOException: Invalid status line: ###########, from IOException: a 1",
-                Log.reason(new IOException("Invalid status line: 15550001111",
-                        new IOException("a 1"))));
+        assertEquals("IOException: Invalid status line: ####, from IOException: ####, from "
+                + "ConnectException: #", Log.reason(new IOException("Invalid status line: 1555",
+                        new IOException("1234", new ConnectException("1")))));
         assertEquals("ConnectException: Failed to connect to /127.0.0.1:7880",
                 Log.reason(new ConnectException("Failed to connect to /127.0.0.1:7880")));
         assertEquals("NoSuchFileException: outbox/000000000001.call",

@@ -118,20 +118,21 @@ public final class Log {
     }
 
     /// An exception in one line, with its causes, because many exceptions say little themselves.
-    /// Many of them quote what the other side has sent. So their digits may become #, except where
-    /// they can only name a file or an address of ours.
+    /// An exception may quote the other side, so its digits may become #. A FileSystemException
+    /// names only a file, and a ConnectException only an address: there, the digits stay.
     public static String reason(Throwable thrown) {
-        var reasons = new ArrayList<String>();
+        var reasons = new LinkedHashSet<String>();
+        boolean ours = true;
         for (Throwable each = thrown; each != null && reasons.size() < 3; each = each.getCause()) {
             boolean wrapper = each.getCause() != null && (each instanceof ExecutionException
                     || each instanceof CompletionException || each instanceof UncheckedIOException);
             if (!wrapper) {
                 String name = each.getClass().getSimpleName();
-                String said = each.getMessage();
-                reasons.add(said == null ? name : name + ": " + (each instanceof ConnectException
-                        || each instanceof FileSystemException ? said : foreign(said)));
+                reasons.add(each.getMessage() == null ? name : name + ": " + each.getMessage());
+                ours &= each instanceof ConnectException || each instanceof FileSystemException;
             }
         }
-        return String.join(", from ", new LinkedHashSet<>(reasons));
+        String all = String.join(", from ", reasons);
+        return ours ? all : foreign(all);
     }
 }
