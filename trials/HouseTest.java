@@ -530,7 +530,7 @@ public final class HouseTest extends Stand {
             docs/phone.md: rings for {a minute} at most = Session.RINGS
             docs/phone.md: and is closed after {5 s} at the latest = Health.REQUEST
             docs/phone.md: There are {50} at most = Health.MOST_CONNECTIONS
-            docs/contract.md: in a few words, for people: {4,000} char = Webhooks.MOST_SUMMARY
+            docs/contract.md: {4,000} characters at most = Webhooks.MOST_SUMMARY
             docs/contract.md: An `id` of more than {200} characters = Tools.MOST_ID
             docs/contract.md: the tools take {50} events and requests = Tools.MOST_REPORTS
             docs/contract.md: `lookup_crm` takes {3} look-ups = Tools.MOST_LOOK_UPS
