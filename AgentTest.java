@@ -488,6 +488,10 @@ final class AgentTest extends Stand {
                 "update_crm_note note note", "transfer_call destination destination"),
                 tools("http://localhost").schemas().stream()
                         .map(schema -> schema.replaceAll(strict, "$1 $2 $3")).toList());
+        for (boolean anybody : new boolean[] {true, false}) {
+            assertEquals(anybody, tools(webhooks("http://localhost"), null, anybody).schemas()
+                    .get(1).contains("Fetch a customer by phone number."));
+        }
     }
 
     @Test

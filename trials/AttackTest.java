@@ -332,21 +332,23 @@ public final class AttackTest extends Stand {
 
     // The log.
 
-    /// What a whole call writes into the log. It runs alone, because the log is the process's.
-    private String logged(boolean words) throws Exception {
+    /// It runs alone, because the log is the process's.
+    @Test
+    @Tag(Runner.ALONE)
+    void theLogHasWhatHappenedAndNotWhatWasSaid() throws Exception {
+        String greeting = "Hello Ada, ١٢٣ 45 67.", pin = "my PIN is 1-2-3-4-5-6-7";
         var crm = people();
         crm.fail("/contacts/id-ada", 500, 1);
-        var model = model(new Say("Hello Ada, ١٢٣ 45 67.", 50));
+        var model = model(new Say(greeting, 50));
         model.afterScript = new Say("Yes.", 10);
         var out = System.out;
         var bytes = new ByteArrayOutputStream();
         System.setOut(new PrintStream(bytes, true, UTF_8));
-        Log.words(words);
+        String call;
         try {
-            var line = new TestLine();
-            line.metadata = "{\"contact\":{\"name\":\"Ada\"}}";
-            greeted(line, crm, model, Map.of("TRANSFER_SALES", "+15557654321"));
-            line.mailbox.post(new Event.CallerWrote("my PIN is 1-2-3-4-5-6-7"));
+            Log.words(false);
+            var line = greeted(new TestLine(), crm, model, Map.of());
+            line.mailbox.post(new Event.CallerWrote(pin));
             called(model, "update_crm_note", "note", "Her secret is 42.");
             called(model, "her secret is 42", "note", "x");
             line.mailbox.post(new Event.TransferFailed(new Event.Refusal(
@@ -354,32 +356,25 @@ public final class AttackTest extends Stand {
             eventually("the note", () -> !crm.notes("id-ada").isEmpty());
             ended(crm, line);
             assertNull(line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
+            call = bytes.toString(UTF_8);
+            Log.words(true);
+            Log.said("call", "agent", "says", greeting);
+            Log.said("call", "caller", "writes", pin);
         } finally {
             System.setOut(out);
             Log.words(Log.TERMINAL);
         }
-        return bytes.toString(UTF_8);
-    }
-
-    @Test
-    @Tag(Runner.ALONE)
-    void theLogHasWhatHappenedAndNotWhatWasSaid() throws Exception {
-        String without = logged(false), with = logged(true);
-        for (String log : List.of(without, with)) {
-            for (String never : List.of("id-ada", "secret", "7654321", "0001111", "1-2-3",
-                    "000-2222", "١", "45 67", "crm-key")) {
-                assertFalse(log.contains(never), never + " is in the log:\n" + log);
-            }
-            for (String always : List.of("from a number ending in 1111", "SIP 486 sip:# # #",
-                    "HTTP 500 from CRM_URL/contacts/{id}/notes", "The CRM knows the caller.")) {
-                assertTrue(log.contains(always), always + " is not in the log:\n" + log);
-            }
+        for (String never : List.of("id-ada", "secret", "0001111", "000-2222", "Hello", "PIN",
+                "Yes.", "crm-key")) {
+            assertFalse(call.contains(never), never + " is in the log:\n" + call);
         }
-        assertTrue(with.contains("agent     Hello Ada, ### ## ##."), with);
-        assertTrue(with.contains("caller    writes: my PIN is #-#-#-#-#-#-#"), with);
-        for (String said : List.of("Hello", "PIN", "Yes.")) {
-            assertFalse(without.contains(said), said + " is in the log:\n" + without);
+        for (String always : List.of("from a number ending in 1111", "SIP 486 sip:# # #",
+                "HTTP 500 from CRM_URL/contacts/{id}/notes", "The CRM knows the caller.",
+                "caller    writes something (23 characters)", "tool      update_crm_note")) {
+            assertTrue(call.contains(always), always + " is not in the log:\n" + call);
         }
-        assertTrue(without.contains("caller    writes something (23 characters)"), without);
+        String words = bytes.toString(UTF_8).substring(call.length());
+        assertTrue(words.contains("agent     Hello Ada, ### ## ##.\n"), words);
+        assertTrue(words.contains("caller    writes: my PIN is #-#-#-#-#-#-#\n"), words);
     }
 }
