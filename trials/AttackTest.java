@@ -13,7 +13,6 @@ import start.Settings;
 import voice.Event;
 import voice.Log;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
@@ -308,14 +307,12 @@ public final class AttackTest extends Stand {
     @Test
     @Tag(Runner.ALONE)
     void aCrmThatIsNoCrmDoesNotBringAContactsIdIntoTheLog() throws Exception {
-        var out = System.out;
-        var bytes = new ByteArrayOutputStream();
         Path outbox = folder();
         Files.writeString(outbox.resolve("000000000001-req_1.post"), "{\"lane\":\"l\",\"id\":"
                 + "\"req_1\",\"path\":\"/contacts/id-ada/notes\"}\n{}");
         var crm = opened(new ServerSocket(0, 50, InetAddress.getLoopbackAddress()));
-        System.setOut(new PrintStream(bytes, true, UTF_8));
-        try {
+        var log = new Written();
+        try (log) {
             agent(Map.of("CRM_URL", "http://127.0.0.1:" + crm.getLocalPort(),
                     "OUTBOX_DIR", outbox.toString()));
             try (Socket socket = crm.accept()) {        // an echo
@@ -323,11 +320,9 @@ public final class AttackTest extends Stand {
                 int read = socket.getInputStream().read(some);
                 socket.getOutputStream().write(some, 0, read);
             }
-            eventually("it is logged", () -> bytes.toString(UTF_8).contains("not delivered yet"));
-        } finally {
-            System.setOut(out);
+            eventually("it is logged", () -> log.toString().contains("not delivered yet"));
         }
-        assertFalse(bytes.toString(UTF_8).contains("id-ada"), bytes.toString(UTF_8));
+        assertFalse(log.toString().contains("id-ada"), log.toString());
     }
 
     // The log.
@@ -341,11 +336,9 @@ public final class AttackTest extends Stand {
         crm.fail("/contacts/id-ada", 500, 1);
         var model = model(new Say(greeting, 50));
         model.afterScript = new Say("Yes.", 10);
-        var out = System.out;
-        var bytes = new ByteArrayOutputStream();
-        System.setOut(new PrintStream(bytes, true, UTF_8));
+        var log = new Written();
         String call;
-        try {
+        try (log) {
             Log.words(false);
             var line = greeted(new TestLine(), crm, model, Map.of());
             line.mailbox.post(new Event.CallerWrote(pin));
@@ -356,12 +349,11 @@ public final class AttackTest extends Stand {
             eventually("the note", () -> !crm.notes("id-ada").isEmpty());
             ended(crm, line);
             assertNull(line.over.get(SOON.toSeconds(), TimeUnit.SECONDS));
-            call = bytes.toString(UTF_8);
+            call = log.toString();
             Log.words(true);
             Log.said("call", "agent", "says", greeting);
             Log.said("call", "caller", "writes", pin);
         } finally {
-            System.setOut(out);
             Log.words(Log.TERMINAL);
         }
         for (String never : List.of("id-ada", "secret", "0001111", "000-2222", "Hello", "PIN",
@@ -373,7 +365,7 @@ public final class AttackTest extends Stand {
                 "caller    writes something (23 characters)", "tool      update_crm_note")) {
             assertTrue(call.contains(always), always + " is not in the log:\n" + call);
         }
-        String words = bytes.toString(UTF_8).substring(call.length());
+        String words = log.toString().substring(call.length());
         assertTrue(words.contains("agent     Hello Ada, ### ## ##.\n"), words);
         assertTrue(words.contains("caller    writes: my PIN is #-#-#-#-#-#-#\n"), words);
     }

@@ -339,15 +339,11 @@ public final class FolderTest extends Stand {
         chmod("rw-----w-", file(folder, "2; rm -r x'.post", "y"));
         chmod("rw-----w-", file(folder, "3.call", "z"));
         Files.createDirectory(folder.resolve("4.call"));
-        var log = new ByteArrayOutputStream();
-        var stdout = System.out;
-        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
-        try {
+        var log = new Written();
+        try (log) {
             Outbox outbox = unstarted(folder);
             outbox.left(Outbox.Left::state);
             outbox.left(Outbox.Left::state);        // it looks again
-        } finally {
-            System.setOut(stdout);
         }
         String unread = "NOT READ: F/%s: somebody else may have written it. If you trust it%s:  "
                 + "chmod 600 %s\n";
@@ -365,13 +361,9 @@ public final class FolderTest extends Stand {
     void theLogSaysWhoHasToOwnIt() throws Exception {
         Path folder = folder(), file = file(folder, "1-x.post", "x");
         giveAway(file);
-        var log = new ByteArrayOutputStream();
-        var stdout = System.out;
-        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
-        try {
+        var log = new Written();
+        try (log) {
             unstarted(folder);
-        } finally {
-            System.setOut(stdout);
         }
         assertTrue(log.toString().contains("  chown " + Files.getOwner(folder).getName() + " "
                 + file + " && chmod 600 " + file), log.toString());

@@ -138,17 +138,13 @@ public final class HealthTest extends Stand {
     @Tag(Runner.ALONE)
     void anAddressThatCannotBeHadIsALineInTheLog() {
         var taken = health("127.0.0.1", () -> true);
-        var log = new ByteArrayOutputStream();
-        var stdout = System.out;
-        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
-        try {
+        var log = new Written();
+        try (log) {
             for (String host : List.of("127.0.0.1", "192.0.2.1", "[1]", "")) {
                 assertNull(Health.open(host, taken.getLocalPort(), () -> true), host);
             }
-        } finally {
-            System.setOut(stdout);
         }
-        var lines = log.toString(StandardCharsets.UTF_8).lines().toList();
+        var lines = log.toString().lines().toList();
         assertEquals(4, lines.size(), log.toString());
         for (String each : lines) {
             assertTrue(each.contains("no health check on port " + taken.getLocalPort())

@@ -595,10 +595,8 @@ public final class OutboxTest extends Stand {
         var taker = new Taker().answers("log-0", Collections.nCopies(9, later(0))
                 .toArray(Outcome[]::new)).answers("log-1", NEVER).answers("log-2", later(7_000))
                 .answers("log-3", new Outbox.Later("reset", null), NEVER);
-        var log = new ByteArrayOutputStream();
-        var stdout = System.out;
-        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
-        try {
+        var log = new Written();
+        try (log) {
             var quotes = new AtomicInteger();
             var outbox = outbox(folder, it -> {
                 if (!it.id().equals("log-7")) {
@@ -631,8 +629,6 @@ public final class OutboxTest extends Stand {
             var noDisk = outbox(folder.resolve("lock/outbox"), taker);      // "lock" is a file
             noDisk.begin().keep(STATE);
             noDisk.close(SOON);                             // nothing is waiting: no line
-        } finally {
-            System.setOut(stdout);
         }
         // Without the times, the calls and the colours.
         assertEquals("""

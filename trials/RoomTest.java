@@ -32,6 +32,7 @@ import static trials.TestLiveKit.who;
 /// them, and which rooms it deletes. LiveTest has the sound of a room and a real server.
 public final class RoomTest extends Stand {
     private static final int MAX_CALLS = 2;
+    private static final String SECRET_OF_LIVEKIT = "secret of 32 letters, or of some more";
     private static final Duration ENOUGH = Duration.ofSeconds(60);
 
     private final TestLiveKit livekit;
@@ -52,8 +53,11 @@ public final class RoomTest extends Stand {
     }
 
     private static Worker worker(TestLiveKit livekit) {
-        return new Worker(livekit.url() + "/", "key", "secret of 32 letters, or of some more",
-                "an-agent", MAX_CALLS);
+        return new Worker(livekit.url() + "/", "key", SECRET_OF_LIVEKIT, "an-agent", MAX_CALLS);
+    }
+
+    private Dispatch dispatch() {
+        return new Dispatch(livekit.url(), "key", SECRET_OF_LIVEKIT, "an-agent");
     }
 
     /// The first requests of a process load many classes. On a busy machine that takes longer than
@@ -595,15 +599,12 @@ public final class RoomTest extends Stand {
     @Test
     @Tag(Runner.ALONE)
     void aNumberThatOthersHaveWrittenDoesNotComeIntoTheLog() throws Exception {
-        var log = new ByteArrayOutputStream();
-        var stdout = System.out;
-        System.setOut(new PrintStream(log, true, StandardCharsets.UTF_8));
+        var log = new Written();
         long seconds;
-        try {
+        try (log) {
             livekit.listed.add(who("agent", "PA_1", Kind.AGENT));
             livekit.listed.add(who("phone", "PA_2", Kind.SIP, "sip.callStatus", "to 555 0142"));
-            var called = new FutureTask<>(() -> new Dispatch(livekit.url(), "key",
-                    "secret of 32 letters, or of some more", "an-agent").call(json("{}"), ENOUGH));
+            var called = new FutureTask<>(() -> dispatch().call(json("{}"), ENOUGH));
             Thread.ofVirtual().start(called);
             eventually("it is said", () -> log.toString().contains("the phone: to ### ####"));
             livekit.listed.set(0, who("agent", "PA_1", Kind.AGENT, "call.reason", "not 5550142",
@@ -615,8 +616,6 @@ public final class RoomTest extends Stand {
             var data = new Data(worker);
             data.comes(Collections.nCopies(50, key("my number is 5550142")));
             seconds = data.seconds();
-        } finally {
-            System.setOut(stdout);
         }
         String said = log.toString();
         for (String line : List.of("the call is over: not ####### (SIP #######)",
@@ -631,19 +630,18 @@ public final class RoomTest extends Stand {
     /// TestLiveKit invites to ask again. It would say yes then.
     @Test
     void whatDialsOrTransfersIsAskedForOnce() throws Exception {
-        for (int status : List.of(307, 308, 408, 421, 429, 500, 503)) {
+        var statuses = List.of(307, 308, 408, 421, 429, 500, 503);
+        for (int status : statuses) {
             livekit.asked.clear();
             livekit.apiStatuses.addAll(List.of(status, 200, 200));
-            var dispatch = new Dispatch(livekit.url(), "key",
-                    "secret of 32 letters, or of some more", "an-agent");
-            assertEquals(1, dispatch.call(JsonObject.EMPTY_JSON_OBJECT, ENOUGH));
+            assertEquals(1, dispatch().call(JsonObject.EMPTY_JSON_OBJECT, ENOUGH));
             assertEquals(List.of("CreateDispatch"), livekit.asked, "" + status);
             livekit.apiStatuses.clear();
         }
         dials = PHONE;
         livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.SIP, ON_THE_PHONE));
         Line line = joined("AJ_1");
-        for (int status : List.of(307, 308, 408, 421, 429, 500, 503)) {
+        for (int status : statuses) {
             livekit.asked.clear();
             livekit.apiStatuses.addAll(List.of(status, 200, 200));
             line.dial("ST_1");

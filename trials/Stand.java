@@ -269,6 +269,20 @@ public abstract class Stand {
         }
     }
 
+    /// What the process writes to standard output, until this is closed. A test that has one runs
+    /// ALONE.
+    protected static final class Written implements AutoCloseable {
+        private final PrintStream before = System.out;
+        private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+
+        protected Written() {
+            System.setOut(new PrintStream(bytes, true, UTF_8));
+        }
+
+        @Override public String toString() { return bytes.toString(UTF_8); }
+        @Override public void close() { System.setOut(before); }
+    }
+
     protected static JsonObject json(String text) {
         try (var reader = Json.createReader(new StringReader(text))) {
             return reader.readObject();

@@ -504,10 +504,8 @@ public final class VoiceTest extends Stand {
     @Test
     @Tag(Runner.ALONE)
     void theLogHasOneAlignedLineForEachStep() {
-        var out = new ByteArrayOutputStream();
-        PrintStream before = System.out;
-        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-        try {
+        var out = new Written();
+        try (out) {
             Log.step("AJ_x7Yk2mQp9 contact", "agent", "Hello.");
             Log.log("", "registered");
             Log.log("web_1", "odd");
@@ -515,8 +513,6 @@ public final class VoiceTest extends Stand {
             Log.log("12345678", "NOT right");               // no colours: it is no terminal
             Log.log("rehearsal", "nothing of it");
             Log.step("rehearsal-1", "agent", "nothing of it");
-        } finally {
-            System.setOut(before);
         }
         assertEquals("""
                 TIME  x7Yk2m  agent     Hello.
@@ -524,7 +520,7 @@ public final class VoiceTest extends Stand {
                 TIME  1                 odd
                 TIME  A\\u000  call      two\\u000alines
                 TIME  123456            NOT right
-                """, out.toString(StandardCharsets.UTF_8).replaceAll(
+                """, out.toString().replaceAll(
                         "(?m)^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}", "TIME"));
     }
 }
