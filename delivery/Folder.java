@@ -310,7 +310,8 @@ final class Folder {
     /// What a file looks like that this process has just made. Its owner may have no name. A disk
     /// of another machine may know the owner by another number, or may know no permissions.
     private PosixFileAttributes ours() throws IOException {
-        Path made = Files.createTempFile(path, "owner-", UNFINISHED, OUR_FILE);
+        Path made = path.resolve("owner-" + System.nanoTime() + UNFINISHED);
+        newFile(made).close();
         try {
             return Files.readAttributes(made, PosixFileAttributes.class, NOFOLLOW);
         } finally {
