@@ -84,7 +84,7 @@ public final class Worker {
     /// At most `maxCalls` calls run at the same time. WebRTC is loaded from now on, on another
     /// thread, because that takes 0.2 s.
     public Worker(String url, String key, String secret, String agentName, int maxCalls) {
-        this.url = socketUrl(url);
+        this.url = socket(url);
         this.key = key;
         this.secret = secret;
         this.agentName = agentName;
@@ -207,9 +207,13 @@ public final class Worker {
     /// end. If `other` is empty, returns LiveKit's address that this worker was given. It also does
     /// that if only the way to that address is encrypted: a token must not travel in the open.
     String socketUrl(String other) {
-        String socket = other.replaceFirst("^http", "ws").replaceFirst("/+$", "");
-        boolean open = url != null && url.startsWith("wss:") && !socket.startsWith("wss:");
+        String socket = socket(other);
+        boolean open = url.startsWith("wss:") && !socket.startsWith("wss:");
         return socket.isEmpty() || open ? url : socket;
+    }
+
+    private static String socket(String address) {
+        return address.replaceFirst("^http", "ws").replaceFirst("/+$", "");
     }
 
     /// Reports how a job ended; an `error` of "" is success. Does nothing for a job that LiveKit

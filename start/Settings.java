@@ -165,13 +165,14 @@ public final class Settings {
                 problems.add(name + " is neither true nor false");
             }
         }
-        for (String prefix : prefixes(values)) {
+        List<String> prefixes = prefixes(values);
+        for (String prefix : prefixes) {
             if (!prefix.matches("\\+[1-9][0-9]{0,14}")) {
                 problems.add("OUTBOUND_PREFIXES has something that no number begins with: it looks "
                         + "like +1,+44");
             }
         }
-        if (!values.get("OUTBOUND_TRUNK_ID").isEmpty() && prefixes(values).isEmpty()) {
+        if (!values.get("OUTBOUND_TRUNK_ID").isEmpty() && prefixes.isEmpty()) {
             problems.add("OUTBOUND_PREFIXES is missing: OUTBOUND_TRUNK_ID is set, and the agent "
                     + "calls only numbers that begin with one of these, like +1,+44");
         }

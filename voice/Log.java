@@ -67,9 +67,8 @@ public final class Log {
     /// The log has what has happened, and not what was said, unless `words` allows that. `who` is
     /// `caller` or `agent`, and `verb` is `says` or `writes`. Any thread.
     public static void said(String call, String who, String verb, String text) {
-        String line = foreign(text.strip());
         step(call, who, !words ? verb + " something (" + text.length() + " characters)"
-                : verb.equals("says") ? line : verb + ": " + line);
+                : (verb.equals("says") ? "" : verb + ": ") + foreign(text.strip()));
     }
 
     private static String coloured(String how, String text) {

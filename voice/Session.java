@@ -32,6 +32,7 @@ public final class Session implements AutoCloseable {
     private static final int MOST_KEYS = 64;    // characters; later keys do not move the alarm
     private static final int LAST_KEY = 200;    // characters; later keys are dropped
     private static final String SUPPORT = "support";    // what TRANSFER_SUPPORT sets
+    private static final String FORBIDDEN = "phone_number begins with none of OUTBOUND_PREFIXES";
 
     final Line line;
     final Mailbox mailbox;
@@ -43,6 +44,7 @@ public final class Session implements AutoCloseable {
     final boolean outbound;
     private final JsonObject metadata;
     private final String given;                 // the number in the metadata, or null
+    private final String notDialled;            // why we do not call it, or null
     private final StringBuilder keys = new StringBuilder();
     private final List<Runnable> captions = new ArrayList<>();  // of what nobody has heard yet
     private boolean dialling;                   // the program was asked whom we are to dial
@@ -60,9 +62,13 @@ public final class Session implements AutoCloseable {
         metadata = metadata(line);
         given = metadata.get("phone_number") instanceof JsonString number
                 ? Numbers.read(number.getString()) : null;
-        outbound = whyNotDialled() == null;
+        notDialled = !Numbers.callable(given) ? "phone_number is not +15551234567"
+                : options.trunk().isEmpty()
+                        ? "OUTBOUND_TRUNK_ID is not set, so nobody can be called"
+                : !options.mayCall(given) ? FORBIDDEN : null;
+        outbound = notDialled == null;
         if (toBeDialled() && !outbound) {
-            Log.log(line.id(), "NOT dialled: " + whyNotDialled());
+            Log.log(line.id(), "NOT dialled: " + notDialled);
         }
         lookWhoItIs();
     }
@@ -100,23 +106,13 @@ public final class Session implements AutoCloseable {
             // If we cannot call the person whom we were to call, whoever has asked for it learns
             // that soon. If we must not call them, the call ends at once, so that nobody else in
             // the room becomes the caller.
-            boolean forbidden = Numbers.callable(given) && !options.trunk().isEmpty();
-            mailbox.alarm(Alarm.NO_CALLER, forbidden ? Duration.ZERO
+            mailbox.alarm(Alarm.NO_CALLER, notDialled.equals(FORBIDDEN) ? Duration.ZERO
                     : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
         }
     }
 
     private boolean toBeDialled() {
         return metadata.containsKey("phone_number");
-    }
-
-    /// Why we do not call the number of the dispatch, or null.
-    private String whyNotDialled() {
-        return !Numbers.callable(given) ? "phone_number is not +15551234567"
-                : options.trunk().isEmpty()
-                        ? "OUTBOUND_TRUNK_ID is not set, so nobody can be called"
-                : !options.mayCall(given)
-                        ? "phone_number begins with none of OUTBOUND_PREFIXES" : null;
     }
 
     /// Who is on the line, as far as it is known by now. Any thread.
@@ -260,7 +256,7 @@ public final class Session implements AutoCloseable {
             }
             case NO_CALLER -> {
                 if (toBeDialled()) {
-                    end("bad_trunk", whyNotDialled());
+                    end("bad_trunk", notDialled);
                 } else {
                     end("no_answer", "nobody came");
                 }
