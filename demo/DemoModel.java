@@ -40,8 +40,26 @@ public final class DemoModel implements AutoCloseable {
     /// invalid JSON there.
     public record Tool(String name, String arguments) implements Step {}
 
-    /// Fails, as the service does under a rate limit: `code` is the service's word for why.
-    public record Fail(String code) implements Step {}
+    /// Answers in writing only: nobody on a phone hears that.
+    public record Write(String text) implements Step {}
+
+    /// Brings nothing at all. `status` is `completed` or `incomplete`.
+    public record Nothing(String status) implements Step {}
+
+    /// Does all of these in one response, as items one behind the other: Say, Play, Write and Tool.
+    public record Together(List<Step> steps) implements Step {
+        public Together(Step... steps) {
+            this(List.of(steps));
+        }
+    }
+
+    /// Fails, as the service does under a rate limit: `code` is the service's word for why, and
+    /// `message` may say when to try again.
+    public record Fail(String code, String message) implements Step {
+        public Fail(String code) {
+            this(code, null);
+        }
+    }
 
     /// Begins to speak and gets stuck: the first `ms` of a tone are sent, and nothing after them.
     public record Stall(int ms) implements Step {}
@@ -63,6 +81,8 @@ public final class DemoModel implements AutoCloseable {
     }
 
     public volatile int firstSoundMs = 300; // thinking time before the first audio of a response
+    public volatile int createdMs = 0;      // from the question to `response.created`
+    public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()
 

@@ -1,7 +1,9 @@
 package demo;
 
 import module java.base;
+import demo.DemoModel.Say;
 import demo.DemoModel.Step;
+import demo.DemoModel.Tool;
 import jakarta.json.*;
 
 import static demo.DemoModel.BYTES_PER_MS;
@@ -22,6 +24,7 @@ final class ModelConversation {
     private static final int WINDOW_MS = 20, ONSET_MS = 60;
     private static final int LOUD = 500; // amplitude, root mean square, of 32,767
     private static final int TRANSCRIPTION_MS = 150;
+    private static final int MOST_ID = 32; // letters of an item's id
 
     private final DemoModel model;
     private final DemoModel.Session connection;
@@ -77,12 +80,18 @@ final class ModelConversation {
                 case "conversation.item.create" -> create(event);
                 case "conversation.item.truncate" -> truncate(event);
                 case "response.create" -> {
-                    if (active == null) respond();
+                    JsonObject how = inside(event, "response");
+                    if (active == null) {
+                        respond(how == null || !how.getString("tool_choice", "").equals("none"));
+                    }
                     else error(event, "conversation_already_has_active_response",
                             "response " + active.id + " is still active");
                 }
                 case "response.cancel" -> {
-                    if (active != null) active.finish("client_cancelled");
+                    if (active != null && active.isCreated()
+                            && event.getString("response_id", active.id).equals(active.id)) {
+                        active.finish("client_cancelled");
+                    }
                     else error(event, "response_cancel_not_active", "nothing to cancel");
                 }
                 default -> error(event, "unknown_event", "unknown event type: " + type);
@@ -124,6 +133,10 @@ final class ModelConversation {
                 .getString("type").equals(item.getString("role").equals("assistant")
                         ? "output_text" : "input_text")) {
             error(event, "invalid_value", "not what " + item.getString("role") + " can say");
+        } else if (item.getString("id", "").length() > MOST_ID) {
+            error(event, "string_above_max_length", "item.id has more than " + MOST_ID + " letters");
+        } else if (items.contains(item.getString("id", ""))) {
+            error(event, "item_id_already_exists", "there is an item " + item.getString("id"));
         } else if (type.equals("function_call_output")
                 && !openCalls.remove(item.getString("call_id"))) {
             error(event, "invalid_tool_call_id", "no such call is waiting for its output: "
@@ -188,7 +201,8 @@ final class ModelConversation {
             quietMs = loudMs = 0;
             connection.emit("input_audio_buffer.speech_started",
                     "audio_start_ms", startMs, "item_id", speechItem);
-            if (active != null && turn.getBoolean("interrupt_response", true)) {
+            if (active != null && active.isCreated()
+                    && turn.getBoolean("interrupt_response", true)) {
                 active.finish("turn_detected");
             }
         } else {
@@ -199,7 +213,7 @@ final class ModelConversation {
             connection.emit("input_audio_buffer.speech_stopped",
                     "audio_end_ms", nowMs, "item_id", item);
             addSpeech(item, nowMs - quietMs - startMs);
-            if (active == null && turn.getBoolean("create_response", true)) respond();
+            if (active == null && turn.getBoolean("create_response", true)) respond(true);
         }
     }
 
@@ -221,10 +235,14 @@ final class ModelConversation {
                 "usage", json("type", "duration", "seconds", ms / 1000.0)));
     }
 
-    private void respond() {
-        active = new ModelResponse(model, connection, this, !textSteps.isEmpty()
-                ? textSteps.remove() : script.hasNext() ? script.next() : model.afterScript);
-        active.begin();
+    /// Begins a response with the next step. Without `tools`, a step that calls one is only spoken
+    /// of.
+    private void respond(boolean tools) {
+        Step next = !textSteps.isEmpty() ? textSteps.remove()
+                : script.hasNext() ? script.next() : model.afterScript;
+        active = new ModelResponse(model, connection, this, tools || !(next instanceof Tool)
+                ? next : new Say("I can do no more at the moment.", 800));
+        connection.later(model.createdMs, active::begin);
     }
 
     // For ModelResponse.

@@ -9,8 +9,9 @@ import static demo.DemoModel.RATE;
 import static demo.DemoModel.TONE_HZ;
 import static demo.DemoModel.json;
 
-/// One response of the stand-in for the model, with its only item: it does one step of the script.
-/// ModelConversation begins it, and finishes it early when the caller or the client interrupts.
+/// One response of the stand-in for the model: it does one step of the script, with an item for each
+/// part of that step. ModelConversation begins it, and finishes it early when the caller or the
+/// client interrupts.
 ///
 /// It sends the events that the service sends for a response, in the service's order
 /// (https://developers.openai.com/api/docs/guides/realtime-conversations). Not here: which step
@@ -21,11 +22,17 @@ final class ModelResponse {
     private static final int FADE = RATE / 200; // samples: 5 ms, or the tone would click
 
     final String id;
-    private final String itemId, callId;
     private final DemoModel model;
     private final DemoModel.Session connection;
     private final ModelConversation conversation;
     private final Step step;
+    private final Iterator<Step> parts;
+    private final List<JsonObject> output = new ArrayList<>(); // the items that are over
+    private boolean created;
+
+    // the item being made
+    private Step part;
+    private String itemId, callId;
     private int samplesSent, lettersSent;
 
     ModelResponse(DemoModel model, DemoModel.Session connection, ModelConversation conversation,
@@ -34,34 +41,64 @@ final class ModelResponse {
         this.connection = connection;
         this.conversation = conversation;
         this.step = step;
+        parts = (step instanceof Together(List<Step> steps) ? steps : List.of(step)).iterator();
         id = model.newId("resp");
-        itemId = model.newId("item");
-        callId = model.newId("call");
+    }
+
+    /// Has `response.created` been sent? Before that, nothing can break the response off.
+    boolean isCreated() {
+        return created;
     }
 
     void begin() {
+        created = true;
         connection.emit("response.created", "response", response("in_progress", null));
-        part("response.output_item.added", "item", item("in_progress"));
-        conversation.added(item("in_progress"));
         switch (step) {
-            case Say _, Play _ -> {
-                part("response.content_part.added", "content_index", 0, "part", content());
-                connection.later(model.firstSoundMs, this::speak);
-            }
-            case Stall _ -> connection.later(model.firstSoundMs, this::speak);
-            case Fail(String code) -> {
+            case Fail(String code, String message) -> {
                 conversation.over();
-                connection.emit("response.done", "response", json("object", "realtime.response",
-                        "id", id, "status", "failed", "status_details",
-                        json("type", "failed", "error", json("type", "server_error",
-                                "code", code)), "output", List.of()));
+                connection.emit("response.done", "response", response("failed",
+                        json("type", "failed", "error", json("type", "server_error", "code", code,
+                                "message", message))));
             }
-            case Tool(_, String arguments) -> {
+            case Nothing(String status) -> {
+                conversation.over();
+                connection.emit("response.done", "response", response(status,
+                        status.equals("completed") ? null
+                                : json("type", status, "reason", "max_output_tokens")));
+            }
+            case null, default -> item();
+        }
+    }
+
+    /// Begins the next item.
+    private void item() {
+        int thinking = part == null ? model.firstSoundMs : 0;
+        part = parts.next();
+        itemId = model.newId("item");
+        callId = model.newId("call");
+        samplesSent = lettersSent = 0;
+        event("response.output_item.added", "item", item("in_progress"));
+        conversation.added(item("in_progress"));
+        switch (part) {
+            case Say _, Play _ -> {
+                event("response.content_part.added", "content_index", 0, "part", content());
+                connection.later(thinking, this::speak);
+            }
+            case Stall _ -> connection.later(thinking, this::speak);
+            case Write _ -> {
+                event("response.content_part.added", "content_index", 0, "part", content());
+                connection.later(thinking, this::write);
+            }
+            case Tool(String name, String arguments) -> {
                 conversation.called(callId);
-                part("response.function_call_arguments.delta", "call_id", callId,
+                event("response.function_call_arguments.delta", "call_id", callId,
                         "delta", arguments);
-                finish(null);
+                event("response.function_call_arguments.done", "call_id", callId,
+                        "name", name, "arguments", arguments);
+                if (model.toolEndMs == 0) complete();
+                else connection.later(model.toolEndMs, this::complete);
             }
+            case Fail _, Nothing _, Together _ -> throw new IllegalStateException("no item");
         }
     }
 
@@ -78,102 +115,126 @@ final class ModelResponse {
         samplesSent += count;
         // Before the sound is sent: the client may truncate the item at once.
         conversation.spoken(itemId, samplesSent * 2);
-        part("response.output_audio.delta", "content_index", 0,
+        event("response.output_audio.delta", "content_index", 0,
                 "delta", Base64.getEncoder().encodeToString(pcm.array()));
         int letters = samplesSent == all ? text.length()
                 : (int) ((long) text.length() * samplesSent / all);
         if (letters > lettersSent) {
-            part("response.output_audio_transcript.delta", "content_index", 0,
+            event("response.output_audio_transcript.delta", "content_index", 0,
                     "delta", text.substring(lettersSent, letters));
             lettersSent = letters;
         }
-        if (samplesSent == all && step instanceof Stall) return;
-        if (samplesSent == all) finish(null);
+        if (samplesSent == all && part instanceof Stall) return;
+        if (samplesSent == all) complete();
         else connection.later(DELTA_EVERY_MS, this::speak);
     }
 
+    private void write() {
+        if (!conversation.isActive(this)) return; // it was interrupted
+        lettersSent = text().length();
+        event("response.output_text.delta", "content_index", 0, "delta", text());
+        complete();
+    }
+
     private String text() {
-        return switch (step) {
+        return switch (part) {
             case Say say -> say.text();
             case Play play -> play.text();
-            case Stall _, Tool _, Fail _ -> "";
+            case Write write -> write.text();
+            case Stall _, Tool _, Fail _, Nothing _, Together _ -> "";
         };
     }
 
     private int samples() {
-        return switch (step) {
+        return switch (part) {
             case Say(_, int ms) -> ms * RATE / 1000;
             case Stall(int ms) -> ms * RATE / 1000;
             case Play(_, byte[] pcm) -> pcm.length / 2;
-            case Tool _, Fail _ -> 0;
+            case Write _, Tool _, Fail _, Nothing _, Together _ -> 0;
         };
     }
 
     private short sample(int i, int all) {
-        if (step instanceof Play(_, byte[] pcm)) {
+        if (part instanceof Play(_, byte[] pcm)) {
             return (short) (pcm[2 * i] & 0xff | pcm[2 * i + 1] << 8);
         }
         double fade = Math.min(1, Math.min(i, all - i) / (double) FADE);
         return (short) (AMPLITUDE * fade * Math.sin(2 * Math.PI * TONE_HZ * i / RATE));
     }
 
-    /// Finishes the response: it is complete, or was cut short for the reason `cut`. Both send the
-    /// same closing events, because a cancelled response keeps what was sent of it.
-    void finish(String cut) {
-        conversation.over();
-        JsonObject done = item(cut == null ? "completed" : "incomplete");
-        switch (step) {
-            case Say _, Play _ -> {
-                part("response.output_audio.done", "content_index", 0);
-                part("response.output_audio_transcript.done", "content_index", 0,
-                        "transcript", transcript());
-                part("response.content_part.done", "content_index", 0, "part", content());
-            }
-            case Tool(String name, String arguments) ->
-                    part("response.function_call_arguments.done", "call_id", callId,
-                            "name", name, "arguments", arguments);
-            case Stall _, Fail _ -> { }
-        }
-        part("response.output_item.done", "item", done);
-        conversation.done(done);
-        connection.emit("response.done", "response", response(
-                cut == null ? "completed" : "cancelled", cut, done));
+    /// The item is complete. The next one begins, or the response is complete, too.
+    private void complete() {
+        if (!conversation.isActive(this)) return; // it was interrupted
+        if (!parts.hasNext()) conversation.over();
+        end("completed");
+        if (parts.hasNext()) item();
+        else connection.emit("response.done", "response", response("completed", null));
     }
 
-    /// Sends an event about this response's item. An event that carries the whole item does not
-    /// name its id a second time.
-    private void part(String type, Object... fields) {
-        var event = new ArrayList<Object>(List.of("response_id", id, "output_index", 0));
+    /// Finishes the response early, for the reason `cut`. It keeps what was sent of it.
+    void finish(String cut) {
+        conversation.over();
+        end("incomplete");
+        connection.emit("response.done", "response",
+                response("cancelled", json("type", "cancelled", "reason", cut)));
+    }
+
+    /// Sends the closing events of the item.
+    private void end(String status) {
+        JsonObject done = item(status);
+        switch (part) {
+            case Say _, Play _ -> {
+                event("response.output_audio.done", "content_index", 0);
+                event("response.output_audio_transcript.done", "content_index", 0,
+                        "transcript", written());
+                event("response.content_part.done", "content_index", 0, "part", content());
+            }
+            case Write _ -> {
+                event("response.output_text.done", "content_index", 0, "text", written());
+                event("response.content_part.done", "content_index", 0, "part", content());
+            }
+            case Stall _, Tool _, Fail _, Nothing _, Together _ -> { }
+        }
+        event("response.output_item.done", "item", done);
+        conversation.done(done);
+        output.add(done);
+    }
+
+    /// Sends an event about the item. An event that carries the whole item does not name its id a
+    /// second time.
+    private void event(String type, Object... fields) {
+        var event = new ArrayList<Object>(List.of("response_id", id,
+                "output_index", output.size()));
         if (!type.contains("output_item")) event.addAll(List.of("item_id", itemId));
         event.addAll(List.of(fields));
         connection.emit(type, event.toArray());
     }
 
-    private JsonObject response(String status, String cut, JsonObject... output) {
+    private JsonObject response(String status, JsonObject details) {
         return json("object", "realtime.response", "id", id, "status", status,
-                "status_details", cut == null ? null : json("type", "cancelled", "reason", cut),
-                "output_modalities", List.of("audio"), "output", List.of(output));
+                "status_details", details, "output_modalities", List.of("audio"),
+                "output", List.copyOf(output));
     }
 
     private JsonObject item(String status) {
         boolean begun = status.equals("in_progress");
-        return switch (step) {
-            case Say _, Play _, Stall _, Fail _ -> json("id", itemId,
-                    "object", "realtime.item", "type", "message", "status", status,
-                    "role", "assistant", "content", begun ? List.of() : List.of(json(
-                            "type", "output_audio", "transcript", transcript())));
-            case Tool(String name, String arguments) -> json("id", itemId,
-                    "object", "realtime.item", "type", "function_call",
+        if (part instanceof Tool(String name, String arguments)) {
+            return json("id", itemId, "object", "realtime.item", "type", "function_call",
                     "status", status, "call_id", callId, "name", name,
                     "arguments", begun ? "" : arguments);
-        };
+        }
+        return json("id", itemId, "object", "realtime.item", "type", "message", "status", status,
+                "role", "assistant", "content", begun ? List.of() : List.of(
+                        part instanceof Write ? json("type", "output_text", "text", written())
+                                : json("type", "output_audio", "transcript", written())));
     }
 
     private JsonObject content() {
-        return json("type", "audio", "transcript", transcript());
+        return part instanceof Write ? json("type", "text", "text", written())
+                : json("type", "audio", "transcript", written());
     }
 
-    private String transcript() {
+    private String written() {
         return text().substring(0, lettersSent);
     }
 }
