@@ -82,6 +82,7 @@ public final class DemoModel implements AutoCloseable {
 
     public volatile int firstSoundMs = 300; // thinking time before the first audio of a response
     public volatile int createdMs = 0;      // from the question to `response.created`
+    public volatile boolean answersUpdates = true;
     public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()
@@ -102,6 +103,7 @@ public final class DemoModel implements AutoCloseable {
 
     private final List<Step> script;
     private final Consumer<String> log;
+    private final AtomicInteger refused = new AtomicInteger();
     private final MockWebServer server = new MockWebServer();
     private final List<Session> sessions = new CopyOnWriteArrayList<>();
     // One counter for all connections: a client that uses an id of a lost connection is noticed.
@@ -136,6 +138,11 @@ public final class DemoModel implements AutoCloseable {
         return List.copyOf(sessions);
     }
 
+    /// How many connections were refused.
+    public int refused() {
+        return refused.get();
+    }
+
     @Override public void close() {
         sessions.forEach(Session::drop);
         server.close();
@@ -148,6 +155,7 @@ public final class DemoModel implements AutoCloseable {
                 : !request.getUrl().encodedPath().equals("/v1/realtime") ? 404
                 : !keyed ? 401 : 0;
         if (refusal != 0) {
+            refused.incrementAndGet();
             log.accept("refused with " + refusal);
             return new MockResponse.Builder().code(refusal)
                     .body("{\"error\":{\"message\":\"refused\"}}").build();

@@ -121,7 +121,7 @@ final class ModelConversation {
             return;
         }
         session = merged;
-        connection.emit("session.updated", "session", session);
+        if (model.answersUpdates) connection.emit("session.updated", "session", session);
     }
 
     private void create(JsonObject event) {
@@ -134,7 +134,8 @@ final class ModelConversation {
                         ? "output_text" : "input_text")) {
             error(event, "invalid_value", "not what " + item.getString("role") + " can say");
         } else if (item.getString("id", "").length() > MOST_ID) {
-            error(event, "string_above_max_length", "item.id has more than " + MOST_ID + " letters");
+            error(event, "string_above_max_length",
+                    "item.id has more than " + MOST_ID + " letters");
         } else if (items.contains(item.getString("id", ""))) {
             error(event, "item_id_already_exists", "there is an item " + item.getString("id"));
         } else if (type.equals("function_call_output")

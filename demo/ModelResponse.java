@@ -9,9 +9,9 @@ import static demo.DemoModel.RATE;
 import static demo.DemoModel.TONE_HZ;
 import static demo.DemoModel.json;
 
-/// One response of the stand-in for the model: it does one step of the script, with an item for each
-/// part of that step. ModelConversation begins it, and finishes it early when the caller or the
-/// client interrupts.
+/// One response of the stand-in for the model: it does one step of the script, with an item for
+/// each part of that step. ModelConversation begins it, and finishes it early when the caller or
+/// the client interrupts.
 ///
 /// It sends the events that the service sends for a response, in the service's order
 /// (https://developers.openai.com/api/docs/guides/realtime-conversations). Not here: which step

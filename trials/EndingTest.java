@@ -227,6 +227,7 @@ public final class EndingTest extends Stand {
         var talk = transfer(Talk.greeting(this), State.NONE);
         talk.agentSpeaks();
         goodbye(talk, Duration.ofSeconds(8));
+        talk.agentIsDone();
         talk.happens(SPEAKS);
         talk.line.pass(Duration.ofSeconds(9));
         assertFalse(talk.end.isDone(), "the call has ended");

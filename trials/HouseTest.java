@@ -507,7 +507,8 @@ public final class HouseTest extends Stand {
             README.md: is asked who calls, for {1.5 s} at the most = Agent.LOOK_UP_BOUND
             README.md: when the greeting begins, after {3 s} at the latest = Session.PICK_UP
             docs/guarantees.md: gives one every {second} = Outbox.SIGN_OF_LIFE
-            docs/guarantees.md: then replaces it within {2 s} = Link.REPLACEMENT_CONNECTING
+            docs/guarantees.md: tries again and again for {8 s} = Trouble.GIVEN_UP_AFTER
+            docs/guarantees.md: may take {10 s} for an answer = Turn.NO_ANSWER
             docs/guarantees.md: if the connection is away for {a second} = Session.MODEL_AWAY
             docs/guarantees.md: have heard nothing for {three seconds} = Turn.CALLER_WAITS
             docs/guarantees.md: The CRM has {1.5 s} to answer the look-up = Agent.LOOK_UP_BOUND
@@ -518,7 +519,7 @@ public final class HouseTest extends Stand {
             docs/faults.md: has not reported that after {a second} = Hearing.MISMATCH_BEFORE_PROBE
             docs/faults.md: no answer after {1.3 s} more = Hearing.PROBE_ANSWERED_WITHIN
             docs/faults.md: and the caller hears nothing for {3 s} = Turn.CALLER_WAITS
-            docs/faults.md: has begun no answer after {6 s} = Turn.NO_ANSWER
+            docs/faults.md: it has {10 s} to begin an answer = Turn.NO_ANSWER
             docs/faults.md: the agent waits for it for {1.5 s} = Agent.LOOK_UP_BOUND
             docs/faults.md: and in the conversation for {5 s} = Tools.LOOK_UP_BOUND
             docs/contract.md: Answer within {5 s} = Webhooks.TIMEOUT

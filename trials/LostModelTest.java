@@ -17,11 +17,12 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// voice/: a connection to the model that breaks, fails or gets stuck. It is replaced, and the new
-/// connection is told what the old one knew. If that is of no use, the model is lost: a colleague
-/// or a recording takes over. SessionTest has the conversation with a model that works.
+/// connection is told what the old one knew. If that is of no use for 8 s, the model is lost: a
+/// colleague or a recording takes over. SessionTest has the conversation with a model that works.
 public final class LostModelTest extends Stand {
     private static final Duration MS = SessionTest.MS;
     private static final Event LOST = new Event.ModelLost("it is gone");
@@ -248,12 +249,15 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, model);
         eventually("it does not go on", () -> line.heardMs.get() == 100
                 && "thinking".equals(line.shown.getLast().get("lk.agent.state")));
-        line.pass(Duration.ofMillis(2_999));
+        session(model, 1).getStuck();
+        line.pass(Duration.ofMillis(1_200));
+        line.pass(Duration.ofMillis(1_200));
+        line.pass(Duration.ofMillis(599));
         assertFalse(line.speaker.speaking());
         line.pass(MS);
         assertTrue(line.speaker.speaking());
-        line.pass(Duration.ofMillis(2_999));
-        talk.modelSends(1);         // this connection is still in use
+        line.pass(Duration.ofMillis(599));
+        assertEquals(1, model.sessions().size());
         line.pass(MS);
         var next = session(model, 2);
         assertNotNull(next.await("response.create", _ -> true, SOON));
@@ -261,22 +265,67 @@ public final class LostModelTest extends Stand {
         noMistakes(model);
     }
 
+    private static String sound(String item, int ms) {
+        return "{'type':'response.output_audio.delta','item_id':'" + item + "','delta':'"
+                + Base64.getEncoder().encodeToString(times(ms * 48, 0x11)) + "'}";
+    }
+
+    /// So much time passes, and the model gives a sign of life whenever it is asked for one.
+    private static void isSlow(Talk talk, int connection, int ms) throws Exception {
+        for (int passed = 0; passed < ms; passed += 1_200) {
+            talk.line.pass(Duration.ofMillis(Math.min(1_200, ms - passed)));
+            talk.modelSends(connection);
+        }
+    }
+
     @Test
-    void aModelThatHasNotBegunToAnswerAfterSixSecondsIsGivenUp() throws Exception {
+    void aModelThatIsSlowTwiceIsNotDead() throws Exception {
+        var model = model(new Say("Hello.", 50), new Say("I see.", 50));
+        model.firstSoundMs = 60_000;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        assertNotNull(session(model).awaitSent("response.created", _ -> true, SOON));
+        for (int i = 1; i <= 2; i++) {
+            isSlow(talk, 1, 9_999);
+            talk.modelSends(1, sound("slow " + i, 50), SessionTest.RESPONSE_DONE);
+            eventually("it is heard", line::listening);
+            talk.modelSends(1, SessionTest.RESPONSE_CREATED);
+        }
+        assertEquals(1, model.sessions().size());
+        noMistakes(model);
+    }
+
+    @Test
+    void aModelThatHasNotBegunToAnswerAfterTenSecondsIsGivenUp() throws Exception {
         var talk = greeted(Talk.SALES);
         talk.modelSends(1, SessionTest.RESPONSE_CREATED);
-        talk.line.pass(Duration.ofSeconds(5));
-        talk.modelSends(1, "{'type':'response.function_call_arguments.done','call_id':'c-1',"
-                + "'name':'ask','arguments':'{}'}");        // which counts as an answer
+        isSlow(talk, 1, 9_000);
+        talk.modelSends(1, "{'type':'response.output_item.done','item':{'type':'function_call',"
+                + "'call_id':'c-1','name':'ask','arguments':'{}'}}");       // that is an answer
         assertEquals(1, talk.steps(Step.ToolCalled.class).size());
-        talk.line.pass(Duration.ofMillis(5_999));
-        talk.modelSends(1);
+        isSlow(talk, 1, 9_999);
         talk.line.pass(MS);
         session(talk.model, 2);
     }
 
+    /// Some services answer no update, so they cannot be asked whether they are there.
     @Test
-    void aModelThatDoesNotGreetWithinSixSecondsIsGivenUp() throws Exception {
+    void aServiceThatGivesNoSignsOfLifeHasTenSeconds() throws Exception {
+        var model = model(new Say("Hello.", 50));
+        model.answersUpdates = false;
+        model.firstSoundMs = 60_000;
+        var line = new TestLine();
+        var talk = Talk.begun(this, line, model);
+        assertNotNull(session(model).awaitSent("response.created", _ -> true, SOON));
+        talk.modelSends(1);
+        line.pass(Duration.ofMillis(9_999));
+        assertEquals(1, model.sessions().size());
+        line.pass(MS);
+        session(model, 2);
+    }
+
+    @Test
+    void aModelThatDoesNotGreetWithinTenSecondsIsGivenUp() throws Exception {
         var model = model();
         var line = new TestLine();
         line.metadata = SessionTest.TO_CALL;     // it rings for a minute
@@ -284,8 +333,8 @@ public final class LostModelTest extends Stand {
         model.firstSoundMs = 60_000;
         var talk = Talk.begun(this, line, model);
         line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
-        line.pass(Duration.ofMillis(5_999));
-        talk.modelSends(1);
+        assertNotNull(session(model).awaitSent("response.created", _ -> true, SOON));
+        isSlow(talk, 1, 9_999);
         model.firstSoundMs = 10;
         line.pass(MS);
         assertAnswers(session(model, 2));
@@ -354,63 +403,222 @@ public final class LostModelTest extends Stand {
         assertEquals(1, talk.model.sessions().size());
     }
 
-    // One replacement, and then the model is lost.
+    // Troubles that may pass.
 
+    /// The time passes, quickly, until this holds.
+    private static void later(Talk talk, String what, BooleanSupplier holds) throws Exception {
+        eventually(what, () -> {
+            talk.line.leap(Duration.ofMillis(50));
+            return holds.getAsBoolean();
+        });
+    }
+
+    /// It passes until the recorded goodbye was heard.
+    private static End lost(Talk talk) throws Exception {
+        later(talk, "the end", () -> {
+            talk.line.speaker.clear();
+            return talk.end.isDone();
+        });
+        return talk.ended();
+    }
+
+    /// The pauses are 0.3 s, 0.6 s, 1.2 s and then 2 s, or a fifth less.
     @Test
-    void anErrorOrAFailedAnswerLeadsToAnotherConnection() throws Exception {
-        var failing = model(new Say("Hello.", 50));
-        failing.firstSoundMs = 10;
-        failing.scripts.add(List.of(new Fail("rate_limit_exceeded")));
+    void aModelThatCannotBeReachedIsTriedForEightSeconds() throws Exception {
+        var refusing = model();
+        refusing.refuseWith = 503;
         var line = new TestLine();
-        var talk = Talk.begun(this, line, failing);
-        talk.heard(50);
-        assertEquals(2, failing.sessions().size());
-        assertTrue(session(failing, 2).received().getLast().toString()
-                .contains("you speak first"), "the greeting is asked for again");
-
-        session(failing, 2).fail("invalid_request_error", "some_code"); // only our mistake
-        talk.modelSends(2);
-        session(failing, 2).fail("server_error", "down");
-        session(failing, 3);
-        talk.callerSays(3, 600);        // and it goes on
-        talk.heard(100);
-        session(failing, 3).fail("invalid_request_error", "session_expired");
-        session(failing, 4);
-        assertEquals(4, failing.sessions().size());
+        line.metadata = SessionTest.TO_CALL;    // nobody hears recordings meanwhile
+        line.answers = false;
+        var talk = Talk.begun(this, line, refusing);
+        line.settle();
+        var tries = new ArrayList<Long>();
+        later(talk, "the end", () -> {
+            if (refusing.refused() > tries.size()) {
+                tries.add(line.mailbox.nanos() / 1_000_000);
+            }
+            return talk.end.isDone();
+        });
+        long ms = talk.ended().length().toMillis();
+        assertEquals("model_lost", talk.ended().reason());
+        assertTrue(talk.ended().cause().contains("HTTP 503"), talk.ended().cause());
+        assertTrue(ms >= 8_000, ms + " ms");
+        assertTrue(tries.size() >= 5 && tries.size() <= 8, tries.toString());
+        for (int i = 1; i < 5; i++) {
+            int least = List.of(240, 480, 960, 1_600).get(i - 1);
+            // The counter is read up to one leap late.
+            assertTrue(tries.get(i) - tries.get(i - 1) >= least - 50, tries.toString());
+        }
     }
 
     @Test
-    void aReplacementThatIsOfNoUseIsNotReplaced() throws Exception {
-        for (var codes : Map.of("rate_limit_exceeded", "rate_limit_exceeded server_error",
-                "down", "down server_error; before that: it failed to answer: rate_limit_exceeded"
-                        + " server_error").entrySet()) {
-            var failing = quick(new Fail("rate_limit_exceeded"), new Fail(codes.getKey()));
-            var line = new TestLine();
-            var talk = Talk.begun(this, line, failing);
-            eventually("goodbye", () -> line.heardMs.get() > 0);
-            line.pass(Duration.ofSeconds(8));
-            assertEquals("model_lost", talk.ended().reason());
-            assertEquals("it failed to answer: " + codes.getValue(), talk.ended().cause());
-            assertEquals(2, failing.sessions().size());
+    void aModelThatIsAwayForTwoSecondsIsThereAgain() throws Exception {
+        for (int status : List.of(429, 500, 503)) {
+            var talk = greeted(Talk.SALES);
+            talk.model.refuseWith = status;
+            session(talk.model, 1).drop();
+            eventually("the first try", () -> talk.model.refused() == 1);   // at once
+            later(talk, "two more", () -> talk.model.refused() == 3);
+            talk.model.refuseWith = 0;
+            later(talk, "it is back", () -> talk.model.sessions().size() == 2);
+            talk.agentIsDone();
+            talk.callerSays(2, 600);
+            int heard = talk.line.heardMs.get();
+            eventually("it answers", () -> talk.line.heardMs.get() > heard);
+            assertFalse(talk.end.isDone());
+            noMistakes(talk.model);
         }
+    }
+
+    @Test
+    void whatCannotPassIsNotTriedTwice() throws Exception {
+        for (int status : List.of(401, 403, 404)) {
+            var refusing = model();
+            refusing.refuseWith = status;
+            var talk = Talk.begun(this, new TestLine(), refusing);
+            talk.hears(Clips.GOODBYE);
+            assertEquals(1, refusing.refused());
+        }
+        for (String code : List.of("insufficient_quota", "billing_hard_limit_reached",
+                "invalid_api_key", "model_not_found")) {
+            var failing = model(new Fail(code));
+            var talk = Talk.begun(this, new TestLine(), failing);
+            talk.hears(Clips.GOODBYE);
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));
+            assertEquals("it failed to answer: " + code + " server_error", talk.ended().cause());
+
+            var refusing = Talk.greeted(this, Talk.SALES);
+            session(refusing.model, 1).fail("invalid_request_error", code);
+            refusing.hears(Clips.GOODBYE);
+            assertEquals(1, failing.sessions().size() * refusing.model.sessions().size());
+        }
+    }
+
+    private static long asked(DemoModel.Session session) {
+        return told(session).stream().filter(each -> each.equals("respond")).count();
+    }
+
+    /// The connection is alive, so it is not given up. The service may say when to ask again.
+    @Test
+    void aModelThatRefusesToAnswerIsAskedAgainInTheSameConnection() throws Exception {
+        for (var each : Map.of("Rate limit reached. Please try again in 1.3s. Visit us.", 1_300,
+                "Try again in 820ms", 820, "Please retry after 2 seconds.", 2_000,
+                "try again in 0m1.5s", 1_500, "Too fast.", 300).entrySet()) {
+            var failing = model(new Fail("rate_limit_exceeded", each.getKey()),
+                    new Say("Hello.", 50));
+            failing.firstSoundMs = 10;
+            var talk = Talk.begun(this, new TestLine(), failing);
+            var session = session(failing);
+            assertNotNull(session.awaitSent("response.done", _ -> true, SOON));
+            talk.modelSends(1);                 // it is taken
+            talk.line.pass(Duration.ofMillis(each.getValue() * 4 / 5 - 1));
+            if (each.getValue() > 300) {
+                talk.line.pass(Duration.ofMillis(each.getValue() / 5));
+            }
+            talk.modelSends(1);
+            assertEquals(1, asked(session), each.toString());
+            talk.line.pass(Duration.ofMillis(61));
+            talk.heard(50);
+            assertEquals(2, asked(session));
+            assertTrue(session.received().getLast().toString().contains("you speak first"),
+                    "the greeting is asked for again");
+            noMistakes(failing);
+        }
+    }
+
+    @Test
+    void whoIsRefusedAgainAsksInANewConnection() throws Exception {
+        var failing = replaced(new Fail("server_error"), new Say("Hello.", 50));
+        failing.firstSoundMs = 10;
+        failing.afterScript = new Fail("server_error");
+        var talk = Talk.begun(this, new TestLine(), failing);
+        later(talk, "a new connection", () -> failing.sessions().size() == 2);
+        assertEquals(2, asked(session(failing, 1)));
+        eventually("the greeting", () -> talk.line.heardMs.get() == 50);
+    }
+
+    @Test
+    void anErrorLeadsToAnotherConnectionUnlessItIsOnlyOurMistake() throws Exception {
+        var talk = greeted(Talk.SALES);
+        var model = talk.model;
+        session(model, 1).fail("invalid_request_error", "some_code");
+        session(model, 1).fail("tokens", "rate_limit_exceeded");    // nobody waits for an answer
+        talk.modelSends(1);
+        session(model, 1).fail("server_error", "down");
+        session(model, 2);
+        talk.callerSays(2, 600);        // and it goes on
+        eventually("it answers", () -> talk.line.heardMs.get() >= 100);
+        session(model, 2).fail("invalid_request_error", "session_expired");
+        session(model, 3);
+        assertEquals(3, model.sessions().size());
+    }
+
+    /// A trouble is over when the connection has been there for 5 s, and nobody has waited for it.
+    @Test
+    void aConnectionThatBreaksNowAndThenIsReplacedAtOnceEachTime() throws Exception {
+        var talk = greeted(Talk.SALES);
+        for (int connection = 1; connection <= 3; connection++) {
+            session(talk.model, connection).drop();
+            session(talk.model, connection + 1);
+            talk.modelSends(connection + 1);
+            talk.line.pass(Duration.ofMillis(5_001));
+        }
+        session(talk.model, 4).drop();
+        session(talk.model, 5);
+        talk.modelSends(5);
+        int before = talk.model.sessions().size();
+        session(talk.model, 5).drop();          // too soon: this is the same trouble
+        assertThrows(AssertionError.class, () -> eventually("not at once", 1,
+                () -> talk.model.sessions().size() > before));
+        later(talk, "but soon", () -> talk.model.sessions().size() > before);
+    }
+
+    @Test
+    void theRecordingIsRepeatedAsLongAsTheModelIsAway() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.happens(new Event.ModelAway("x"));
+        talk.line.pass(Duration.ofSeconds(1));
+        assertEquals(List.of("clip 1"), talk.agentIsDone());
+        for (int clip = 2; clip <= 3; clip++) {
+            talk.line.pass(Duration.ofMillis(1_500));
+            talk.happens(new Event.ModelAway("x"));     // a try has failed
+            talk.line.pass(Duration.ofMillis(1_499));
+            assertEquals(List.of(), talk.agentIsDone());
+            talk.line.pass(MS);
+            assertEquals(List.of("clip " + clip), talk.agentIsDone());
+        }
+        talk.happens(new Event.ModelBack());
+        talk.line.pass(Duration.ofSeconds(10));
+        assertEquals(List.of(), talk.agentIsDone());
+    }
+
+    @Test
+    void whoIsPickedUpWithoutAModelHearsARecordingAfterASecond() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        talk.happens(new Event.ModelAway("x"));
+        line.pass(Duration.ofSeconds(3));
+        talk.agentIsDone();
+        talk.happens(new Event.CallerHears());
+        line.pass(Duration.ofMillis(999));
+        assertEquals(List.of(), talk.agentIsDone());
+        line.pass(MS);
+        assertEquals(List.of("clip 1"), talk.agentIsDone());
     }
 
     /// What a service reports may quote what was said to it.
     @Test
     void aNumberInWhatTheModelReportsIsNotInTheCause() throws Exception {
-        var talk = Talk.greeted(this, Talk.SALES);
-        for (int connection = 1; connection <= 2; connection++) {
-            session(talk.model, connection).fail("server_error", "not 555 0142");
-        }
-        eventually("goodbye", () -> talk.line.heardMs.get() > 50);
-        talk.line.pass(Duration.ofSeconds(8));
-        assertEquals("it reports not ### ####: it is so", talk.ended().cause());
+        var failing = model();
+        failing.afterScript = new Fail("not 5550142");
+        var talk = Talk.begun(this, new TestLine(), failing);
+        assertEquals("it failed to answer: not ####### server_error", lost(talk).cause());
 
-        var failing = quick(new Fail("not 5550142"), new Fail("not 5550142"));
-        var other = Talk.begun(this, new TestLine(), failing);
-        eventually("goodbye", () -> other.line.heardMs.get() > 0);
-        other.line.pass(Duration.ofSeconds(8));
-        assertEquals("it failed to answer: not ####### server_error", other.ended().cause());
+        var other = greeted(Talk.SALES);
+        session(other.model, 1).fail("invalid_request_error", "billing 555 0142");
+        assertEquals("it reports billing ### ####: it is so", lost(other).cause());
     }
 
     @Test
@@ -519,7 +727,7 @@ public final class LostModelTest extends Stand {
     @Test
     void whenTheModelStaysAwayTheCallerIsPutThrough() throws Exception {
         var gone = model();
-        gone.refuseWith = 429;
+        gone.refuseWith = 403;
         var line = new TestLine();
         var talk = Talk.begun(this, line, gone, Talk.options(Talk.SUPPORT));
         eventually("the recording", () -> line.speaker.speaking());
@@ -529,7 +737,7 @@ public final class LostModelTest extends Stand {
         End end = talk.ended();
         assertEquals("transferred", end.reason());
         assertEquals("support", end.transferredTo());
-        assertTrue(end.cause().contains("HTTP 429"), end.toString());
+        assertTrue(end.cause().contains("HTTP 403"), end.toString());
     }
 
     @Test

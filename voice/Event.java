@@ -1,5 +1,7 @@
 package voice;
 
+import module java.base;
+
 /// Everything that can happen to a call: on the line, at the model, or because a time has come.
 ///
 /// Whoever notices an event (the Line, Realtime, the program) posts it to the call's Mailbox. The
@@ -85,8 +87,11 @@ public sealed interface Event {
     /// Somebody has begun or stopped to speak or to think. Speaker and Realtime know who.
     record TurnChanged() implements Event {}
 
-    /// The connection to the model is of no use any more. Realtime is making another one.
+    /// The connection to the model is of no use any more. Realtime is going to make another one.
     record ModelAway(String why) implements Event {}
+
+    /// The model has failed. Whoever reads the mailbox calls `Realtime.tryAgain` after that time.
+    record TryAgainIn(Duration pause) implements Event {}
 
     /// The other connection is there, and the conversation goes on.
     record ModelBack() implements Event {}

@@ -3,13 +3,15 @@ package voice;
 import module java.base;
 
 /// What was said and done in one conversation, in writing. A new connection to the model knows
-/// nothing of it, so Realtime tells it what is kept here. Only Realtime uses a History, and holds
-/// its own lock then.
+/// nothing of it, so Realtime tells it what is kept here. History also knows what the model was
+/// told and has not answered yet. Realtime has one History for each call, and holds its own lock
+/// when a method is called.
 ///
 /// What is not done here: no sound is kept (Hearing keeps it), and only the last 200 items are.
 final class History {
     private static final int MOST_ITEMS = 200;
     private static final String INTERRUPTED = " (interrupted)";
+    private static final String NOT_HEARD = " (in writing: the caller has not heard it)";
 
     /// One thing in the conversation. OpenAI calls it an
     /// [item](https://developers.openai.com/api/docs/guides/realtime-conversations), too.
@@ -29,16 +31,32 @@ final class History {
     private final Set<String> toolsCalled = new HashSet<>();                // by call id
     private final Set<String> toolsRunning = new HashSet<>();               // by call id
     private Message about;
+    private int ids;
+
+    // What wants an answer. An item of ours has an id of ours, and the service confirms that id
+    // when the item stands in the conversation.
+    private final Map<String, Item> unanswered = new LinkedHashMap<>();     // by item id
+    private final Set<String> confirmed = new HashSet<>();                  // some of these
+    private boolean confirms;                   // this service confirms our ids at all
 
     /// Whom the model talks to. A new connection is told this first, however old this text is.
-    Item about(String caller) {
+    void about(String caller, Link to) {
         about = new Message(Role.PROGRAM, caller);
-        return about;
+        add(about, to);
     }
 
-    /// What the model is told in writing, by the program or the caller.
-    Item told(Role by, String text) {
-        return note("told " + UUID.randomUUID(), new Message(by, text));
+    /// What the model is told in writing, by the program or the caller. It wants an answer.
+    void told(Role by, String text, Link to) {
+        var message = new Message(by, text);
+        String id = add(message, to);
+        note(id, message);
+        unanswered.put(id, message);
+    }
+
+    private String add(Item item, Link to) {
+        String id = "ours_" + ++ids;
+        to.add(id, item);
+        return id;
     }
 
     /// The model has called a tool ([function
@@ -58,15 +76,61 @@ final class History {
         return !toolsRunning.isEmpty();
     }
 
-    Item toolOutput(String callId, String json) {
+    /// Returns the item's id, for `wantsAnswer`.
+    String toolOutput(String callId, String json, Link to) {
         toolsRunning.remove(callId);
-        return note("output " + callId, new ToolOutput(callId, json));
+        var output = new ToolOutput(callId, json);
+        String id = add(output, to);
+        note(id, output);
+        return id;
+    }
+
+    // What has no answer yet.
+
+    /// The model is to say something about this item of ours.
+    void wantsAnswer(String id) {
+        if (items.get(id) instanceof Item item) {
+            unanswered.put(id, item);
+        }
+    }
+
+    boolean unanswered() {
+        return !unanswered.isEmpty();
+    }
+
+    /// The caller has written something, or pressed keys, and the model has not answered that yet.
+    boolean callerUnanswered() {
+        return unanswered.values().stream()
+                .anyMatch(item -> item instanceof Message(Role by, _) && by == Role.CALLER);
+    }
+
+    /// The service has this item in its conversation. `id` may be an id of its own.
+    void confirmed(String id) {
+        confirms |= id.startsWith("ours_");
+        confirmed.add(id);
+    }
+
+    /// The model begins a response. It answers what the service had confirmed before that. An item
+    /// that comes later was on its way then, so the response cannot be about it.
+    void responseBegins() {
+        unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id));
+        confirmed.clear();
     }
 
     /// What the caller says. The text is "" while only the sound is known. The transcript may come
     /// later, or not at all.
     void callerSays(String itemId, String text) {
         note(itemId, new Message(Role.CALLER, text));
+    }
+
+    /// What the caller has said in that item, in writing; null when there is no such item.
+    String callersWords(String itemId) {
+        return items.get(itemId) instanceof Message(_, String text) ? text : null;
+    }
+
+    /// The agent has answered in writing only.
+    void agentWrites(String itemId, String text) {
+        note(itemId, new Message(Role.AGENT, text + NOT_HEARD));
     }
 
     /// The agent says more of an item. What comes after an interruption was not heard.
@@ -87,19 +151,21 @@ final class History {
     }
 
     /// Adds an item at the end. An item that has this id already is replaced where it stands.
-    private Item note(String id, Item item) {
+    private void note(String id, Item item) {
         items.put(id, item);
         if (items.size() > MOST_ITEMS) {
             items.remove(items.keySet().iterator().next());
         }
-        return item;
     }
 
     /// Tells all of it to a new connection, except for the item `heardAgain` (null for none): the
     /// model hears that one once more and need not read it. `brokeOff`: the connection before it
     /// has failed while the agent was speaking.
     void tell(Link to, String heardAgain, boolean brokeOff) {
-        to.add(about);
+        confirms = false;
+        confirmed.clear();
+        unanswered.keySet().retainAll(items.keySet());      // only what is told can be answered
+        add(about, to);
         var calls = new HashSet<String>();
         items.forEach((id, item) -> {
             boolean useful = switch (item) {
@@ -109,12 +175,12 @@ final class History {
                 case ToolOutput(String callId, _) -> calls.contains(callId);
             };
             if (useful) {
-                to.add(item);
+                to.add(id.startsWith("ours_") ? id : null, item);
             }
         });
         if (brokeOff) {
-            to.add(new Message(Role.PROGRAM, "The connection broke while you were speaking. "
-                    + "Go on where you stopped; do not greet again or repeat yourself."));
+            add(new Message(Role.PROGRAM, "The connection broke while you were speaking. "
+                    + "Go on where you stopped; do not greet again or repeat yourself."), to);
         }
     }
 }

@@ -1,16 +1,20 @@
 package voice;
 
 import module java.base;
+import com.openai.core.JsonField;
+import com.openai.core.http.WebSocketHandshakeException;
 import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.models.realtime.*;
 import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
 import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
+import com.openai.models.responses.ToolChoiceOptions;
 import voice.History.Item;
 import voice.History.Message;
 import voice.History.Role;
 import voice.History.ToolCall;
 import voice.History.ToolOutput;
+import voice.Trouble.Fault;
 
 /// One connection to the model: a
 /// [WebSocket](https://developers.openai.com/api/docs/guides/realtime-websocket) on which both
@@ -32,7 +36,6 @@ final class Link {
 
     private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
     private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
-    private static final Duration PROVEN_AFTER = Duration.ofSeconds(10);
     /// The most pieces of sound in the queue: a whole turn that is heard once more, and 5 s more.
     private static final int MOST_SOUND_WAITING = Hearing.MOST_KEPT + 5_000 / Hearing.PIECE_MS;
 
@@ -53,8 +56,9 @@ final class Link {
     // Guarded by the lock of Realtime, which holds that lock when it calls a method that uses
     // these.
     private Thread receiving;
+    private int events;                                                     // received
+    private boolean answersUpdates;
     private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
-    private boolean hasReceivedSound;
 
     /// `replacement`: a Link before this one has failed.
     Link(Realtime conversation, Model model, String phoneCall, boolean replacement) {
@@ -77,7 +81,11 @@ final class Link {
 
     /// Reports that this connection is of no use any more. This takes Realtime's lock.
     void fail(String why) {
-        conversation.linkFailed(this, why);
+        fail(new Fault(why));
+    }
+
+    private void fail(Fault fault) {
+        conversation.linkFailed(this, fault);
     }
 
     void close() {
@@ -99,32 +107,32 @@ final class Link {
         return replacement;
     }
 
-    boolean hasReceived() {
-        return hasReceived;
-    }
-
     long ageMs() {
         return (System.nanoTime() - madeAt) / 1_000_000;
     }
 
-    /// This connection has been of use. So what is wrong with it now is not what was wrong with the
-    /// connection before it.
-    boolean hasProvedItself() {
-        return hasReceivedSound
-                || hasReceived && System.nanoTime() - madeAt > PROVEN_AFTER.toNanos();
+    /// The model has sent an event, which may be the answer to an update (`update`). Returns true
+    /// the first time.
+    boolean eventCame(boolean update) {
+        answersUpdates |= update;
+        events++;
+        hasReceived = true;
+        return events == 1;
     }
 
-    /// The model has sent an event. Returns true the first time.
-    boolean eventCame() {
-        boolean first = !hasReceived;
-        hasReceived = true;
-        return first;
+    /// The model has answered an update. Some services never do.
+    boolean answersUpdates() {
+        return answersUpdates;
+    }
+
+    /// How many events the model has sent.
+    int events() {
+        return events;
     }
 
     /// The model has sent so much of the sound of an item.
     void soundCame(String itemId, int bytes) {
         soundBytes.merge(itemId, bytes, Integer::sum);
-        hasReceivedSound = true;
     }
 
     /// How much sound of an item this connection has received; null for none.
@@ -204,12 +212,14 @@ final class Link {
                 SessionUpdateEvent.builder().eventId(eventId).session(session).build()));
     }
 
-    /// Adds an item to the conversation. The model does not respond to it by itself.
-    void add(Item item) {
+    /// Adds an item to the conversation, under this id (32 characters at most; null: the service
+    /// chooses one). The model does not respond to it by itself.
+    void add(String id, Item item) {
         var event = ConversationItemCreateEvent.builder();
+        var ours = JsonField.ofNullable(id);
         switch (item) {
             case Message(Role by, String text) when by == Role.CALLER ->
-                    event.item(RealtimeConversationItemUserMessage.builder()
+                    event.item(RealtimeConversationItemUserMessage.builder().id(ours)
                             .addContent(RealtimeConversationItemUserMessage.Content.builder()
                                     .type(RealtimeConversationItemUserMessage.Content.Type
                                             .INPUT_TEXT).text(text).build()).build());
@@ -219,7 +229,7 @@ final class Link {
                                     .type(RealtimeConversationItemAssistantMessage.Content.Type
                                             .OUTPUT_TEXT).text(text).build()).build());
             case Message(_, String text) ->
-                    event.item(RealtimeConversationItemSystemMessage.builder()
+                    event.item(RealtimeConversationItemSystemMessage.builder().id(ours)
                             .addContent(RealtimeConversationItemSystemMessage.Content.builder()
                                     .type(RealtimeConversationItemSystemMessage.Content.Type
                                             .INPUT_TEXT).text(text).build()).build());
@@ -227,25 +237,37 @@ final class Link {
                     event.item(RealtimeConversationItemFunctionCall.builder()
                             .callId(callId).name(name).arguments(arguments).build());
             case ToolOutput(String callId, String json) ->
-                    event.item(RealtimeConversationItemFunctionCallOutput.builder()
+                    event.item(RealtimeConversationItemFunctionCallOutput.builder().id(ours)
                             .callId(callId).output(json).build());
         }
         send(RealtimeClientEvent.ofConversationItemCreate(event.build()));
     }
 
     /// Asks for a response. An error about this event names `eventId`. If `instructions` are not
-    /// null, they take the place of the session's for this one response.
-    void askForResponse(String eventId, String instructions) {
+    /// null, they take the place of the session's for this one response. Without `tools`, the model
+    /// must not call any.
+    void askForResponse(String eventId, String instructions, boolean tools) {
         var event = ResponseCreateEvent.builder().eventId(eventId);
-        if (instructions != null) {
-            event.response(RealtimeResponseCreateParams.builder()
-                    .instructions(instructions).build());
+        if (instructions != null || !tools) {
+            var response = RealtimeResponseCreateParams.builder();
+            if (instructions != null) {
+                response.instructions(instructions);
+            }
+            if (!tools) {
+                response.toolChoice(ToolChoiceOptions.NONE);
+            }
+            event.response(response.build());
         }
         send(RealtimeClientEvent.ofResponseCreate(event.build()));
     }
 
-    void cancelResponse() {
-        send(RealtimeClientEvent.ofResponseCancel(ResponseCancelEvent.builder().build()));
+    /// Breaks off the response with that id; "" for any.
+    void cancelResponse(String id) {
+        var event = ResponseCancelEvent.builder();
+        if (!id.isEmpty()) {
+            event.responseId(id);
+        }
+        send(RealtimeClientEvent.ofResponseCancel(event.build()));
     }
 
     /// Tells the model that the caller has heard only the first `ms` milliseconds of an item.
@@ -275,7 +297,9 @@ final class Link {
                 }
             }
         } catch (Exception e) {
-            fail(Model.hint(reason(e)));
+            String why = Model.hint(reason(e));
+            fail(e instanceof WebSocketHandshakeException refused
+                    ? Fault.of(why, List.of("" + refused.statusCode()), "") : new Fault(why));
         } finally {
             if (sending != null) {
                 sending.interrupt();

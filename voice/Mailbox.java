@@ -26,6 +26,10 @@ public final class Mailbox {
         CALLER_WAITS,
         /// The connection to the model has been away for a while.
         MODEL_AWAY,
+        /// The model is to be tried again.
+        TRY_AGAIN,
+        /// It is the model's turn, and the caller has heard nothing for a while: is it still there?
+        ASK_MODEL,
         /// The model has not begun to answer.
         NO_ANSWER,
         /// It is the caller's turn, and they have said nothing for a while.

@@ -2,11 +2,12 @@ package voice;
 
 import module java.base;
 import com.openai.models.realtime.*;
+import voice.History.ToolCall;
+import voice.Trouble.Fault;
 
 /// One conversation with an [OpenAI
-/// Realtime](https://developers.openai.com/api/docs/guides/realtime) model: whose turn it is, when
-/// the model is asked for a response, and what happens when a connection fails. Each call has one
-/// Realtime.
+/// Realtime](https://developers.openai.com/api/docs/guides/realtime) model: what is said on both
+/// sides, and what happens when a connection fails. Each call has one Realtime.
 ///
 /// The caller's sound goes through Hearing to the model. The agent's sound goes to the Speaker.
 /// Everything else that happens is posted to the Mailbox, as an Event.
@@ -16,47 +17,39 @@ import com.openai.models.realtime.*;
 /// has begun or finished speaking, breaks off its own response, and gives the next one. Two things
 /// are left to us: to stop the sound, and to tell the model how much of it was heard (`truncate`).
 ///
-/// A connection (Link) may be refused, break, fail to respond, or go silent. Then a new one takes
-/// its place within two seconds. The new one is told what the old one knew: the instructions, what
-/// was said and done (History), and, as sound, what the caller has said since they were last
-/// answered (Hearing). So the conversation goes on where it was. If the new one also fails, before
-/// it has been of any use, the model is lost.
+/// Responses asks the model for its answers, and asks once more when an answer fails or cannot be
+/// heard. A connection (Link) may be refused, break, or go silent. Then a new one takes its place.
+/// The new one is told what the old one knew: the instructions, what was said and done (History),
+/// and, as sound, what the caller has said since they were last answered (Hearing). So the
+/// conversation goes on where it was. Trouble says how long all of that is tried, before the model
+/// is lost.
 ///
 /// What is not done here: the caller's sound is not kept once they are answered. So when no
 /// transcription model is set, a new connection knows only the agent's half of the conversation.
 ///
 /// Every method returns at once and may be called from any thread.
 public final class Realtime implements AutoCloseable {
-    private static final Duration AFTER_REFUSAL = Duration.ofMillis(300);
+    private static final Duration PROVEN_AFTER = Duration.ofSeconds(5);
 
     private record Setup(String instructions, List<String> tools, String greeting) {}
 
-    /// What a response has brought, now that the model is done with it.
-    private enum Outcome { SOUND, TOOL_CALL, NOTHING, CANCELLED, FAILED }
-
     private final Model model;
     private final String phoneCall;             // its id, for the log
-    private final Mailbox mailbox;
+    final Mailbox mailbox;
     private final Speaker speaker;
     private final Hearing hearing;
 
     // All that follows is guarded by `this`. What is volatile is also read without the lock.
-    private final History history = new History();
-    private volatile Link link;
+    final History history = new History();
+    private final Responses responses = new Responses(this);
+    private final Trouble trouble = new Trouble();
+    volatile Link link;
     private volatile boolean closed;
     private Setup setup;                        // null until `begin`
-    private String earlierFault;                // why the link before this one has failed
-
+    private long connectedAt;                   // when `link` has received its first event, or 0
+    private boolean pausing;                    // until `tryAgain`
     private boolean callerSpeaking;             // the model has noticed a beginning, and no end
     private volatile boolean turnUnanswered;    // the caller's latest turn has no answer yet
-    private boolean responseExpected;           // the caller has finished, the model must begin
-    private boolean responding;                 // the model has begun a response, and not ended it
-    private boolean responseHasSound;           // what the latest response has brought so far
-    private boolean responseHasToolCall;
-    private boolean greeted;                    // the model has sent sound
-    private boolean askWhenQuiet;               // a response is to be asked for, at a quiet moment
-    private String askedBy;                     // the event that asks for one; null once it begins
-    private int timesAsked;
 
     // Ids of items.
     private String callersItem;                 // what the caller says or has said last
@@ -82,53 +75,62 @@ public final class Realtime implements AutoCloseable {
         setup = new Setup(instructions, tools, greeting);
         link.configure(instructions, tools);
         about(about);
-        ask();
+        responses.owe();
     }
 
     /// Tells the model whom it talks to. A new connection is told only the latest of these texts,
     /// and is told it first, however long the conversation was.
     public synchronized void about(String caller) {
-        link.add(history.about(caller));
+        history.about(caller, link);
     }
 
     /// Takes the output of a tool that the model has called, as JSON. With `speak`, the model
-    /// responds to it as soon as nobody is speaking.
+    /// responds to it as soon as nobody is speaking. Without `speak`, it does so only if it has
+    /// said nothing in the response in which it called the tool.
     public synchronized void answer(String callId, String json, boolean speak) {
-        link.add(history.toolOutput(callId, json));
-        askWhenQuiet |= speak;
-        askIfQuiet();
+        responses.toolAnswered(callId, json, speak);
         mailbox.post(new Event.TurnChanged());
     }
 
     /// Tells the model what has happened. The model responds as soon as nobody is speaking.
-    public void tell(String what) {
-        tell(History.Role.PROGRAM, what);
+    public synchronized void tell(String what) {
+        settle();
+        history.told(History.Role.PROGRAM, what, link);
+        responses.askIfQuiet();
     }
 
     /// The caller has written this, or has pressed keys. The model responds as soon as nobody is
     /// speaking.
-    public void callerWrote(String text) {
-        tell(History.Role.CALLER, text);
+    public synchronized void callerWrote(String text) {
+        settle();
+        responses.callerWrites();
+        history.told(History.Role.CALLER, text, link);
+        responses.askIfQuiet();
     }
 
-    private synchronized void tell(History.Role by, String text) {
-        link.add(history.told(by, text));
-        askWhenQuiet = true;
-        askIfQuiet();
-    }
-
-    /// Breaks off the response that is being given, if there is one. (The caller's voice needs no
-    /// such call: the model breaks off by itself.)
+    /// Breaks off what the agent is saying, and the response that is being given. (The caller's
+    /// voice needs no such call: the model breaks off by itself.)
     public synchronized void interrupt() {
-        if (responding) {
-            link.cancelResponse();
-        }
+        silence();
+        responses.overtake();
+    }
+
+    /// The caller hears nothing more of what the agent is saying. Returns false when there was
+    /// nothing to be heard.
+    private boolean silence() {
+        var cut = speaker.clear();
+        cut.forEach(this::truncate);
+        return !cut.isEmpty();
     }
 
     /// The model has a response to give, and may not have begun to speak yet.
     public synchronized boolean thinking() {
-        return !closed && (askedBy != null || responding || responseExpected || askWhenQuiet
-                || toolRunning());
+        return !closed && (responses.due() || toolRunning());
+    }
+
+    /// The same, and the model is all that is waited for: it is connected, and no tool runs.
+    synchronized boolean answerIsDue() {
+        return thinking() && !toolRunning() && !pausing && connectedAt != 0;
     }
 
     /// The model waits for the output of a tool.
@@ -155,7 +157,7 @@ public final class Realtime implements AutoCloseable {
     /// believe that the caller has heard the rest, too. The service calls this
     /// [truncation](https://developers.openai.com/api/docs/guides/realtime-conversations). Does
     /// nothing for sound of an earlier connection, and nothing for a recording.
-    public synchronized void truncate(Speaker.Cut cut) {
+    private void truncate(Speaker.Cut cut) {
         Integer bytes = link.soundBytes(cut.itemId());
         if (bytes == null) {
             return;
@@ -165,9 +167,19 @@ public final class Realtime implements AutoCloseable {
         link.truncate(cut.itemId(), cut.ms());
     }
 
-    /// The caller has waited too long for an answer, so the connection must be at fault.
-    public void giveUpOn(String why) {
-        linkFailed(link, why);
+    /// Asks the model for a sign of life. Returns how many events it has sent in this connection so
+    /// far, or -1 when it has never answered such a question, so that it says nothing.
+    synchronized int probe() {
+        link.probe();
+        return link.answersUpdates() ? link.events() : -1;
+    }
+
+    /// The caller has waited too long for an answer, so the connection must be at fault. It has not
+    /// been of use, however long it has been there.
+    synchronized void giveUpOn(String why) {
+        if (!closed && !link.isClosed()) {
+            replace(new Fault(why));
+        }
     }
 
     @Override
@@ -176,75 +188,122 @@ public final class Realtime implements AutoCloseable {
         link.close();
     }
 
-    // Asking for a response.
+    // For Responses.
 
-    /// The instructions of a response take the place of the session's. So the session's are sent
-    /// again together with the greeting.
-    private void ask() {
-        askedBy = "ask-" + ++timesAsked;
-        link.askForResponse(askedBy,
-                greeted ? null : setup.instructions + "\n" + setup.greeting);
+    /// Can the model be asked for a response now?
+    boolean isQuiet() {
+        return setup != null && !callerSpeaking && !toolRunning() && !pausing && !closed;
     }
 
-    /// Asks for a response, if one is to be asked for and this is a quiet moment. The service takes
-    /// it for an error when it is asked while it gives a response. While the caller speaks, asking
-    /// is needless: the model responds by itself when they have finished.
-    private void askIfQuiet() {
-        if (setup != null && askWhenQuiet && askedBy == null && !responding && !callerSpeaking
-                && !toolRunning()) {
-            askWhenQuiet = false;
-            ask();
+    String instructionsToGreet() {
+        return setup.instructions + "\n" + setup.greeting;
+    }
+
+    /// The item of the caller's latest turn, if it has no answer yet; otherwise null.
+    String unansweredTurn() {
+        return turnUnanswered ? callersItem : null;
+    }
+
+    /// The caller's turn has an answer, unless they are saying more already.
+    void turnAnswered() {
+        if (!callerSpeaking) {
+            turnUnanswered = false;
         }
     }
 
-    // Replacing a connection.
+    /// Does somebody write down what the caller says?
+    boolean transcribes() {
+        return !model.transcription.isBlank();
+    }
 
-    /// A connection is of no use any more. A new one takes its place. But if this one has replaced
-    /// another and has been of no use itself, the model is lost.
-    synchronized void linkFailed(Link failed, String why) {
+    // Troubles.
+
+    /// A connection is of no use any more. A new one takes its place.
+    synchronized void linkFailed(Link failed, Fault fault) {
         if (closed || failed != link || failed.isClosed()) {
             return;
         }
-        failed.close();
+        settle();
+        replace(fault);
+    }
+
+    /// This connection has been there for a while, and nobody has waited for it. So what was wrong
+    /// with the one before is over.
+    private void settle() {
+        long now = mailbox.nanos();
+        if (connectedAt != 0 && now - connectedAt > PROVEN_AFTER.toNanos() && !thinking()) {
+            trouble.isOverIfBefore(connectedAt);
+        }
+    }
+
+    void replace(Fault fault) {
+        boolean worked = connectedAt != 0;
+        link.close();
         if (unfinishedItem != null) {
             speaker.end(unfinishedItem); // no more of its sound will come
         }
-        if (earlierFault != null && !failed.hasProvedItself()) {
-            closed = true;
-            mailbox.post(new Event.ModelLost(why.equals(earlierFault) ? why
-                    : why + "; before that: " + earlierFault));
-            return;
+        if (tryLater(fault, worked)) {
+            Log.log(phoneCall, "the model is lost, connecting again: " + fault.why());
+            mailbox.post(new Event.ModelAway(fault.why()));
         }
-        earlierFault = why;
-        Log.log(phoneCall, "the model is lost, connecting again: " + why);
-        mailbox.post(new Event.ModelAway(why));
-        // The service may just have refused us, so it is not asked again in the same instant.
-        Duration wait = failed.hasReceived() ? Duration.ZERO : AFTER_REFUSAL;
-        CompletableFuture.delayedExecutor(wait.toMillis(), TimeUnit.MILLISECONDS)
-                .execute(() -> connect(failed));
     }
 
-    private synchronized void connect(Link before) {
-        if (closed || link != before) {
+    /// The model has refused to answer. That may pass, so it is asked once more in the same
+    /// connection, and after that in a new one.
+    void refused(Fault fault) {
+        responses.failed();
+        if (trouble.lasts()) {
+            replace(fault);
+        } else if (tryLater(fault, false)) {
+            Log.log(phoneCall, "the model does not answer, asking again: " + fault.why());
+        }
+    }
+
+    /// Returns false when the model is given up instead.
+    private boolean tryLater(Fault fault, boolean worked) {
+        Duration wait = trouble.next(fault, worked, mailbox.nanos());
+        if (wait == null) {
+            lose(fault);
+            return false;
+        }
+        pausing = true;
+        mailbox.post(new Event.TryAgainIn(wait));
+        return true;
+    }
+
+    void lose(Fault fault) {
+        closed = true;
+        link.close();
+        mailbox.post(new Event.ModelLost(trouble.why(fault)));
+    }
+
+    /// The time has passed that Event.TryAgainIn has named.
+    public synchronized void tryAgain() {
+        pausing = false;
+        if (closed) {
             return;
         }
+        if (link.isClosed()) {
+            connect(link);
+        } else {
+            responses.askIfQuiet();
+            mailbox.post(new Event.TurnChanged());
+        }
+    }
+
+    private void connect(Link before) {
         var next = new Link(this, model, phoneCall, before != null);
         boolean brokeOff = unfinishedItem != null;
-        boolean responseOwed = responding || askedBy != null || askWhenQuiet || brokeOff;
-        responding = callerSpeaking = responseExpected = askWhenQuiet = false;
-        askedBy = unfinishedItem = null;
+        callerSpeaking = false;
+        unfinishedItem = null;
+        connectedAt = 0;
         if (before != null && setup != null) {
             next.configure(setup.instructions, setup.tools);
-            history.tell(next, turnUnanswered ? callersItem : null, brokeOff);
+            history.tell(next, unansweredTurn(), brokeOff);
         }
         hearing.moveTo(next, turnUnanswered);
         link = next;
-        if (turnUnanswered) {
-            responseExpected = true; // the model hears the turn once more, and responds by itself
-        } else if (responseOwed) {
-            askWhenQuiet = true;
-            askIfQuiet();
-        }
+        responses.moved(turnUnanswered, brokeOff);
         next.start();
     }
 
@@ -255,56 +314,60 @@ public final class Realtime implements AutoCloseable {
         if (from != link || from.isClosed() || closed) {
             return;
         }
-        if (from.eventCame() && from.isReplacement()) {
-            Log.log(phoneCall, "the model is back, after " + from.ageMs() + " ms");
-            mailbox.post(new Event.ModelBack());
+        if (from.eventCame(event.isSessionUpdated())) {
+            connectedAt = mailbox.nanos();
+            if (from.isReplacement()) {
+                Log.log(phoneCall, "the model is back, after " + from.ageMs() + " ms");
+                mailbox.post(new Event.ModelBack());
+            }
         }
         hearing.eventCame(event.isInputAudioBufferSpeechStarted()
                 || callerSpeaking && !event.isInputAudioBufferSpeechStopped());
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
             byte[] sound = Base64.getDecoder().decode(delta.delta());
-            speaker.play(delta.itemId(), sound);
-            from.soundCame(delta.itemId(), sound.length);
-            greeted = responseHasSound = true;
-            turnAnswered();
-            unfinishedItem = delta.itemId();
-            if (!delta.itemId().equals(lastItemWithSound)) {
-                lastItemWithSound = delta.itemId();
-                mailbox.post(new Event.AgentSpeaks());
+            if (sound.length > 0
+                    && responses.soundCame(delta._responseId().asString().orElse(""))) {
+                soundCame(from, delta.itemId(), sound);
             }
         } else if (event.isResponseOutputAudioDone()) {
             speaker.end(event.asResponseOutputAudioDone().itemId());
             unfinishedItem = null;
         } else if (event.isInputAudioBufferSpeechStarted()) {
+            settle();
             callerSpeaking = turnUnanswered = true;
-            responseExpected = false;
             callersItem = event.asInputAudioBufferSpeechStarted().itemId();
             history.callerSays(callersItem, "");
+            // The sound ends here, and not on the call's thread: that may be late, and would then
+            // break off the next answer.
+            responses.callerSpeaks(callersItem, silence());
             mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             callerSpeaking = false;
-            responseExpected = true;
+            responses.callerHasSpoken();
             mailbox.post(new Event.TurnChanged());
+        } else if (event.isConversationItemAdded()) {
+            confirmed(event.asConversationItemAdded().item());
+        } else if (event.isConversationItemCreated()) { // the name in older versions
+            confirmed(event.asConversationItemCreated().item());
         } else if (event.isResponseCreated()) {
-            responding = true;
-            askedBy = null;
-            askWhenQuiet = responseExpected = false;
-            responseHasSound = responseHasToolCall = false;
+            responses.created(event.asResponseCreated()._response().asKnown()
+                    .flatMap(created -> created.id()).orElse(""));
             mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseDone()) {
-            responseDone(from, event.asResponseDone().response());
+            responses.done(event.asResponseDone().response());
+            mailbox.post(new Event.TurnChanged());
         } else if (event.isResponseFunctionCallArgumentsDone()) {
             var done = event.asResponseFunctionCallArgumentsDone();
-            toolCalled(done.callId(), done.name(), done.arguments());
+            responses.argumentsCame(done._responseId().asString().orElse(""),
+                    new ToolCall(done.callId(), done.name(), done.arguments()));
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
             var tool = event.asResponseOutputItemDone().item().asFunctionCall();
-            // If the caller's words have broken off a tool call, it may end in mid-argument.
-            if (tool.status().filter(s -> s.asString().equals("incomplete")).isEmpty()) {
-                toolCalled(tool.callId().orElseThrow(() -> new IllegalArgumentException(
-                        "a tool call without a call_id")), tool.name(), tool.arguments());
-            }
+            responses.itemCame(new ToolCall(tool.callId().orElseThrow(() ->
+                    new IllegalArgumentException("a tool call without a call_id")),
+                    tool.name(), tool.arguments()),
+                    tool.status().filter(s -> s.asString().equals("incomplete")).isPresent());
         } else if (event.isResponseOutputAudioTranscriptDelta()) {
             var delta = event.asResponseOutputAudioTranscriptDelta();
             itemBeingWritten = delta.itemId();
@@ -315,13 +378,46 @@ public final class Realtime implements AutoCloseable {
                 says(done.itemId(), done.transcript());
             }
             mailbox.post(new Event.AgentSaid(done.itemId(), done.transcript()));
+        } else if (event.isResponseOutputTextDone()) {
+            writes(event.asResponseOutputTextDone());
         } else if (event.isConversationItemInputAudioTranscriptionCompleted()) {
             var said = event.asConversationItemInputAudioTranscriptionCompleted();
             history.callerSays(said.itemId(), said.transcript());
             mailbox.post(new Event.CallerSaid(said.itemId(), said.transcript()));
+            transcribed(said.itemId());
+        } else if (event.isConversationItemInputAudioTranscriptionFailed()) {
+            transcribed(event.asConversationItemInputAudioTranscriptionFailed().itemId());
         } else if (event.isError()) {
             errorReported(from, event.asError().error());
         }
+    }
+
+    private void soundCame(Link from, String itemId, byte[] sound) {
+        speaker.play(itemId, sound);
+        from.soundCame(itemId, sound.length);
+        trouble.isOver();
+        turnAnswered();
+        unfinishedItem = itemId;
+        if (!itemId.equals(lastItemWithSound)) {
+            lastItemWithSound = itemId;
+            mailbox.post(new Event.AgentSpeaks());
+        }
+    }
+
+    /// The service has this item in its conversation. Only the kinds that we send may be ours.
+    private void confirmed(ConversationItem item) {
+        Stream.of(item.realtimeConversationItemSystemMessage().flatMap(each -> each.id()),
+                item.realtimeConversationItemUserMessage().flatMap(each -> each.id()),
+                item.functionCallOutput().flatMap(each -> each.id()))
+                .flatMap(Optional::stream).forEach(history::confirmed);
+    }
+
+    /// An answer in writing. The caller cannot read it, but it belongs to the conversation.
+    private void writes(ResponseTextDoneEvent done) {
+        responses.textCame();
+        history.agentWrites(done.itemId(), done.text());
+        mailbox.post(new Event.AgentSays(done.itemId(), done.text()));
+        mailbox.post(new Event.AgentSaid(done.itemId(), done.text()));
     }
 
     private void says(String itemId, String text) {
@@ -329,48 +425,9 @@ public final class Realtime implements AutoCloseable {
         mailbox.post(new Event.AgentSays(itemId, text));
     }
 
-    /// OpenAI reports a call in two events. Other services that speak its protocol send only one of
-    /// them, either the one or the other.
-    private void toolCalled(String callId, String name, String arguments) {
-        responseHasToolCall = true;
-        if (history.toolCalled(callId, name, arguments)) {
-            turnAnswered();
-            mailbox.post(new Event.ToolCalled(callId, name, arguments));
-        }
-    }
-
-    /// The caller's turn has an answer, unless they are saying more already.
-    private void turnAnswered() {
-        if (!callerSpeaking) {
-            turnUnanswered = false;
-        }
-    }
-
-    private void responseDone(Link from, RealtimeResponse response) {
-        responding = false;
-        switch (outcome(response)) {
-            case SOUND, TOOL_CALL, NOTHING -> turnAnswered();
-            case CANCELLED -> { } // the model still answers what has broken it off
-            case FAILED -> {
-                responding = true; // so `connect` sees that a response is still owed
-                linkFailed(from, "it failed to answer: " + Log.foreign(response.statusDetails()
-                        .flatMap(RealtimeResponseStatus::error)
-                        .map(e -> e.code().orElse("") + " " + e.type().orElse("")).orElse("")));
-                return;
-            }
-        }
-        askIfQuiet();
+    private void transcribed(String itemId) {
+        responses.transcribed(itemId);
         mailbox.post(new Event.TurnChanged());
-    }
-
-    /// Nothing else decides what a response has brought.
-    private Outcome outcome(RealtimeResponse response) {
-        return switch (response.status().map(status -> status.asString()).orElse("")) {
-            case "failed" -> Outcome.FAILED;
-            case "cancelled" -> Outcome.CANCELLED;
-            default -> responseHasSound ? Outcome.SOUND
-                    : responseHasToolCall ? Outcome.TOOL_CALL : Outcome.NOTHING;
-        };
     }
 
     /// Most errors are about one event that we have sent. The conversation goes on without it.
@@ -382,16 +439,21 @@ public final class Realtime implements AutoCloseable {
         String said = Log.foreign(
                 (code.isEmpty() ? error.type() : code) + ": " + error.message());
         String cause = error.eventId().orElse("");
-        if (code.equals("conversation_already_has_active_response")) {
-            // We asked while the model began a response by itself. So we ask again after that one.
-            askedBy = null;
-            responding = askWhenQuiet = true;
-        } else if (cause.equals(Link.SESSION_UPDATE) || cause.equals(askedBy)
-                || code.equals("session_expired")
-                || !error.type().equals("invalid_request_error")) {
-            linkFailed(from, "it reports " + said);
-            return;
+        boolean ourMistake = error.type().equals("invalid_request_error");
+        var fault = Fault.of("it reports " + said, List.of(code, error.type()), error.message());
+        if (!fault.passes()) {
+            lose(fault);
+        } else if (code.equals("conversation_already_has_active_response")) {
+            responses.another();
+            Log.log(phoneCall, "the model reports " + said);
+        } else if (cause.equals(Link.SESSION_UPDATE) || code.equals("session_expired")) {
+            linkFailed(from, fault);
+        } else if (responses.askedBy(cause) || !ourMistake && responses.awaited()) {
+            refused(fault);
+        } else if (ourMistake || code.equals("rate_limit_exceeded")) {
+            Log.log(phoneCall, "the model reports " + said);
+        } else {
+            linkFailed(from, fault);
         }
-        Log.log(phoneCall, "the model reports " + said);
     }
 }

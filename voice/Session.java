@@ -52,6 +52,7 @@ public final class Session implements AutoCloseable {
     private boolean begun;                      // the model knows whom it talks to
     private boolean pickedUp;
     boolean talking;                            // the caller hears us, and we hear them
+    boolean modelAway;                          // there is no connection to the model
 
     /// Begins at once to connect to the model, because that takes longest.
     public Session(Line line, Model model, Options options) {
@@ -195,7 +196,7 @@ public final class Session implements AutoCloseable {
                 callerSays(text);
             }
             case Event.ToolCalled(var id, var name, var arguments) -> {
-                mailbox.cancel(Alarm.NO_ANSWER);        // a tool call counts as an answer
+                turn.modelAnswers();                    // a tool call counts as an answer
                 return new Step.ToolCalled(id, name, arguments);
             }
             case Event.CallerSaid(var item, var text) -> {
@@ -221,8 +222,17 @@ public final class Session implements AutoCloseable {
                 return ending.callerLeft(why);
             }
             case Event.LineLost(var why) -> end("room_lost", why);
-            case Event.ModelAway(_) -> mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
-            case Event.ModelBack() -> mailbox.cancel(Alarm.MODEL_AWAY);
+            case Event.ModelAway(_) -> {
+                if (!modelAway) {
+                    modelAway = true;
+                    mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
+                }
+            }
+            case Event.ModelBack() -> {
+                modelAway = false;
+                mailbox.cancel(Alarm.MODEL_AWAY);
+            }
+            case Event.TryAgainIn(var pause) -> mailbox.alarm(Alarm.TRY_AGAIN, pause);
             case Event.ModelLost(var why) -> modelLost(why);
             case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
             case Event.Posted(var what) -> {
@@ -249,6 +259,8 @@ public final class Session implements AutoCloseable {
                     turn.play(Clips.MOMENT);
                 }
             }
+            case TRY_AGAIN -> conversation.tryAgain();
+            case ASK_MODEL -> turn.askModel();
             case NO_ANSWER -> turn.noAnswer();
             case SILENCE -> {
                 Log.step(line.id(), "caller", "is silent");
@@ -318,12 +330,14 @@ public final class Session implements AutoCloseable {
             Log.step(line.id(), "call", "is up");
             if (ending.modelLost() != null) {
                 apologize();
+            } else if (modelAway) {
+                mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
             }
         }
     }
 
+    /// The caller speaks, writes, or presses keys. (Realtime has already broken off the sound.)
     private void bargeIn() {
-        line.speaker().clear().forEach(conversation::truncate);
         transfer.callerSpeaks();
         turn.callerSpeaks();
     }
@@ -332,6 +346,7 @@ public final class Session implements AutoCloseable {
     private void modelLost(String why) {
         Log.step(line.id(), "model", "NOT to be had any more: " + why);
         ending.modelLost(why);
+        modelAway = false;
         mailbox.cancel(Alarm.MODEL_AWAY);
         if (ending.notYetAnswered()) {
             end("model_lost", why);             // nobody has to pick up for a goodbye
@@ -388,7 +403,8 @@ public final class Session implements AutoCloseable {
     }
 
     /// Gives the model the answer to a tool call, as JSON. With `speak`, the model then says
-    /// something about it. Any thread.
+    /// something about it. Without `speak`, it does so only if it said nothing when it called the
+    /// tool. Any thread.
     public void answer(String toolCall, String json, boolean speak) {
         conversation.answer(toolCall, json, speak);
     }
@@ -411,8 +427,8 @@ public final class Session implements AutoCloseable {
     /// the model is lost.
     public void callerSays(String text) {
         if (talking && ending.modelLost() == null) {
-            bargeIn();
             conversation.interrupt();
+            bargeIn();
             conversation.callerWrote(text);
         }
     }

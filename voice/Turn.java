@@ -18,7 +18,10 @@ final class Turn {
     // most WAITED of that time can be over when `look` first knows that it is the agent's turn.
     private static final Duration CALLER_WAITS = Duration.ofSeconds(3);
     private static final Duration WAITED = Duration.ofMillis(2_700);
-    private static final Duration NO_ANSWER = Duration.ofSeconds(6);
+    // As long as the model gives signs of life, it may take its time. It is asked for one so often.
+    // It has twice that time to give one.
+    private static final Duration ASK_MODEL = Duration.ofMillis(1_200);
+    private static final Duration NO_ANSWER = Duration.ofSeconds(10);
 
     private final Session session;
     private String shown = "";              // what LiveKit's clients see
@@ -26,6 +29,7 @@ final class Turn {
     private boolean recording;              // a recording is being heard
     private boolean greeted;                // the greeting's first sound has come
     private boolean callerSpoke;            // when `look` ran last
+    private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
     private boolean askedWhetherThere;
     private Runnable afterwards;            // for `heard` to run; or null
     private boolean unlessTheCallerSpeaks;  // then `afterwards` is dropped
@@ -56,10 +60,14 @@ final class Turn {
                 ? session.conversation.callerQuiet() : Duration.ZERO;
         callerSpoke = listening;
         wait(Alarm.CALLER_WAITS, CALLER_WAITS.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
-                talking && thinking && !speaking && !listening);
-        wait(Alarm.NO_ANSWER, NO_ANSWER,
-                thinking && !listening && !session.conversation.toolRunning()
-                && (talking ? !speaking || recording : !greeted));
+                talking && (thinking || session.modelAway) && !speaking && !listening);
+        boolean due = !listening && session.conversation.answerIsDue()
+                && (talking ? !speaking || recording : !greeted);
+        wait(Alarm.NO_ANSWER, NO_ANSWER, due);
+        wait(Alarm.ASK_MODEL, ASK_MODEL, due);
+        if (!due) {
+            signs.clear();
+        }
         wait(Alarm.SILENCE, session.options.silence(),
                 talking && !thinking && !speaking && !listening && afterwards == null
                 && session.ending.modelLost() == null && !session.transfer.underWay());
@@ -122,6 +130,25 @@ final class Turn {
         boolean again = askedWhetherThere;
         askedWhetherThere = true;
         return new Step.Silent(again);
+    }
+
+    /// The model has called a tool, so the time for its answer begins anew.
+    void modelAnswers() {
+        session.mailbox.cancel(Alarm.NO_ANSWER);
+        session.mailbox.cancel(Alarm.ASK_MODEL);
+        signs.clear();
+    }
+
+    /// It is the model's turn, and it may be slow, or dead. Asks it for a sign of life. Gives the
+    /// connection up when nothing at all has come since it was asked the last time but one.
+    void askModel() {
+        int seen = session.conversation.probe();
+        if (seen >= 0) {
+            signs.add(seen);
+        }
+        if (signs.size() > 2 && signs.remove() == seen) {
+            session.conversation.giveUpOn("the model says nothing any more");
+        }
     }
 
     void noAnswer() {

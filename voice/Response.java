@@ -1,0 +1,57 @@
+package voice;
+
+import module java.base;
+import voice.History.ToolCall;
+
+/// One [response](https://developers.openai.com/api/docs/guides/realtime-conversations) of the
+/// model while it is being given, and what it has brought so far. Realtime makes one when the model
+/// begins a response, and holds its own lock when it uses it.
+final class Response {
+
+    /// What a response has brought, now that the model is done with it. UNHEARD: nothing that the
+    /// caller can hear, and no tool call. CANCELLED: somebody has broken it off.
+    enum Outcome { SOUND, TOOL_CALL, UNHEARD, CANCELLED, FAILED }
+
+    final String id;                            // "" when the service does not say
+    boolean overtaken;                          // the caller has spoken since it was asked for
+    boolean sound;
+    boolean text;                               // written words without sound
+    final Set<String> calls = new HashSet<>();  // the ids of its tool calls
+    final Set<String> reports = new HashSet<>();        // outputs of these, by item id, that need
+                                                        // an answer only if it says nothing
+    private final Map<String, ToolCall> begun = new LinkedHashMap<>();      // not complete yet
+
+    Response(String id) {
+        this.id = id;
+    }
+
+    /// Does what names this response belong to it? A service that leaves ids out means this one.
+    boolean is(String responseId) {
+        return id.isEmpty() || responseId.isEmpty() || id.equals(responseId);
+    }
+
+    /// The arguments of a tool call are whole. The model may still take it back: when somebody
+    /// breaks off the response, its last item stays incomplete.
+    void begun(ToolCall call) {
+        begun.put(call.callId(), call);
+    }
+
+    /// An item with this tool call is over.
+    void over(String callId) {
+        begun.remove(callId);
+    }
+
+    /// The tool calls whose items were never said to be over. (OpenAI reports a call twice. Other
+    /// services that speak its protocol send only one of the two events.)
+    Collection<ToolCall> left() {
+        return List.copyOf(begun.values());
+    }
+
+    /// Nothing else decides what a response has brought. `status` is the service's word.
+    Outcome outcome(String status) {
+        return overtaken || status.equals("cancelled") ? Outcome.CANCELLED
+                : status.equals("failed") ? Outcome.FAILED
+                : sound ? Outcome.SOUND
+                : calls.isEmpty() ? Outcome.UNHEARD : Outcome.TOOL_CALL;
+    }
+}

@@ -1,0 +1,298 @@
+package voice;
+
+import module java.base;
+import com.openai.models.realtime.*;
+import voice.History.ToolCall;
+import voice.Trouble.Fault;
+
+/// When the model is asked for a response, and what each
+/// [response](https://developers.openai.com/api/docs/guides/realtime-conversations) brings: sound,
+/// tool calls, or nothing that the caller can hear. Realtime has one Responses for each call, hands
+/// in what the model sends, and holds its own lock when it calls a method.
+///
+/// What is not done here: the caller's turns and the connections are Realtime's.
+final class Responses {
+    private static final int MOST_ROUNDS = 5;   // of tool calls, between two turns of the caller
+
+    private final Realtime conversation;
+    private Response response;                  // the one that is being given, or null
+    private final Set<String> over = new HashSet<>();           // responses, by id
+    private boolean expected;                   // the caller has finished, the model must begin one
+    private boolean owed;                       // one is to be asked for, at a quiet moment
+    private String askedBy;                     // the event that asks for one; null once it begins
+    private int timesAsked;
+    private int rounds;                         // of tool calls, since the caller's last turn
+    private boolean greeted;                    // the model has sent sound
+    private int unheard;                        // answers without sound, since there was sound
+    private boolean transcriptDecides;          // whether an empty answer is asked for once more
+    private String transcribed;                 // the caller's latest item that was written down
+    private String brokeOffBy;                  // the caller's latest item that broke off the agent
+    private final Set<String> spokenBeside = new HashSet<>();   // tool calls, by call id
+
+    Responses(Realtime conversation) {
+        this.conversation = conversation;
+    }
+
+    /// The model has a response to give, and may not be done with it yet.
+    boolean due() {
+        return response != null || expected || owed || askedBy != null || transcriptDecides
+                || conversation.history.unanswered();
+    }
+
+    // Asking.
+
+    /// A response is to be asked for, beside those that items in the conversation want.
+    void owe() {
+        owed = true;
+        askIfQuiet();
+    }
+
+    /// Asks for a response, if one is to be asked for and this is a quiet moment. The service takes
+    /// it for an error when it is asked while it gives a response. While the caller speaks, asking
+    /// is needless: the model responds by itself when they have finished.
+    void askIfQuiet() {
+        if ((owed || conversation.history.unanswered()) && askedBy == null && response == null
+                && conversation.isQuiet()) {
+            askedBy = "ask-" + ++timesAsked;
+            // The instructions of a response take the place of the session's. So the session's are
+            // sent again together with the greeting.
+            conversation.link.askForResponse(askedBy,
+                    greeted ? null : conversation.instructionsToGreet(), rounds < MOST_ROUNDS);
+        }
+    }
+
+    /// Takes the output of a tool: see `Realtime.answer`.
+    void toolAnswered(String callId, String json, boolean speak) {
+        String item = conversation.history.toolOutput(callId, json, conversation.link);
+        if (!speak && response != null && response.calls.contains(callId)) {
+            response.reports.add(item);         // this response may still say something
+        } else if (speak || !spokenBeside.contains(callId)) {
+            conversation.history.wantsAnswer(item);
+        }
+        askIfQuiet();
+    }
+
+    /// The service has refused to begin a response, because it is giving one. That one may not
+    /// answer everything. What is left is asked for after it.
+    void another() {
+        askedBy = null;
+        response = response == null ? new Response("") : response;
+    }
+
+    boolean askedBy(String eventId) {
+        return eventId.equals(askedBy);
+    }
+
+    /// The model is to give a response, and nothing of it has been heard yet.
+    boolean awaited() {
+        return askedBy != null || expected || response != null && !response.sound;
+    }
+
+    // The caller's turns.
+
+    /// The caller speaks. `brokeOff`: the agent was speaking.
+    void callerSpeaks(String item, boolean brokeOff) {
+        expected = transcriptDecides = false;
+        rounds = 0;
+        if (brokeOff) {
+            brokeOffBy = item;
+        }
+        if (response != null) {
+            response.overtaken = true;          // the model breaks it off by itself
+        }
+    }
+
+    void callerHasSpoken() {
+        expected = true;
+    }
+
+    void callerWrites() {
+        rounds = 0;
+    }
+
+    /// Breaks off the response that is being given.
+    void overtake() {
+        if (response != null && !response.overtaken) {
+            response.overtaken = true;
+            conversation.link.cancelResponse(response.id);
+        }
+    }
+
+    // What the model sends.
+
+    void created(String id) {
+        response = new Response(id);
+        askedBy = null;
+        owed = expected = transcriptDecides = false;
+        conversation.history.responseBegins();
+        // It may have been on its way while the caller said more: then it is not an answer.
+        if (conversation.callerSpeaking() || conversation.history.callerUnanswered()) {
+            overtake();
+        }
+    }
+
+    /// Sound of this response has come. Returns false when it is not to be played: it was on its
+    /// way when the response was over, or when the caller had overtaken it.
+    boolean soundCame(String responseId) {
+        if (over.contains(responseId)
+                || response != null && (!response.is(responseId) || response.overtaken)) {
+            return false;
+        }
+        if (response != null) {
+            response.sound = true;
+        }
+        greeted = true;
+        unheard = 0;
+        return true;
+    }
+
+    void textCame() {
+        if (response != null) {
+            response.text = true;
+        }
+    }
+
+    /// The arguments of a tool call are whole. The call is complete with its item, or with the
+    /// response. A service that has told of no such response can take nothing back.
+    void argumentsCame(String responseId, ToolCall call) {
+        if (response != null && response.is(responseId)) {
+            response.begun(call);
+        } else if (!over.contains(responseId)) {
+            toolCalled(call, null);
+        }
+    }
+
+    /// The item of a tool call is over. If somebody has broken off the response, the item may be
+    /// `incomplete`, and end in mid-argument.
+    void itemCame(ToolCall call, boolean incomplete) {
+        if (response != null) {
+            response.over(call.callId());
+        }
+        if (!incomplete) {
+            toolCalled(call, response);
+        }
+    }
+
+    /// `in`: the response that has brought the call, or null.
+    private void toolCalled(ToolCall call, Response in) {
+        History history = conversation.history;
+        if (!history.toolCalled(call.callId(), call.name(), call.arguments())) {
+            return;
+        }
+        String refused = in != null && in.overtaken
+                ? "Not done: the caller has spoken since." : rounds >= MOST_ROUNDS
+                ? "Not done: too many calls at once. Answer the caller now." : null;
+        if (refused != null) {
+            history.toolOutput(call.callId(), "{\"error\":\"" + refused + "\"}", conversation.link);
+            return;
+        }
+        if (in != null) {
+            in.calls.add(call.callId());
+        }
+        conversation.turnAnswered();
+        conversation.mailbox.post(
+                new Event.ToolCalled(call.callId(), call.name(), call.arguments()));
+    }
+
+    void done(RealtimeResponse done) {
+        if (response == null || !response.is(done.id().orElse(""))) {
+            return;
+        }
+        String status = done.status().map(s -> s.asString()).orElse("");
+        if (status.equals("completed")) {
+            response.left().forEach(call -> toolCalled(call, response));
+        }
+        var whole = response;
+        forget();
+        rounds += whole.calls.isEmpty() ? 0 : 1;
+        if (whole.sound) {
+            spokenBeside.addAll(whole.calls);
+        } else {
+            whole.reports.forEach(conversation.history::wantsAnswer);
+        }
+        switch (whole.outcome(status)) {
+            case SOUND, TOOL_CALL -> conversation.turnAnswered();
+            case CANCELLED -> { } // the model still answers what has broken it off
+            case UNHEARD -> unheard(whole.text);
+            case FAILED -> {
+                var error = done.statusDetails().flatMap(RealtimeResponseStatus::error);
+                String code = error.flatMap(e -> e.code()).orElse("");
+                String type = error.flatMap(e -> e.type()).orElse("");
+                conversation.refused(Fault.of(
+                        "it failed to answer: " + Log.foreign((code + " " + type).strip()),
+                        List.of(code, type), error.flatMap(e -> e.message()).orElse("")));
+            }
+        }
+        askIfQuiet();
+    }
+
+    // Answers that the caller cannot hear.
+
+    /// Some noise may have broken off the agent. The model then has nothing to answer, and answers
+    /// nothing. Only the transcript says that it was noise.
+    private void unheard(boolean text) {
+        String turn = conversation.unansweredTurn();
+        if (text || turn == null || !turn.equals(brokeOffBy) || !conversation.transcribes()) {
+            askOnceMore();
+        } else if (!turn.equals(transcribed)) {
+            transcriptDecides = true;
+        } else if (conversation.history.callersWords(turn).isBlank()) {
+            conversation.turnAnswered();
+        } else {
+            askOnceMore();
+        }
+    }
+
+    /// What the caller has said in this item was written down, or cannot be.
+    void transcribed(String item) {
+        transcribed = item;
+        if (transcriptDecides && item.equals(conversation.unansweredTurn())) {
+            transcriptDecides = false;
+            unheard(false);
+        }
+    }
+
+    /// The model is asked once more. After that, a new connection is tried in the same way, and
+    /// then the model is lost.
+    private void askOnceMore() {
+        unheard++;
+        owed = true;
+        var fault = new Fault("its answers cannot be heard");
+        if (unheard > 3) {
+            conversation.lose(fault);
+        } else if (unheard == 2) {
+            conversation.replace(fault);
+        } else {
+            askIfQuiet();
+        }
+    }
+
+    /// The response that was to be given will not come. Another one is owed.
+    void failed() {
+        owed = true;
+        askedBy = null;
+        if (response != null) {
+            forget();
+        }
+    }
+
+    private void forget() {
+        if (!response.id.isEmpty()) {
+            over.add(response.id);
+        }
+        response = null;
+    }
+
+    /// There is a new connection. If the model hears the caller's turn once more (`again`), it
+    /// responds by itself. Otherwise a response is asked for, if there was one to come, or if the
+    /// old connection has failed while the agent was speaking (`brokeOff`).
+    void moved(boolean again, boolean brokeOff) {
+        owed = !again && (due() || brokeOff);
+        expected = again;
+        transcriptDecides = false;
+        askedBy = null;
+        response = null;
+        over.clear();
+        askIfQuiet();
+    }
+}
