@@ -1,12 +1,15 @@
 package trials;
 
 import module java.base;
+import com.google.protobuf.ByteString;
+import com.google.protobuf.UnknownFieldSet;
 import demo.DemoCrm;
 import demo.DemoModel;
 import io.livekit.server.AgentDispatchServiceClient;
 import io.livekit.server.RoomServiceClient;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
+import livekit.LivekitSip.SIPStatus;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.extension.AfterTestExecutionCallback;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -320,6 +323,17 @@ abstract class Stage {
                     + "Content-Length: " + body.length() + "\r\nConnection: close\r\n\r\n" + body;
         }
 
+        /// What a newer server says with a 200 to a transfer: TransferSIPParticipantResponse, in
+        /// protobuf. livekit/protocol's livekit_sip.proto has the numbers. `sip` may be null.
+        static byte[] outcome(int status, int reason, SIPStatus sip) {
+            var fields = UnknownFieldSet.newBuilder()
+                    .mergeLengthDelimitedField(1, ByteString.copyFromUtf8("STR_1"));
+            if (status != 0) fields.mergeVarintField(2, status);
+            if (reason != 0) fields.mergeVarintField(3, reason);
+            if (sip != null) fields.mergeLengthDelimitedField(4, sip.toByteString());
+            return fields.build().toByteArray();
+        }
+
         Proxy(int port) throws IOException {
             Thread.ofVirtual().start(() -> {
                 while (!front.isClosed()) {
@@ -404,7 +418,7 @@ abstract class Stage {
                     Arrays.copyOfRange(all.toByteArray(), head + 4, size), System.nanoTime());
             sipRequests.add(request);
             String answer = sip.apply(request);
-            client.getOutputStream().write(answer.getBytes(UTF_8));
+            client.getOutputStream().write(answer.getBytes(ISO_8859_1)); // a body may be binary
         }
     }
 
