@@ -1,12 +1,17 @@
 package room;
 
 import module java.base;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.UnknownFieldSet;
 import io.livekit.server.CreateSipParticipantOptions;
 import io.livekit.server.SipServiceClient;
 import io.livekit.server.TransferSipParticipantOptions;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
+import livekit.LivekitSip.SIPStatus;
+import livekit.LivekitSip.SIPTransferStatus;
 import okhttp3.ConnectionPool;
+import okhttp3.Interceptor;
 import okhttp3.OkHttpClient;
 import retrofit2.Call;
 import retrofit2.Response;
@@ -36,7 +41,8 @@ final class Sip {
 
     /// `api` is the address of LiveKit's API, with a slash at its end.
     Sip(OkHttpClient http, String api, String key, String secret) {
-        transferring = service(http, TRANSFER, api, key, secret);
+        var reading = http.newBuilder().addInterceptor(Sip::readOutcome).build();
+        transferring = service(reading, TRANSFER, api, key, secret);
         dialling = service(http, DIAL, api, key, secret);
     }
 
@@ -79,7 +85,7 @@ final class Sip {
         try {
             Response<?> response = call.execute();
             if (response.isSuccessful()) {
-                return null;
+                return response.raw().request().tag(Event.Refusal.class); // from `readOutcome`
             }
             try (var error = response.errorBody()) {
                 return refusal(response.code(), error == null ? ""
@@ -92,6 +98,63 @@ final class Sip {
         }
     }
 
+    /// Reads what the SDK throws away: newer servers say with a 200 how a transfer has ended. If it
+    /// has not worked, the answer's request is tagged with the refusal.
+    private static okhttp3.Response readOutcome(Interceptor.Chain request) throws IOException {
+        var answer = request.proceed(request.request());
+        var refusal = answer.isSuccessful()
+                ? refusal(answer.code(), answer.peekBody(MOST_ERROR).bytes()) : null;
+        return answer.newBuilder().request(answer.request().newBuilder()
+                .tag(Event.Refusal.class, refusal).build()).build();
+    }
+
+    /// The body of such a 200 is a TransferSIPParticipantResponse: see livekit_sip.proto in
+    /// [livekit/protocol](https://github.com/livekit/protocol). The SDK does not have that message
+    /// yet, so its fields are read by their numbers. Returns null for success. An older server says
+    /// nothing, and that means success, too.
+    ///
+    /// Nobody knows the outcome if the body cannot be read, or says neither "successful" nor
+    /// "failed". If we took that for a success that it is not, we would hang up on the caller.
+    private static Event.Refusal refusal(int http, byte[] body) {
+        try {
+            var answer = UnknownFieldSet.parseFrom(body);
+            int status = number(answer, 2);
+            if (body.length == 0 || status == SIPTransferStatus.STS_TRANSFER_SUCCESSFUL_VALUE) {
+                return null;
+            }
+            if (status != SIPTransferStatus.STS_TRANSFER_FAILED_VALUE) {
+                return new Event.Refusal(0, 0, "LiveKit does not say how the transfer has ended");
+            }
+            var sip = SIPStatus.newBuilder();
+            for (var part : answer.getField(4).getLengthDelimitedList()) {
+                sip.mergeFrom(part);
+            }
+            return refusal(http, "" + sip.getCodeValue(), sip.getStatus(),
+                    switch (number(answer, 3)) { // SIPTransferReason
+                        case 2 -> "the call ended before the transfer was complete";
+                        case 3 -> "the transfer was rejected";
+                        case 4 -> "nobody picked up in time";
+                        case 5 -> "the provider no longer reports on the transfer";
+                        case 6 -> "the transfer was cancelled";
+                        default -> "no reason is given";
+                    });
+        } catch (InvalidProtocolBufferException e) {
+            return new Event.Refusal(0, 0, "LiveKit's answer cannot be read");
+        }
+    }
+
+    private static int number(UnknownFieldSet fields, int field) {
+        var values = fields.getField(field).getVarintList();
+        return values.isEmpty() ? 0 : values.getLast().intValue();
+    }
+
+    /// `code` and `words` are SIP's, if `code` is a status code of SIP.
+    private static Event.Refusal refusal(int http, String code, String words, String otherwise) {
+        return code.matches("[1-6][0-9]{2}")
+                ? new Event.Refusal(http, Integer.parseInt(code), words)
+                : new Event.Refusal(http, 0, otherwise);
+    }
+
     /// An error of LiveKit's API is
     /// {"code":..,"msg":..,"meta":{"sip_status_code":..,"sip_status":..}}. The other side's SIP
     /// status stands in `meta`, which is left out when the other side has not answered.
@@ -100,12 +163,9 @@ final class Sip {
             JsonObject error = reader.readObject();
             JsonObject meta = error.containsKey("meta")
                     ? error.getJsonObject("meta") : JsonObject.EMPTY_JSON_OBJECT;
-            String code = meta.getString("sip_status_code", "");
-            if (code.matches("[1-6][0-9]{2}")) {
-                return new Event.Refusal(
-                        http, Integer.parseInt(code), meta.getString("sip_status", ""));
-            }
-            return new Event.Refusal(http, 0, error.getString("msg", error.getString("code", "")));
+            return refusal(http, meta.getString("sip_status_code", ""),
+                    meta.getString("sip_status", ""),
+                    error.getString("msg", error.getString("code", "")));
         } catch (RuntimeException e) { // not JSON, or not of that form
             return new Event.Refusal(http, 0, "no reason is given");
         }

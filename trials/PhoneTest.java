@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestMethodOrder;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -120,6 +121,24 @@ public final class PhoneTest extends Stage {
         ended(asking.caller, "transferred");
         assertTrue(events("unknown").stream().noneMatch(
                 event -> event.getString("event").equals("call.transfer_failed")));
+    }
+
+    @Test @Order(3)
+    void aCallerWhoHangsUpOnTheWayWasNotTransferred() throws Exception {
+        var hungUp = new CompletableFuture<Void>();
+        var failed = new String(Proxy.outcome(1, 2, null), ISO_8859_1); // because the call ended
+        var asking = asking("meanwhile", _ -> {
+            hungUp.join();
+            return Proxy.http(200, failed);
+        });
+        asking.caller.hangUp();
+        await("the phone to leave", output, () -> rooms.listParticipants("meanwhile").execute()
+                .body().stream().noneMatch(who -> who.getKind() == ParticipantInfo.Kind.SIP));
+        hungUp.complete(null); // livekit-sip knows it a second later
+        ended(asking.caller, "caller_hung_up");
+        assertTrue(webhook("meanwhile", "call.transfer_failed").json().isNull("sip_code"));
+        assertTrue(events("meanwhile").stream().noneMatch(
+                event -> event.getString("event").equals("call.transferred")));
     }
 
     @Test @Order(3)

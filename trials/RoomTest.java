@@ -9,6 +9,11 @@ import livekit.LivekitModels.DataStream;
 import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitModels.ParticipantInfo.Kind;
 import livekit.LivekitModels.SipDTMF;
+import livekit.LivekitSip.SIPStatus;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import okhttp3.OkHttpClient;
+import okio.Buffer;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -658,6 +663,45 @@ public final class RoomTest extends Stand {
             livekit.apiStatuses.clear();
         }
     }
+
+    @Test
+    void aTransferHasFailedIfLiveKitSaysSoAlthoughItAnswers200() throws Exception {
+        var server = opened(new MockWebServer());
+        server.start();
+        var sip = FuzzTest.make("room.Sip", new OkHttpClient(),
+                server.url("/").toString(), "key", SECRET_OF_LIVEKIT);
+        var busy = SIPStatus.newBuilder().setCodeValue(486).setStatus("Busy Here").build();
+        var odd = SIPStatus.newBuilder().setCodeValue(4860).setStatus("5550142").build();
+        var endless = SIPStatus.newBuilder().setStatus("x".repeat(20_000)).build();
+        byte[] worked = Stage.Proxy.outcome(2, 1, null);
+        byte[] hungUp = Stage.Proxy.outcome(1, 2, null);
+        var ended = new Event.Refusal(200, 0, "the call ended before the transfer was complete");
+        var noReason = new Event.Refusal(200, 0, "no reason is given");
+        record Case(String what, byte[] body, Event.Refusal told) {}
+        for (Case each : List.of(
+                new Case("an older server", new byte[0], null),
+                new Case("it has worked", worked, null),
+                new Case("the caller hung up", hungUp, ended),
+                new Case("busy", Stage.Proxy.outcome(1, 3, busy),
+                        new Event.Refusal(200, 486, "Busy Here")),
+                new Case("no SIP code", Stage.Proxy.outcome(1, 0, odd), noReason),
+                new Case("a new reason", Stage.Proxy.outcome(1, 99, null), noReason),
+                new Case("still under way", Stage.Proxy.outcome(0, 0, null), UNKNOWN),
+                new Case("a new status", Stage.Proxy.outcome(99, 1, null), UNKNOWN),
+                new Case("cut off", Arrays.copyOf(worked, worked.length - 1), UNKNOWN),
+                new Case("no protobuf", utf8("<html>"), UNKNOWN),
+                new Case("too long", Stage.Proxy.outcome(2, 1, endless), UNKNOWN))) {
+            server.enqueue(new MockResponse.Builder().body(new Buffer().write(each.body)).build());
+            var told = (Event.Refusal) FuzzTest.call(sip, "transfer", "a room", "phone", "tel:+1");
+            if (each.told == UNKNOWN) {
+                assertTrue(told != null && told.unknown(), each.what + ": " + told);
+            } else {
+                assertEquals(each.told, told, each.what);
+            }
+        }
+    }
+
+    private static final Event.Refusal UNKNOWN = new Event.Refusal(0, 0, "nobody can say");
 
     @Test
     void aJobsTokenDoesNotTravelInTheOpen() throws Exception {
