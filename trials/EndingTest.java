@@ -5,6 +5,7 @@ import demo.DemoModel;
 import demo.DemoModel.Say;
 import demo.DemoModel.Tool;
 import org.junit.jupiter.api.Test;
+import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Event.Refusal;
@@ -77,18 +78,84 @@ public final class EndingTest extends Stand {
         noMistakes(model);
     }
 
-    @Test
-    void theReferWaitsEightSecondsForASentenceThatDoesNotEnd() throws Exception {
-        var talk = transfer(Talk.greeting(this), State.ANNOUNCED);
-        talk.line.pass(Duration.ofMillis(7_999));
-        talk.happens(SPEAKS);           // which breaks off the sentence, but not the transfer
-        talk.agentSpeaks();
+    /// The REFER goes out when so much time has passed, and no millisecond before.
+    private static void refersAfter(Talk talk, int ms) throws Exception {
+        talk.line.pass(Duration.ofMillis(ms - 1));
         assertEquals(List.of(), List.copyOf(talk.line.transfers));
         talk.line.pass(MS);
-        assertEquals(List.of("tel:+15550001111"), List.copyOf(talk.line.transfers));
-        talk.agentIsDone();
-        talk.line.pass(Duration.ofSeconds(9));
         assertEquals(1, talk.line.transfers.size());
+    }
+
+    /// A call in which a transfer has begun. The model waits for a tool and has not said so yet.
+    private Talk silentTransfer() throws Exception {
+        var talk = transfer(model(new Say("Hello.", 50), new Tool("slow", "{}")), State.NONE);
+        talk.callerSays(1, 600);
+        eventually("it waits", () -> !talk.steps(Step.ToolCalled.class).isEmpty());
+        assertNull(talk.says(session -> session.transfer("sales")));
+        return talk;
+    }
+
+    private static void announces(Talk talk) throws Exception {
+        talk.agentSpeaks();
+        talk.happens(new Event.AgentSpeaks());
+    }
+
+    @Test
+    void theReferWaitsEightSecondsForAnAnnouncementThatDoesNotBegin() throws Exception {
+        refersAfter(silentTransfer(), 8_000);
+    }
+
+    @Test
+    void theReferWaitsTwentySecondsFromTheFirstSoundOfTheAnnouncement() throws Exception {
+        var talk = silentTransfer();
+        talk.line.pass(Duration.ofMillis(7_999));
+        announces(talk);
+        refersAfter(talk, 20_000);
+        talk.agentIsDone();
+        talk.agentSpeaks();             // and what is said after that changes nothing
+        talk.line.pass(Duration.ofSeconds(30));
+        assertEquals(1, talk.line.transfers.size());
+    }
+
+    @Test
+    void anAnnouncementThatIsBeingHeardAlreadyCountsFromItsOwnFirstSound() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.NONE);
+        talk.line.pass(Duration.ofMinutes(1));
+        talk.agentSpeaks();
+        talk.line.pass(Duration.ofSeconds(5));
+        assertNull(talk.says(session -> session.transfer("sales")));
+        refersAfter(talk, 15_000);
+    }
+
+    @Test
+    void aSecondSentenceOfTheAnnouncementDoesNotGetMoreTime() throws Exception {
+        var talk = silentTransfer();
+        announces(talk);
+        talk.line.pass(Duration.ofSeconds(4));
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofSeconds(1));
+        talk.agentSpeaks();
+        refersAfter(talk, 15_000);
+    }
+
+    @Test
+    void theRecordingForThoseWhoWaitIsNoAnnouncement() throws Exception {
+        var talk = silentTransfer();
+        talk.line.pass(Duration.ofSeconds(3));
+        talk.hears(Clips.MOMENT);
+        talk.agentIsDone();
+        refersAfter(talk, 5_000);
+    }
+
+    @Test
+    void theRecordingBeforeACallIsPutThroughIsHeardOut() throws Exception {
+        var talk = Talk.greeted(this, Talk.SUPPORT);
+        talk.agentSpeaks();
+        talk.line.pass(Duration.ofSeconds(15));
+        talk.happens(new Event.ModelLost("it is gone"));    // breaks off that sentence
+        talk.hears(Clips.COLLEAGUE);
+        talk.agentSpeaks();             // as if the recording were that long
+        refersAfter(talk, 20_000);
     }
 
     @Test

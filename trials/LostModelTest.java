@@ -630,7 +630,7 @@ public final class LostModelTest extends Stand {
         eventually("the recording", () -> line.heardMs.get() > 0);
         talk.happens(new Event.CallerWrote("Hello?"));  // which changes nothing now
         talk.does(session -> session.tell("Nobody reads this."));
-        line.pass(Duration.ofMillis(7_999));
+        line.pass(Duration.ofMillis(19_999));
         assertFalse(talk.end.isDone());
         line.pass(MS);
         End end = talk.ended();
@@ -806,7 +806,7 @@ public final class LostModelTest extends Stand {
         assertTrue(line.pickedUp.isDone());
         line.settle();
         eventually("goodbye", () -> line.heardMs.get() > 0);
-        line.pass(Duration.ofSeconds(8));
+        line.pass(Duration.ofSeconds(20));
         assertEquals("model_lost", talk.ended().reason());
     }
 }

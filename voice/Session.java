@@ -372,7 +372,7 @@ public final class Session implements AutoCloseable {
         if (colleague) {
             transfer.begin(SUPPORT);
         } else {
-            turn.whenHeard(Turn.SENTENCE, () -> end("model_lost", ending.modelLost()));
+            turn.whenHeard(() -> end("model_lost", ending.modelLost()));
         }
     }
 

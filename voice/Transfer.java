@@ -65,7 +65,7 @@ final class Transfer {
     void begin(String destination) {
         state = State.ANNOUNCED;
         this.destination = destination;
-        session.turn.whenHeard(Turn.SENTENCE, this::refer);
+        session.turn.whenHeard(this::refer);
     }
 
     private void refer() {

@@ -9,8 +9,10 @@ import voice.Mailbox.Alarm;
 ///
 /// What is not done here: the model decides when the caller has finished a turn (Realtime).
 final class Turn {
-    /// The longest that the call waits until the caller has heard a sentence.
-    static final Duration SENTENCE = Duration.ofSeconds(8);
+    // The longest that the call waits for the first sound of a sentence, and from then on until the
+    // caller has heard the sentence.
+    private static final Duration SENTENCE_BEGINS = Duration.ofSeconds(8);
+    private static final Duration SENTENCE = Duration.ofSeconds(20);
     // The agent's last words take so long, at most, from the Speaker to the caller's ear (measured:
     // 0.2 s to a phone).
     private static final Duration TAIL = Duration.ofMillis(300);
@@ -26,12 +28,15 @@ final class Turn {
     private final Session session;
     private String shown = "";              // what LiveKit's clients see
     private int recordings;                 // that were played
-    private boolean recording;              // a recording is being heard
+    private boolean recording;              // the one for those who wait is being heard
+    private boolean says;                   // the caller hears the agent, or another recording
+    private long saysSince;                 // by the call's clock; only if `says`
     private boolean greeted;                // the greeting's first sound has come
     private boolean callerSpoke;            // when `look` ran last
     private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
     private boolean askedWhetherThere;
     private Runnable afterwards;            // for `heard` to run; or null
+    private boolean firstSoundMovesBound;   // the bound of `afterwards`
     private boolean unlessTheCallerSpeaks;  // then `afterwards` is dropped
 
     Turn(Session session) {
@@ -52,6 +57,14 @@ final class Turn {
             session.line.show(Map.of("lk.agent.state", shown));
         }
         recording &= speaking;
+        long nanos = session.mailbox.nanos();
+        boolean saidSomething = says;
+        says = speaking && !recording;
+        saysSince = saidSomething && says ? saysSince : nanos;
+        if (says && firstSoundMovesBound) {
+            firstSoundMovesBound = false;       // a second sentence does not move it
+            session.mailbox.alarm(Alarm.HEARD_AT_LATEST, SENTENCE.minusNanos(nanos - saysSince));
+        }
         wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !listening);
 
         // We notice before the model that the caller has stopped speaking. The caller has been
@@ -90,39 +103,52 @@ final class Turn {
     /// Plays a recording.
     void play(Clips which) {
         Log.step(session.line.id(), "agent", "recording: " + which);
-        recording = true;
+        recording = which == Clips.MOMENT;
+        says = false;                           // nothing that was said before goes on
         String item = "clip " + ++recordings;
         session.line.speaker().play(item, which.pcm());
         session.line.speaker().end(item);
     }
 
-    /// Runs `what` when the caller has heard all that the agent is saying, or after `bound` at the
-    /// latest.
-    void whenHeard(Duration bound, Runnable what) {
-        afterwards = what;
-        unlessTheCallerSpeaks = false;
-        session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
+    /// Runs `what` when the caller has heard all that the agent is saying or is about to say. At
+    /// the latest, that is 20 s after its first sound, or after 8 s without a sound. (A recording
+    /// for those who wait for the agent is no such sound.)
+    void whenHeard(Runnable what) {
+        whenHeard(SENTENCE_BEGINS, what);
+        firstSoundMovesBound = true;
     }
 
+    /// The same, but after `bound` at the latest, and unless the caller speaks before.
     void whenHeardUnlessTheCallerSpeaks(Duration bound, Runnable what) {
         whenHeard(bound, what);
         unlessTheCallerSpeaks = true;
     }
 
+    private void whenHeard(Duration bound, Runnable what) {
+        afterwards = what;
+        firstSoundMovesBound = unlessTheCallerSpeaks = false;
+        session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
+    }
+
     /// The caller has heard all that the agent was saying, or has had enough time for it.
     void heard() {
+        Runnable what = afterwards;
+        dropWhatFollows();
+        what.run();
+    }
+
+    /// What was to be done when the caller has heard the agent is not to be done any more.
+    void dropWhatFollows() {
+        afterwards = null;
+        firstSoundMovesBound = false;
         session.mailbox.cancel(Alarm.HEARD);
         session.mailbox.cancel(Alarm.HEARD_AT_LATEST);
-        Runnable what = afterwards;
-        afterwards = null;
-        what.run();
     }
 
     void callerSpeaks() {
         askedWhetherThere = false;
         if (afterwards != null && unlessTheCallerSpeaks) {
-            afterwards = null;
-            session.mailbox.cancel(Alarm.HEARD_AT_LATEST);
+            dropWhatFollows();
         }
     }
 
