@@ -188,7 +188,9 @@ final class Tools {
                 : answer("transferring", true, "If you have not yet told the caller that you are "
                         + "putting them through, do so now, in one short sentence. The transfer "
                         + "begins when they have heard it; say nothing more until you are told "
-                        + "that it has failed.");
+                        + "that it has failed. If the caller says something or presses keys before "
+                        + "it begins, it is called off: answer them, and call transfer_call again "
+                        + "if they still want it.");
     }
 
     /// Has this call caused so much already that `more` would be too much? Otherwise, counts it.

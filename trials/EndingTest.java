@@ -166,7 +166,7 @@ public final class EndingTest extends Stand {
         for (Case each : List.of(
                 new Case(State.NONE, SPEAKS, null, null, true),
                 new Case(State.NONE, LEAVES, null, "caller_hung_up", false),
-                new Case(State.ANNOUNCED, SPEAKS, null, null, false),
+                new Case(State.ANNOUNCED, SPEAKS, null, null, true),
                 new Case(State.ANNOUNCED, LEAVES, null, "caller_hung_up", false),
                 new Case(State.REFERRED, SPEAKS, null, null, false),
                 new Case(State.REFERRED, LEAVES, null, null, false),
@@ -199,11 +199,76 @@ public final class EndingTest extends Stand {
                         talk.says(session -> session.transfer("sales")), each.toString());
                 talk.agentIsDone();
                 talk.line.pass(Duration.ofMillis(300));
-                boolean announced = each.state == State.ANNOUNCED;
-                assertEquals(refers + (each.free || announced ? 1 : 0),
-                        talk.line.transfers.size(), each.toString());
+                assertEquals(refers + (each.free ? 1 : 0), talk.line.transfers.size(),
+                        each.toString());
             }
         }
+    }
+
+    private static final Map<String, String> BOTH = Map.of("sales", "tel:+15550001111",
+            "support", "tel:+15550003333");
+    private static final Event KEY = new Event.KeyPressed("1");
+    private static final Event TYPES = new Event.CallerWrote("No, not to sales.");
+
+    @Test
+    void whoSaysSomethingDuringTheAnnouncementCallsTheTransferOff() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event words : List.of(SPEAKS, TYPES, KEY)) {
+            var talk = Talk.begun(this, new TestLine(), model, new Options("", List.of(), BOTH,
+                    Duration.ofHours(9), Talk.LONGEST));
+            talk.heard(50);
+            bring(talk, State.ANNOUNCED);
+            talk.happens(words);
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));         // a key is told 1.5 s later
+            for (int seconds : List.of(2, 20)) {
+                eventually("it is the caller's turn", talk.line::listening);
+                talk.line.pass(Duration.ofSeconds(seconds));
+            }
+            eventually("it is the caller's turn", talk.line::listening);
+            assertEquals(List.of(), List.copyOf(talk.line.transfers), words.toString());
+
+            assertNull(talk.says(session -> session.transfer("support")), words.toString());
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));
+            assertEquals(List.of("tel:+15550003333"), List.copyOf(talk.line.transfers));
+        }
+    }
+
+    @Test
+    void whatACallerHasCalledOffWasNotTried() throws Exception {
+        var talk = Talk.greeted(this, Talk.SUPPORT);
+        talk.agentSpeaks();
+        assertNull(talk.says(session -> session.transfer("support")));
+        talk.happens(SPEAKS, new Event.ModelLost("it is gone"));
+        talk.hears(Clips.COLLEAGUE);
+        talk.agentIsDone();
+        refersAfter(talk, 300);
+    }
+
+    @Test
+    void aLostModelHearsNobodyCallOffATransfer() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event words : List.of(SPEAKS, TYPES, KEY)) {
+            for (State state : List.of(State.NONE, State.ANNOUNCED)) {
+                var talk = Talk.begun(this, new TestLine(), model, Talk.options(BOTH));
+                talk.heard(50);
+                bring(talk, state);
+                talk.happens(new Event.ModelLost("it is gone"), words);
+                talk.agentIsDone();
+                refersAfter(talk, 300);
+            }
+        }
+    }
+
+    @Test
+    void noTransferBeginsWhileTheCallerSpeaks() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.NONE);
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        assertEquals("The caller is speaking. Ask again if they still want to be transferred.",
+                talk.says(session -> session.transfer("sales")));
+        talk.modelSends(1, SessionTest.SPEECH_STOPPED);
+        assertNull(talk.says(session -> session.transfer("sales")));
     }
 
     /// LiveKit's answer may come when the caller has left. That is 3 s later at the most.

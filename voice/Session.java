@@ -184,6 +184,7 @@ public final class Session implements AutoCloseable {
             case Event.CallerSpeaks() -> bargeIn();
             case Event.TurnChanged() -> { }     // `turn` looks before every event
             case Event.KeyPressed(var key) -> {
+                transfer.callOff();             // which would begin in the pause after the keys
                 if (keys.length() < LAST_KEY) {
                     keys.append(key).append(' ');
                 }
@@ -434,8 +435,8 @@ public final class Session implements AutoCloseable {
     }
 
     /// Transfers the caller to a destination of `Options`. The transfer begins when the caller has
-    /// heard the agent say so. Returns null, or says why the transfer cannot begin, in words for
-    /// the model.
+    /// heard the agent say so, unless the caller says something before that. Returns null, or says
+    /// why the transfer cannot begin, in words for the model.
     public String transfer(String destination) {
         return transfer.ask(destination);
     }

@@ -47,14 +47,18 @@ final class Transfer {
         return destination;
     }
 
-    /// Begins a transfer that the model has asked for. Returns null, or says why the transfer
-    /// cannot begin, in words for the model.
+    /// Begins a transfer that the model has asked for. If the caller speaks before `refer`, the
+    /// transfer is called off, and only the model can begin another. Returns null, or says why the
+    /// transfer cannot begin, in words for the model.
     String ask(String destination) {
         if (!session.line.onPhone()) {
             return "The caller is not on a phone and cannot be transferred. Offer a note.";
         }
         if (!canBegin()) {
             return "The caller is already being transferred to " + this.destination + ".";
+        }
+        if (session.conversation.callerSpeaking()) {
+            return "The caller is speaking. Ask again if they still want to be transferred.";
         }
         begin(destination);
         return null;
@@ -123,8 +127,21 @@ final class Transfer {
 
     /// A caller who speaks to us was not put through.
     void callerSpeaks() {
+        callOff();
         if (state == State.UNKNOWN) {
             state = State.NONE;
+        }
+    }
+
+    /// A caller who says something during the announcement may have changed their mind. The model
+    /// hears them, and begins the transfer again if they still want it. A model that is lost hears
+    /// nobody, and so nothing calls off the transfer to a colleague then.
+    void callOff() {
+        if (state == State.ANNOUNCED && session.ending.modelLost() == null) {
+            Log.step(session.line.id(), "transfer", "called off: the caller says something");
+            state = State.NONE;
+            destination = null;                 // which was not tried
+            session.turn.dropWhatFollows();
         }
     }
 
