@@ -176,7 +176,7 @@ public final class EndingTest extends Stand {
                 new Case(State.REFERRED, NOBODY_KNOWS, new Step.TransferUnknown("sales"), null,
                         false),
                 new Case(State.REFERRED, NO_REPLY, new Step.TransferUnknown("sales"), null, false),
-                new Case(State.UNKNOWN, SPEAKS, null, null, true),
+                new Case(State.UNKNOWN, SPEAKS, null, null, false),
                 new Case(State.UNKNOWN, LEAVES, new Step.Transferred("sales"), "transferred",
                         false),
                 new Case(State.DONE, SPEAKS, null, null, false),
@@ -296,6 +296,113 @@ public final class EndingTest extends Stand {
         }
     }
 
+    /// Has the transfer whose outcome nobody knew come to nothing? Ends the call.
+    private static void assertSettled(boolean settled, Talk talk, String what) throws Exception {
+        talk.happens(LEAVES);
+        assertEquals(settled ? "caller_hung_up" : "transferred", talk.ended().reason(), what);
+        assertEquals(settled ? List.of() : List.of(new Step.Transferred("sales")), talk.steps,
+                what);
+    }
+
+    private static final Event ANSWERS = new Event.AgentSpeaks();
+
+    @Test
+    void onlyASecondTurnAfterTheAgentsAnswerSettlesThatATransferHasNotWorked() throws Exception {
+        var model = Talk.greeting(this);
+        for (var each : Map.<List<Event>, Boolean>of(
+                List.of(), false,
+                List.of(SPEAKS), false,
+                List.of(SPEAKS, SPEAKS), false,
+                List.of(SPEAKS, ANSWERS), false,
+                List.of(SPEAKS, ANSWERS, SPEAKS), true,
+                List.of(SPEAKS, SPEAKS, ANSWERS, ANSWERS, SPEAKS), true,
+                List.of(ANSWERS, SPEAKS, SPEAKS), false,        // to stay on the line
+                List.of(ANSWERS, SPEAKS, ANSWERS, SPEAKS), true).entrySet()) {
+            var talk = transfer(model, State.UNKNOWN);
+            talk.happens(each.getKey().toArray(Event[]::new));
+            assertSettled(each.getValue(), talk, each.toString());
+        }
+    }
+
+    @Test
+    void whatWasSaidBeforeTheOutcomeWasUnknownSettlesNothing() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.REFERRED);
+        talk.happens(SPEAKS, ANSWERS, NOBODY_KNOWS, SPEAKS);
+        talk.steps.clear();
+        assertSettled(false, talk, "");
+    }
+
+    @Test
+    void whatTheAgentSaysWhileTheCallerSpeaksIsNoAnswerToThem() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.UNKNOWN);
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        talk.happens(ANSWERS);
+        talk.modelSends(1, SessionTest.SPEECH_STOPPED, SessionTest.SPEECH_STARTED);
+        assertSettled(false, talk, "");
+    }
+
+    @Test
+    void typedWordsAndKeysAreTurnsLikeSpokenOnes() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event words : List.of(TYPES, KEY)) {
+            var talk = transfer(model, State.UNKNOWN);
+            for (boolean settled : List.of(false, true)) {
+                talk.happens(words);
+                talk.line.pass(Duration.ofMillis(1_500));
+                eventually("the agent has answered", talk.line::listening);
+                assertEquals(settled, talk.says(session -> session.transfer("sales")) == null);
+            }
+        }
+    }
+
+    @Test
+    void whoStaysForTwoMinutesWasNotTransferred() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event before : List.of(SPEAKS, ANSWERS)) {
+            for (boolean over : List.of(false, true)) {
+                var talk = transfer(model, State.UNKNOWN);
+                talk.happens(before);
+                talk.line.pass(Duration.ofMillis(over ? 120_000 : 119_999));
+                assertSettled(over, talk, before.toString());
+            }
+        }
+    }
+
+    @Test
+    void theTwoMinutesOfAnEarlierTransferAreNotThoseOfTheNextOne() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.UNKNOWN);
+        talk.line.pass(Duration.ofSeconds(60));
+        talk.happens(SPEAKS, ANSWERS, SPEAKS);
+        assertNull(talk.says(session -> session.transfer("sales")));
+        talk.line.pass(Duration.ofMillis(300));
+        talk.line.pass(Duration.ofSeconds(60));         // which changes nothing
+        talk.happens(NOBODY_KNOWS);
+        talk.steps.clear();
+        talk.line.pass(Duration.ofMillis(119_999));
+        talk.happens(SPEAKS);
+        assertSettled(false, talk, "");
+    }
+
+    @Test
+    void theSilenceOfACallerCountsAgainWhenTheyHaveStayedForTwoMinutes() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        bring(talk, State.UNKNOWN);
+        talk.line.pass(Duration.ofMillis(120_000));
+        talk.line.pass(Talk.SILENCE.minus(MS));
+        assertEquals(List.of(), talk.steps);
+        talk.line.pass(MS);
+        assertEquals(List.of(new Step.Silent(false)), talk.steps);
+    }
+
+    @Test
+    void whoLeavesDuringTheGoodbyeOfALostModelWasTransferredIfNobodyKnows() throws Exception {
+        var talk = transfer(Talk.greeting(this), State.UNKNOWN);
+        talk.happens(SPEAKS, new Event.ModelLost("it is gone"));
+        talk.hears(Clips.GOODBYE);
+        assertSettled(false, talk, "");
+        assertEquals("it is gone", talk.ended().cause());
+    }
+
     @Test
     void aTransferredPhoneThatDoesNotLeaveIsHungUp() throws Exception {
         var talk = transfer(Talk.greeting(this), State.DONE);
@@ -311,7 +418,7 @@ public final class EndingTest extends Stand {
     void aCallerOnTheWayToSomebodyIsNotAskedWhetherTheyAreThere() throws Exception {
         var model = Talk.greeting(this);
         var silence = Duration.ofSeconds(5);
-        for (var each : Map.of(State.NONE, 1, State.REFERRED, 0, State.UNKNOWN, 1, State.DONE, 0)
+        for (var each : Map.of(State.NONE, 1, State.REFERRED, 0, State.UNKNOWN, 0, State.DONE, 0)
                 .entrySet()) {
             var talk = Talk.begun(this, new TestLine(), model,
                     new Options("", List.of(), Talk.SALES, silence, Talk.LONGEST));

@@ -39,6 +39,8 @@ public final class Mailbox {
         /// A transfer has worked, and the phone has not left by itself. Or the phone has left, and
         /// LiveKit has not said whether the transfer has worked.
         PUT_THROUGH,
+        /// Nobody knows whether a transfer has worked, and the phone has stayed for a while.
+        STILL_HERE,
         /// The call has lasted for as long as a call may.
         TOO_LONG,
         /// How the call ended has been visible in the room for a while.

@@ -173,6 +173,7 @@ public final class Session implements AutoCloseable {
             }
             case Event.AgentSpeaks() -> {
                 turn.agentSpeaks();
+                transfer.agentSpeaks();
                 pickUp();                       // the first sound of the greeting is here
             }
             case Event.CallerHears() -> talk();
@@ -279,6 +280,7 @@ public final class Session implements AutoCloseable {
             case PUT_THROUGH -> {
                 return transfer.putThrough();
             }
+            case STILL_HERE -> transfer.stillHere();
             case TOO_LONG -> end("too_long", "MAX_CALL_MINUTES are over");
             case OUTCOME_SHOWN -> { }           // `Ending.show` takes it
         }

@@ -25,8 +25,9 @@ public sealed interface Step {
     /// The caller could not be put through. The call goes on, unless the caller has left.
     record TransferFailed(String to, Event.Refusal why) implements Step {}
 
-    /// Nobody knows whether the transfer works. If the caller leaves, Transferred follows. If they
-    /// speak to the agent again, nothing follows.
+    /// Nobody knows whether the transfer works. If the caller leaves within two minutes,
+    /// Transferred follows. Nothing follows if they stay for longer, or if they say something, get
+    /// an answer, and speak again.
     record TransferUnknown(String to) implements Step {}
 
     /// What the program on top has handed to `Session.post`.

@@ -8,11 +8,14 @@ import voice.Mailbox.Alarm;
 /// the transfer works or fails. Session makes one. Everything here runs on the call's thread.
 ///
 /// LiveKit does not always know whether a transfer has worked (HTTP 408, or no answer at all).
-/// Nothing is tried again then. If the caller leaves, they were transferred. If they speak to us,
-/// they were not.
+/// Nothing is tried again then. If the caller leaves within two minutes, they were transferred.
+/// They were not if they stay for longer, or if they talk with the agent: they say something, the
+/// agent answers, and they speak again. Words alone settle nothing. A caller who is asked to stay
+/// on the line says "okay", and is put through after that.
 final class Transfer {
     private static final Duration PUT_THROUGH = Duration.ofSeconds(10);
     private static final Duration OUTCOME = Duration.ofSeconds(3);  // after the caller has left
+    private static final Duration LEAVES = Duration.ofMinutes(2);
 
     /// ANNOUNCED: the agent is saying that it puts the caller through. REFERRED: LiveKit was asked
     /// to do it. UNKNOWN: LiveKit does not know the outcome. DONE: the phone has reached the
@@ -22,6 +25,9 @@ final class Transfer {
     private final Session session;
     private State state = State.NONE;
     private String destination;                     // its name; kept after a failure
+    // Since the outcome is unknown:
+    private boolean callerSpoke;
+    private boolean agentAnswered;                  // after that
 
     Transfer(Session session) {
         this.session = session;
@@ -35,6 +41,7 @@ final class Transfer {
         };
     }
 
+    /// No transfer is under way, and none has an unknown outcome.
     boolean canBegin() {
         return state == State.NONE;
     }
@@ -97,6 +104,8 @@ final class Transfer {
                 return worked();
             }
             state = State.UNKNOWN;
+            callerSpoke = agentAnswered = false;
+            session.mailbox.alarm(Alarm.STILL_HERE, LEAVES);
             if (modelLost) {
                 session.apologize();
                 return null;
@@ -125,10 +134,25 @@ final class Transfer {
         return null;
     }
 
-    /// A caller who speaks to us was not put through.
     void callerSpeaks() {
         callOff();
+        if (agentAnswered) {
+            stillHere();
+        }
+        callerSpoke = true;
+    }
+
+    /// The first sound of what the agent says has come. If the caller is speaking, the agent does
+    /// not answer them yet.
+    void agentSpeaks() {
+        agentAnswered |= callerSpoke && !session.conversation.callerSpeaking();
+    }
+
+    /// LiveKit has sent the phone elsewhere, but the caller is still talking to us, or has stayed
+    /// for too long.
+    void stillHere() {
         if (state == State.UNKNOWN) {
+            Log.step(session.line.id(), "transfer", "has not worked: the caller is still here");
             state = State.NONE;
         }
     }

@@ -83,7 +83,7 @@ final class Turn {
         }
         wait(Alarm.SILENCE, session.options.silence(),
                 talking && !thinking && !speaking && !listening && afterwards == null
-                && session.ending.modelLost() == null && !session.transfer.underWay());
+                && session.ending.modelLost() == null && session.transfer.canBegin());
     }
 
     private void wait(Alarm alarm, Duration after, boolean holds) {
