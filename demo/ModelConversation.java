@@ -103,8 +103,13 @@ final class ModelConversation {
 
     /// `cause` is the client's event that is wrong, or null when it cannot be read.
     void error(JsonObject cause, String code, String message) {
+        error(cause, code, message, null);
+    }
+
+    /// `param` is the path of the field that is wrong, or null.
+    private void error(JsonObject cause, String code, String message, String param) {
         connection.emit("error", "error", json("type", "invalid_request_error", "code", code,
-                "message", message, "param", null,
+                "message", message, "param", param,
                 "event_id", cause == null ? null : cause.getString("event_id", null)));
     }
 
@@ -115,6 +120,19 @@ final class ModelConversation {
             return;
         }
         JsonObject merged = Json.createMergePatch(change).apply(session).asJsonObject();
+        String voice = inside(merged, "audio", "output").getString("voice");
+        JsonObject transcription = inside(merged, "audio", "input", "transcription");
+        if (isUnknown(event, voice, model.voices, "session.audio.output.voice")
+                || transcription != null && isUnknown(event, transcription.getString("model"),
+                        model.transcriptionModels, "session.audio.input.transcription.model")) {
+            return;
+        }
+        if (!spokenBytes.isEmpty()
+                && !voice.equals(inside(session, "audio", "output").getString("voice"))) {
+            error(event, "cannot_update_voice", "Cannot update a conversation's voice if assistant "
+                    + "audio is present.", "session.audio.output.voice");
+            return;
+        }
         JsonObject format = inside(merged, "audio", "input", "format");
         if (!format.getString("type").equals("audio/pcm") || format.getInt("rate") != RATE) {
             error(event, "invalid_value", "this stand-in hears only 24 kHz audio/pcm");
@@ -122,6 +140,17 @@ final class ModelConversation {
         }
         session = merged;
         if (model.answersUpdates) connection.emit("session.updated", "session", session);
+    }
+
+    /// Reports a value that is not one of `known`, as the service does.
+    private boolean isUnknown(JsonObject event, String value, List<String> known, String param) {
+        boolean unknown = !known.contains(value);
+        if (unknown) {
+            error(event, "invalid_value", "Invalid value: '" + value + "'. Supported values are: '"
+                    + String.join("', '", known.subList(0, known.size() - 1)) + "', and '"
+                    + known.getLast() + "'.", param);
+        }
+        return unknown;
     }
 
     private void create(JsonObject event) {
