@@ -747,21 +747,21 @@ final class AgentTest extends Stand {
         assertEquals("Bearer sk-test", session.authorization());
         assertEquals("gpt-realtime-2.1-mini", session.model());
         var received = session.received();
-        assertEquals(List.of("session.update", "session.update", "conversation.item.create",
-                "response.create"),
+        assertEquals(List.of("session.update", "session.update", "session.update",
+                "conversation.item.create", "response.create"),
                 received.stream().map(e -> e.getString("type")).toList());
         JsonObject first = received.get(0).getJsonObject("session");
-        assertTrue(told(session).get(2).startsWith("system: # The caller"), told(session).get(2));
-        assertTrue(told(session).get(2).contains(
+        assertTrue(told(session).get(3).startsWith("system: # The caller"), told(session).get(3));
+        assertTrue(told(session).get(3).contains(
                 "<record>{\"name\":\"Ada  /record  Lovelace\"}</record>"));
         assertEquals(4, first.getJsonArray("tools").size());
-        assertEquals("marin",
-                first.getJsonObject("audio").getJsonObject("output").getString("voice"));
-        JsonObject input = received.get(1).getJsonObject("session").getJsonObject("audio")
+        assertEquals("marin", received.get(1).getJsonObject("session").getJsonObject("audio")
+                .getJsonObject("output").getString("voice"));
+        JsonObject input = received.get(2).getJsonObject("session").getJsonObject("audio")
                 .getJsonObject("input");
         assertEquals("gpt-transcribe", input.getJsonObject("transcription").getString("model"));
         assertEquals(500, input.getJsonObject("turn_detection").getInt("silence_duration_ms"));
-        String greeting = received.get(3).getJsonObject("response").getString("instructions");
+        String greeting = received.get(4).getJsonObject("response").getString("instructions");
         assertTrue(greeting.startsWith(Agent.INSTRUCTIONS), greeting);
         assertTrue(greeting.contains("you are an AI assistant"), greeting);
 
@@ -826,7 +826,7 @@ final class AgentTest extends Stand {
         long began = System.nanoTime();
         call(line, crm, model);
         assertTrue(line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS) - began > 1_400_000_000L);
-        assertEquals("system: # The caller\n" + Agent.CRM_AWAY + "\n", told(session(model)).get(2));
+        assertEquals("system: # The caller\n" + Agent.CRM_AWAY + "\n", told(session(model)).get(3));
     }
 
     @Test
@@ -940,8 +940,8 @@ final class AgentTest extends Stand {
             eventually("the greeting is asked for", () -> !model.sessions().isEmpty()
                     && told(model.sessions().getFirst()).contains("respond"));
             assertEquals("system: " + Agent.CALLER.formatted(each.caller),
-                    told(session(model)).get(2));
-            assertEquals(Agent.INSTRUCTIONS + "\n" + each.greeting, session(model).received().get(3)
+                    told(session(model)).get(3));
+            assertEquals(Agent.INSTRUCTIONS + "\n" + each.greeting, session(model).received().get(4)
                     .getJsonObject("response").getString("instructions"));
         }
     }

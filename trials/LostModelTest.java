@@ -6,6 +6,7 @@ import demo.DemoModel.Fail;
 import demo.DemoModel.Say;
 import demo.DemoModel.Stall;
 import demo.DemoModel.Tool;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import trials.EndingTest.State;
 import voice.Clips;
@@ -60,11 +61,12 @@ public final class LostModelTest extends Stand {
         talk.modelSends(1);         // it is taken
         old.drop();
         var next = session(model, 2);
-        eventually("it is told all", () -> next.received().size() >= 8);
+        eventually("it is told all", () -> next.received().size() >= 9);
         var told = new ArrayList<>(told(next));
-        assertEquals(told(old).get(2), told.remove(2)); // about the caller
-        assertEquals(List.of("update", "update", "assistant: Hello.", "user: (0.6 s of speech)",
-                "call ask", "output {\"done\":true}", "assistant: Noted."), told);
+        assertEquals(told(old).get(3), told.remove(3)); // about the caller
+        assertEquals(List.of("update", "update", "update", "assistant: Hello.",
+                "user: (0.6 s of speech)", "call ask", "output {\"done\":true}",
+                "assistant: Noted."), told);
         assertEquals(old.session().getString("instructions"),
                 next.session().getString("instructions"));
         assertEquals(old.session().getJsonArray("tools"), next.session().getJsonArray("tools"));
@@ -126,8 +128,8 @@ public final class LostModelTest extends Stand {
         var next = session(model, 2);
         assertNotNull(next.await("response.create", _ -> true, SOON));
         List<String> told = told(next);
-        assertTrue(told.get(3).startsWith("assistant: A"), told.toString());
-        assertTrue(told.get(4).contains("Go on where you stopped"), told.toString());
+        assertTrue(told.get(4).startsWith("assistant: A"), told.toString());
+        assertTrue(told.get(5).contains("Go on where you stopped"), told.toString());
         int had = session(model, 1).spokenMs(itemSpoken(session(model, 1)));
         // Two pieces of sound may have been on their way when the connection was cut.
         eventually("it goes on",
@@ -158,9 +160,9 @@ public final class LostModelTest extends Stand {
         assertTrue(heard >= 200 && heard <= 1_000, truncate.toString());
         old.drop();
         var next = session(talk.model, 2);
-        eventually("it is told", () -> next.received().size() >= 5);
+        eventually("it is told", () -> next.received().size() >= 6);
         assertEquals("assistant: " + "01234567890123456789".substring(0, 20 * heard / 1_000)
-                + " (interrupted)", told(next).get(4));
+                + " (interrupted)", told(next).get(5));
     }
 
     // A connection that does not answer.
@@ -449,6 +451,64 @@ public final class LostModelTest extends Stand {
             // The counter is read up to one leap late.
             assertTrue(tries.get(i) - tries.get(i - 1) >= least - 50, tries.toString());
         }
+    }
+
+    /// The voice is marin, and gpt-transcribe writes.
+    @Test
+    @Tag(Runner.ALONE)
+    void aVoiceOrAWriterThatTheServiceRefusesCostsOnlyThat() throws Exception {
+        var model = Talk.greeting(this);
+        model.voices = List.of("alloy", "ash");
+        model.transcriptionModels = List.of("whisper-1", "gpt-4o-transcribe");
+        var log = new Written();
+        try (log) {
+            var talk = Talk.begun(this, new TestLine(), model);
+            talk.heard(50);
+            talk.callerSays(1, 600);
+            talk.heard(100);
+        }
+        var session = session(model, 1);
+        assertEquals(List.of("voice", "transcription"), session.sent().stream()
+                .filter(e -> e.getString("type").equals("error"))
+                .map(e -> e.getJsonObject("error").getString("event_id")).toList());
+        assertEquals("Be brief.", session.session().getString("instructions"));
+        assertEquals(1, session.session().getJsonArray("tools").size());
+        assertEquals(1, model.sessions().size());
+        for (String line : List.of(
+                "(check OPENAI_VOICE): Invalid value: 'marin'. Supported values are: 'alloy', and "
+                        + "'ash'.; the call goes on with the default",
+                "(check OPENAI_TRANSCRIBE_MODEL): Invalid value: 'gpt-transcribe'.")) {
+            assertTrue(log.toString().contains("the model reports invalid_value " + line),
+                    log.toString());
+        }
+    }
+
+    /// Other services of this protocol may not say which event an error is about.
+    @Test
+    void anErrorAboutTheVoiceIsKnownByItsFieldToo() throws Exception {
+        var talk = greeted(Talk.SALES);
+        talk.modelSends(1, "{'type':'error','error':{'type':'server_error','code':'no_voice',"
+                + "'message':'no','param':'session.audio.output.voice'}}");
+        talk.modelSends(1);
+        session(talk.model, 1).sendText(("{'type':'error','error':{'type':"
+                + "'invalid_request_error','code':'x','message':'no','event_id':'session',"
+                + "'param':'session.audio.output.voice'}}").replace('\'', '"'));
+        session(talk.model, 2);
+    }
+
+    /// OpenAI refuses a wrong key in an event, and may quote the key.
+    @Test
+    void aRefusedKeyIsNamedInTheCauseAndNotQuoted() throws Exception {
+        var talk = greeted(Talk.SALES);
+        for (int connection = 1; connection <= 2; connection++) {
+            session(talk.model, connection).sendText(("{'type':'error','error':{'type':"
+                    + "'invalid_request_error','code':'invalid_api_key','message':"
+                    + "'Incorrect key: sk-test, that is sk-**st. Sorry.'}}").replace('\'', '"'));
+        }
+        eventually("goodbye", () -> talk.line.speaker.speaking());
+        talk.line.pass(Duration.ofSeconds(8));
+        assertEquals("it reports invalid_api_key (check OPENAI_API_KEY): Incorrect key: .. that is "
+                + ".. Sorry.", talk.ended().cause());
     }
 
     @Test

@@ -278,13 +278,13 @@ public final class SessionTest extends Stand {
         eventually("it is being said", () -> line.heardMs.get() > 50);
         talk.happens(new Event.CallerWrote("Stop that."));
         var session = session(model);
-        eventually("it is asked for an answer", () -> session.received().size() == 8);
+        eventually("it is asked for an answer", () -> session.received().size() == 9);
         assertEquals(List.of("conversation.item.truncate", "response.cancel",
                 "conversation.item.create", "response.create"), session.received().stream()
-                .map(each -> each.getString("type")).skip(4).toList());
-        int heard = session.received().get(4).getInt("audio_end_ms");
+                .map(each -> each.getString("type")).skip(5).toList());
+        int heard = session.received().get(5).getInt("audio_end_ms");
         assertTrue(heard >= 50, heard + " ms");
-        assertEquals("user: Stop that.", told(session).get(6));
+        assertEquals("user: Stop that.", told(session).get(7));
         eventually("the answer", () -> line.heardMs.get() >= heard + 50 && line.listening());
         noMistakes(model);
     }

@@ -33,6 +33,10 @@ import voice.Trouble.Fault;
 final class Link {
     /// The id of the event that configures the session. An error about that event names the id.
     static final String SESSION_UPDATE = "session";
+    /// The ids of further updates. Each is for one setting that the service may refuse. The
+    /// conversation then goes on as if that setting were blank.
+    static final Map<String, String> OPTIONAL_UPDATES = Map.of(
+            "voice", "OPENAI_VOICE", "transcription", "OPENAI_TRANSCRIBE_MODEL");
 
     private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
     private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
@@ -159,11 +163,23 @@ final class Link {
     ///
     /// Throws IllegalArgumentException when a tool is not a JSON object.
     void configure(String instructions, List<String> tools) {
+        updates(model, instructions, tools).forEach(
+                (eventId, session) -> send(update(eventId, session)));
+    }
+
+    /// What `configure` sends: the ids of the events, in their order, each with its update.
+    ///
+    /// The service refuses a whole update for one value that it does not know. So what may be such
+    /// a value is in an update of its own: a conversation with another voice, or without a
+    /// transcript, is better than one without instructions.
+    static Map<String, RealtimeSessionCreateRequest> updates(Model model, String instructions,
+            List<String> tools) {
+        var all = new LinkedHashMap<String, RealtimeSessionCreateRequest>();
         var session = RealtimeSessionCreateRequest.builder()
                 .instructions(instructions)
                 .addOutputModality(RealtimeSessionCreateRequest.OutputModality.AUDIO)
                 .audio(RealtimeAudioConfig.builder()
-                        .input(input().build()).output(output()).build());
+                        .input(input().build()).output(output().build()).build());
         for (String tool : tools) {
             try {
                 session.addTool(
@@ -172,16 +188,21 @@ final class Link {
                 throw new IllegalArgumentException("not a tool's schema: " + tool, e);
             }
         }
-        update(SESSION_UPDATE, session.build());
-        if (!model.transcription.isBlank()) {
-            // This is an update of its own, because the service refuses a whole update for one
-            // value that it does not know. A conversation without a transcript is better than one
-            // without instructions.
-            var input = input().transcription(
-                    AudioTranscription.builder().model(model.transcription).build());
-            update("transcription", RealtimeSessionCreateRequest.builder()
-                    .audio(RealtimeAudioConfig.builder().input(input.build()).build()).build());
+        all.put(SESSION_UPDATE, session.build());
+        if (!model.voice.isBlank()) {
+            all.put("voice", audio(RealtimeAudioConfig.builder()
+                    .output(output().voice(model.voice).build())));
         }
+        if (!model.transcription.isBlank()) {
+            all.put("transcription", audio(RealtimeAudioConfig.builder()
+                    .input(input().transcription(AudioTranscription.builder()
+                            .model(model.transcription).build()).build())));
+        }
+        return all;
+    }
+
+    private static RealtimeSessionCreateRequest audio(RealtimeAudioConfig.Builder audio) {
+        return RealtimeSessionCreateRequest.builder().audio(audio.build()).build();
     }
 
     /// Says in which form the caller's sound comes, and that the model decides whose turn it is, by
@@ -192,9 +213,8 @@ final class Link {
                         .createResponse(true).interruptResponse(true).build());
     }
 
-    private RealtimeAudioConfigOutput output() {
-        var output = RealtimeAudioConfigOutput.builder().format(pcm());
-        return model.voice.isBlank() ? output.build() : output.voice(model.voice).build();
+    private static RealtimeAudioConfigOutput.Builder output() {
+        return RealtimeAudioConfigOutput.builder().format(pcm());
     }
 
     private static AudioPcm pcm() {
@@ -204,12 +224,12 @@ final class Link {
     /// Sends an update that changes nothing. The model always answers an update. So a model that
     /// does not answer this one is stuck.
     void probe() {
-        update("probe", RealtimeSessionCreateRequest.builder().build());
+        send(update("probe", RealtimeSessionCreateRequest.builder().build()));
     }
 
-    private void update(String eventId, RealtimeSessionCreateRequest session) {
-        send(RealtimeClientEvent.ofSessionUpdate(
-                SessionUpdateEvent.builder().eventId(eventId).session(session).build()));
+    static RealtimeClientEvent update(String eventId, RealtimeSessionCreateRequest session) {
+        return RealtimeClientEvent.ofSessionUpdate(
+                SessionUpdateEvent.builder().eventId(eventId).session(session).build());
     }
 
     /// Adds an item to the conversation, under this id (32 characters at most; null: the service

@@ -436,12 +436,14 @@ public final class Realtime implements AutoCloseable {
         if (code.equals("response_cancel_not_active")) {
             return; // the response had ended before we broke it off
         }
-        String said = Log.foreign(
-                (code.isEmpty() ? error.type() : code) + ": " + error.message());
+        String said = model.said(error);
+        String setting = Model.setting(error);
         String cause = error.eventId().orElse("");
         boolean ourMistake = error.type().equals("invalid_request_error");
         var fault = Fault.of("it reports " + said, List.of(code, error.type()), error.message());
-        if (!fault.passes()) {
+        if (Link.OPTIONAL_UPDATES.containsValue(setting)) {
+            Log.log(phoneCall, "the model reports " + said + "; the call goes on with the default");
+        } else if (!fault.passes()) {
             lose(fault);
         } else if (code.equals("conversation_already_has_active_response")) {
             responses.another();
