@@ -277,7 +277,7 @@ public final class SettingsTest extends Stand {
         Model model = settings.model();
         assertSame(model, settings.model());
         String wrong = model.check();
-        assertTrue(wrong.endsWith("; check OPENAI_REALTIME_MODEL"), wrong);
+        assertEquals("HTTP 404 (check OPENAI_REALTIME_MODEL)", wrong);
         assertEquals(List.of("/v1/realtime?model=a-model Bearer sk-1"), List.copyOf(asked));
         assertEquals("a-voice a-writer", field(model, "voice") + " "
                 + field(model, "transcription"));

@@ -1,6 +1,7 @@
 package trials;
 
 import module java.base;
+import jakarta.json.JsonObject;
 import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
 import okhttp3.Response;
@@ -330,33 +331,123 @@ public final class VoiceTest extends Stand {
 
     // Model.
 
-    @Test
-    void aWrongKeyOfTheModelIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
-        var model = model();
-        var service = new Model("sk-test", model.baseUrl(), "any", "", "");
-        assertNull(service.check());
-        model.refuseWith = 401;
-        assertTrue(service.check().endsWith("; check OPENAI_API_KEY"), service.check());
-        model.refuseWith = 404;
-        assertTrue(service.check().endsWith("; check OPENAI_REALTIME_MODEL"), service.check());
-        var nowhere = new Model("sk-test", "http://127.0.0.1:1/v1", "any", "", "");
-        assertNotNull(nowhere.check());
+    private static String check(String url, String voice, String writer) throws Exception {
+        return new Model("sk-test", url, "any", voice, writer).check();
     }
 
     @Test
-    void whatTheModelRefusesWithIsSaid() throws Exception {
+    void aWrongKeyOfTheModelIsFoundBeforeTheFirstCallerFindsIt() throws Exception {
+        var model = model();
+        assertNull(check(model.baseUrl(), "", ""));
+        assertNull(check(model.baseUrl(), "marin", "gpt-transcribe"));
+        for (var each : Map.of(401, "OPENAI_API_KEY", 403, "OPENAI_API_KEY",
+                404, "OPENAI_REALTIME_MODEL").entrySet()) {
+            model.refuseWith = each.getKey();
+            assertEquals("HTTP " + each.getKey() + " (check " + each.getValue() + "): refused",
+                    check(model.baseUrl(), "", ""));
+        }
+        model.refuseWith = 503;
+        assertEquals("HTTP 503: refused", check(model.baseUrl(), "", ""));
+        assertNotNull(check("http://127.0.0.1:1/v1", "", ""));
+    }
+
+    @Test
+    void theCheckSaysAllThatTheServiceRefuses() throws Exception {
+        var model = model();
+        model.transcriptionModels = List.of("a", "b", "c");
+        String voice = "invalid_value (check OPENAI_VOICE): Invalid value: 'nova'. Supported "
+                + "values are: 'alloy', 'ash', 'ballad', 'coral', 'echo', 'sage', 'shimmer', "
+                + "'verse', 'marin', and 'cedar'.";
+        assertEquals(voice, check(model.baseUrl(), "nova", "a"));
+        assertEquals(voice + "; invalid_value (check OPENAI_TRANSCRIBE_MODEL): Invalid value: "
+                + "'d'. Supported values are: 'a', 'b', and 'c'.",
+                check(model.baseUrl(), "nova", "d"));
+    }
+
+    /// All but the texts.
+    @Test
+    void theCheckSendsWhatACallSends() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        var call = session(talk.model, 1).received().stream().limit(3).toList();
+        assertNull(check(talk.model.baseUrl(), "marin", "gpt-transcribe"));
+        var check = session(talk.model, 2).received();
+        assertEquals(call.subList(1, 3), check.subList(1, 3));
+        assertEquals(3, check.size());
+        JsonObject says = check.getFirst().getJsonObject("session");
+        for (String field : call.getFirst().getJsonObject("session").keySet()) {
+            assertTrue(says.containsKey(field), says.toString());
+        }
+        assertEquals(1, says.getJsonArray("tools").size());
+        assertEquals(call.getFirst().getJsonObject("session").get("audio"), says.get("audio"));
+    }
+
+    /// Here the service answers the first of the three updates, and then nothing more.
+    @Test
+    void theCheckSaysWhatWasNotAnswered() throws Exception {
+        var model = model();
+        model.watch = (session, event) -> {
+            if (event.getString("type").equals("session.updated")) {
+                session.getStuck();
+            }
+        };
+        assertEquals("no answer within 10 s to: OPENAI_VOICE, OPENAI_TRANSCRIBE_MODEL",
+                check(model.baseUrl(), "nova", "gpt-transcribe"));
+    }
+
+    /// What the check says of a service that sends this error first. A ' stands for a ".
+    private static String checkOf(String error) throws Exception {
         try (var server = new MockWebServer()) {
             server.enqueue(new MockResponse.Builder().webSocketUpgrade(new WebSocketListener() {
                 @Override
                 public void onOpen(WebSocket socket, Response response) {
-                    socket.send("{\"type\":\"error\",\"event_id\":\"1\",\"error\":"
-                            + "{\"type\":\"invalid_request_error\",\"message\":"
-                            + "\"no money, 555 0142\"}}");
+                    socket.send("{'type':'error','event_id':'1','error':{%s}}".formatted(error)
+                            .replace('\'', '"'));
                 }
             }).build());
             server.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
-            assertEquals("no money, ### ####", new Model("sk-test",
-                    "http://127.0.0.1:" + server.getPort() + "/v1", "any", "", "").check());
+            return check("http://127.0.0.1:" + server.getPort() + "/v1", "", "");
+        }
+    }
+
+    @Test
+    void whatTheModelRefusesWithIsSaid() throws Exception {
+        for (var each : Map.of(
+                "'type':'x','message':'no money, 555 0142'", "x: no money, ### ####",
+                "'type':'x','code':'model_not_found','message':'no'",
+                "model_not_found (check OPENAI_REALTIME_MODEL): no",
+                "'type':'x','code':'invalid_model','message':'no'",
+                "invalid_model (check OPENAI_REALTIME_MODEL): no",
+                "'code':'invalid_api_key','message':'not sk-test, not s**t, no'",
+                "invalid_api_key (check OPENAI_API_KEY): not .. not .. no",
+                "'type':'insufficient_quota','code':'credit_balance_exhausted','message':'no'",
+                "credit_balance_exhausted (check the account's credit): no",
+                "'type':'x','code':'billing_hard_limit_reached'",
+                "billing_hard_limit_reached (check the account's credit)",
+                "'code':500,'message':[],'param':{}", "").entrySet()) {
+            assertEquals(each.getValue(), checkOf(each.getKey()));
+        }
+    }
+
+    /// The body of an answer in HTTP says more than its status, if it can be read at all.
+    @Test
+    void whatTheServiceAnswersInsteadOfConnectingIsSaid() throws Exception {
+        for (var each : Map.of(
+                "{'error':{'type':'insufficient_quota','code':'insufficient_quota',"
+                        + "'message':'You exceeded your quota'}}",
+                "HTTP 429 insufficient_quota (check the account's credit): You exceeded your quota",
+                "{'error':{'type':'requests','code':'rate_limit_exceeded','message':'try again "
+                        + "in 1.3s'}}", "HTTP 429 rate_limit_exceeded: try again in 1.3s",
+                "{'error':{'code':'model_not_found','message':'" + "x".repeat(400) + "'}}",
+                "HTTP 429 model_not_found (check OPENAI_REALTIME_MODEL): " + "x".repeat(300),
+                "{'error':'no'}", "HTTP 429", "<html>555 0142</html>", "HTTP 429", "", "HTTP 429")
+                .entrySet()) {
+            String url = server(exchange -> {
+                byte[] body = utf8(each.getKey().replace('\'', '"'));
+                exchange.sendResponseHeaders(429, body.length == 0 ? -1 : body.length);
+                exchange.getResponseBody().write(body);
+                exchange.close();
+            });
+            assertEquals(each.getValue(), check(url + "/v1", "nova", ""));
         }
     }
 

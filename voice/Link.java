@@ -317,9 +317,7 @@ final class Link {
                 }
             }
         } catch (Exception e) {
-            String why = Model.hint(reason(e));
-            fail(e instanceof WebSocketHandshakeException refused
-                    ? Fault.of(why, List.of("" + refused.statusCode()), "") : new Fault(why));
+            fail(reason(e));
         } finally {
             if (sending != null) {
                 sending.interrupt();
@@ -365,7 +363,8 @@ final class Link {
 
     /// The library quotes what it has "received". This is left out here, because it may hold
     /// anything, a phone number too.
-    private static String reason(Throwable thrown) {
-        return Log.reason(thrown).replaceAll("(?s), received .*", "");
+    static String reason(Throwable thrown) {
+        return thrown instanceof Model.Refused ? thrown.getMessage()
+                : Log.reason(thrown).replaceAll("(?s), received .*", "");
     }
 }

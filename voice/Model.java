@@ -4,10 +4,14 @@ import module java.base;
 import com.openai.client.okhttp.OkHttpClient;
 import com.openai.core.ClientOptions;
 import com.openai.core.Timeout;
+import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.helpers.RealtimeWebSocketOptions;
 import com.openai.models.realtime.RealtimeError;
 import com.openai.models.realtime.RealtimeServerEvent;
+import com.openai.models.realtime.RealtimeSessionCreateRequest;
+import okhttp3.Interceptor;
+import okhttp3.Response;
 
 /// Which [OpenAI Realtime](https://developers.openai.com/api/docs/guides/realtime) model talks, and
 /// whose account pays. All calls of the process share one Model. Each call opens a Realtime on it.
@@ -19,7 +23,11 @@ import com.openai.models.realtime.RealtimeServerEvent;
 public final class Model {
     static final Duration CONNECTING = Duration.ofSeconds(3);
 
-    private static final int MOST_WORDS = 300;              // characters of a refusal
+    private static final int MOST_REFUSAL = 10_000;         // bytes that are read of one
+    private static final int MOST_WORDS = 300;              // characters of it
+    private static final String SAMPLE_TOOL = """
+            {"type":"function","name":"check","description":"Does nothing.",
+            "parameters":{"type":"object","properties":{}}}""";
 
     final ClientOptions client;
     final String name;
@@ -27,42 +35,91 @@ public final class Model {
     final String transcription;
     private final String key;
 
+    /// The service has refused a connection. The message says why, and which setting to look at.
+    static final class Refused extends IOException {
+        private static final long serialVersionUID = 1;
+
+        Refused(String message) {
+            super(message);
+        }
+    }
+
     /// With a blank `voice`, the model speaks with its default voice. `transcription` names the
     /// model that writes down what the caller says. When it is blank, nobody writes that down.
     public Model(String key, String baseUrl, String name, String voice, String transcription) {
         var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
         this.client = ClientOptions.builder()
-                .httpClient(OkHttpClient.builder().timeout(bounds).build()).timeout(bounds)
-                .apiKey(key).baseUrl(baseUrl).build();
+                .httpClient(OkHttpClient.builder().timeout(bounds)
+                        .addInterceptor(this::readRefusal).build())
+                .timeout(bounds).apiKey(key).baseUrl(baseUrl).build();
         this.name = name;
         this.voice = voice;
         this.transcription = transcription;
         this.key = key;
     }
 
-    /// Connects as a call does, and closes the connection again. Returns null, or says why a call
-    /// could not talk. Blocks, 10 s at most.
+    /// Connects as a call does, sends what a call sends before the model speaks, and waits for the
+    /// answers. Then it closes the connection again. Returns null, or all that is wrong, with the
+    /// settings to look at. Blocks, 10 s at most.
     public String check() throws InterruptedException {
-        var result = new CompletableFuture<String>();
+        Map<String, RealtimeSessionCreateRequest> unanswered = Collections.synchronizedMap(
+                Link.updates(this, "This is a check.", List.of(SAMPLE_TOOL)));
+        List<String> wrong = Collections.synchronizedList(new ArrayList<>());
         var connected = new CompletableFuture<RealtimeConnection>();
         Thread checking = Thread.ofVirtual().name("check of the model").start(() -> {
             try (var c = connect()) {
                 connected.complete(c);
-                RealtimeServerEvent first = c.receive();
-                result.complete(first.isError() ? hint(Log.foreign(
-                        first.asError().error().message())) : null);
+                for (var update : new LinkedHashMap<>(unanswered).entrySet()) {
+                    send(c, update.getKey(), update.getValue());
+                }
+                while (!unanswered.isEmpty()) {
+                    answered(c.receive(), unanswered.keySet(), wrong);
+                }
             } catch (Exception e) {
-                result.complete(hint(Log.reason(e)));
+                wrong.add(Link.reason(e));
             }
         });
-        try {
-            return result.get(10, TimeUnit.SECONDS);
-        } catch (ExecutionException | TimeoutException e) {
+        boolean done = checking.join(Duration.ofSeconds(10));
+        var all = new ArrayList<>(List.copyOf(wrong));
+        if (!done) {
+            all.add("no answer within 10 s to: " + new LinkedHashMap<>(unanswered).keySet().stream()
+                    .map(id -> Link.OPTIONAL_UPDATES.getOrDefault(id, "the instructions and tools"))
+                    .collect(Collectors.joining(", ")));
             checking.interrupt();
             if (connected.isDone()) {
                 connected.join().close();
             }
-            return "no answer within 10 s";
+        }
+        return all.isEmpty() ? null : String.join("; ", all);
+    }
+
+    /// The library refuses an event while the one before is still on its way.
+    private static void send(RealtimeConnection c, String id, RealtimeSessionCreateRequest update)
+            throws InterruptedException {
+        while (true) {
+            try {
+                c.send(Link.update(id, update));
+                return;
+            } catch (WebSocketWriteNotAttempted.Busy e) {
+                Thread.sleep(5);
+            }
+        }
+    }
+
+    /// Takes an event of the service in a check. The answer to an update has no id, but updates are
+    /// answered in their order. An error says which update it is about. If it says that of none,
+    /// the service refuses all of them.
+    private void answered(RealtimeServerEvent event, Set<String> unanswered, List<String> wrong) {
+        if (event.isSessionUpdated()) {
+            unanswered.remove(unanswered.iterator().next());
+        } else if (event.isError()) {
+            RealtimeError error = event.asError().error();
+            wrong.add(said(error));
+            String setting = setting(error);
+            if (!unanswered.remove(error._eventId().asKnown().orElse("")) && !unanswered.removeIf(
+                    id -> setting.equals(Link.OPTIONAL_UPDATES.get(id)))) {
+                unanswered.clear();
+            }
         }
     }
 
@@ -70,14 +127,36 @@ public final class Model {
     /// [WebSocket](https://developers.openai.com/api/docs/guides/realtime-websocket). Blocks for 3
     /// s at most.
     RealtimeConnection connect() throws Exception {
-        return RealtimeConnection.connect(
-                client, RealtimeWebSocketOptions.builder().model(name).build());
+        try {
+            return RealtimeConnection.connect(
+                    client, RealtimeWebSocketOptions.builder().model(name).build());
+        } catch (RuntimeException e) {
+            for (Throwable each = e; each != null; each = each.getCause()) {
+                if (each instanceof Refused refused) {
+                    throw refused;
+                }
+            }
+            throw e;
+        }
     }
 
-    /// Why the connection failed, and, when this is known, which setting to look at.
-    static String hint(String why) {
-        return why + (why.contains("HTTP 401") ? "; check OPENAI_API_KEY" : "")
-                + (why.contains("HTTP 404") ? "; check OPENAI_REALTIME_MODEL" : "");
+    /// Reads why the service refuses a connection. The library would throw that away.
+    private Response readRefusal(Interceptor.Chain chain) throws IOException {
+        Response response = chain.proceed(chain.request());
+        if (response.code() == 101) {                       // a WebSocket
+            return response;
+        }
+        RealtimeError error = null;
+        try (response) {
+            response.body().source().timeout().deadline(1, TimeUnit.SECONDS);
+            error = client.jsonMapper().treeToValue(client.jsonMapper()
+                    .readTree(response.peekBody(MOST_REFUSAL).string()).path("error"),
+                    RealtimeError.class);
+        } catch (IOException | RuntimeException e) {
+            // It has no words, or none that a service of this protocol uses.
+        }
+        throw new Refused(said("HTTP " + response.code(), error != null ? error
+                : RealtimeError.builder().type("").message("").build()));
     }
 
     /// What an error says, in one line for the log, with the setting to look at if one is known.
