@@ -2,7 +2,6 @@ package voice;
 
 import module java.base;
 import com.openai.core.JsonField;
-import com.openai.core.http.WebSocketHandshakeException;
 import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.models.realtime.*;
@@ -316,6 +315,8 @@ final class Link {
                     Log.log(phoneCall, "the model sent something odd: " + reason(e));
                 }
             }
+        } catch (Model.Refused e) {
+            fail(e.fault);
         } catch (Exception e) {
             fail(reason(e));
         } finally {

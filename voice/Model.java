@@ -35,12 +35,15 @@ public final class Model {
     final String transcription;
     private final String key;
 
-    /// The service has refused a connection. The message says why, and which setting to look at.
+    /// The service has refused a connection.
     static final class Refused extends IOException {
         private static final long serialVersionUID = 1;
 
-        Refused(String message) {
-            super(message);
+        final transient Fault fault;
+
+        Refused(Fault fault) {
+            super(fault.why());
+            this.fault = fault;
         }
     }
 
@@ -155,8 +158,20 @@ public final class Model {
         } catch (IOException | RuntimeException e) {
             // It has no words, or none that a service of this protocol uses.
         }
-        throw new Refused(said("HTTP " + response.code(), error != null ? error
-                : RealtimeError.builder().type("").message("").build()));
+        throw new Refused(fault("HTTP " + response.code(), error != null ? error
+                : RealtimeError.builder().type("").message("").build(),
+                response.header("Retry-After", "")));
+    }
+
+    /// What has gone wrong at the service, by its own words. A wrong setting does not pass.
+    Fault fault(String what, RealtimeError error) {
+        return fault(what, error, "");
+    }
+
+    /// `retryAfter`: HTTP's header, in seconds, or "".
+    private Fault fault(String what, RealtimeError error, String retryAfter) {
+        return new Fault(said(what, error), setting(what, error).isEmpty(), Fault.tryAgainIn(
+                error._message().asKnown().orElse("") + " Retry after " + retryAfter + " s"));
     }
 
     /// What an error says, in one line for the log, with the setting to look at if one is known.
@@ -164,13 +179,13 @@ public final class Model {
         return said("", error);
     }
 
-    private String said(String status, RealtimeError error) {
+    private String said(String what, RealtimeError error) {
         String code = error._code().asKnown().or(error._type()::asKnown).orElse("");
         String setting = setting(status, error);
         // Some services quote the key, whole or with stars in it.
         String words = Log.cut(error._message().asKnown().orElse("").replace(key, "**"),
                 MOST_WORDS).replaceAll("\\S*\\*\\*\\S*", "..");
-        return Stream.of(status, Log.foreign(Log.cut(code, MOST_WORDS)),
+        return Stream.of(what, Log.foreign(Log.cut(code, MOST_WORDS)),
                 setting.isEmpty() ? "" : "(check " + setting + ")").filter(each -> !each.isEmpty())
                 .collect(Collectors.joining(" "))
                 + (words.isEmpty() ? "" : ": " + Log.foreign(words));
@@ -181,14 +196,14 @@ public final class Model {
         return setting("", error);
     }
 
-    private static String setting(String status, RealtimeError error) {
+    private static String setting(String what, RealtimeError error) {
         String about = error._eventId().asKnown().or(error._param()::asKnown).orElse("");
         for (var update : Link.OPTIONAL_UPDATES.entrySet()) {
             if (about.contains(update.getKey())) {
                 return update.getValue();
             }
         }
-        String kind = String.join(" ", status, error._type().asKnown().orElse(""),
+        String kind = String.join(" ", what, error._type().asKnown().orElse(""),
                 error._code().asKnown().orElse(""));
         return has(kind, "insufficient_quota|billing|credit") ? "the account's credit"
                 : has(kind, "model_not_found|invalid_model") ? "OPENAI_REALTIME_MODEL"

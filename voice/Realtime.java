@@ -248,9 +248,14 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// A response has failed.
+    void failed(RealtimeError error) {
+        refused(model.fault("it failed to answer:", error));
+    }
+
     /// The model has refused to answer. That may pass, so it is asked once more in the same
     /// connection, and after that in a new one.
-    void refused(Fault fault) {
+    private void refused(Fault fault) {
         responses.failed();
         if (trouble.lasts()) {
             replace(fault);
@@ -440,7 +445,7 @@ public final class Realtime implements AutoCloseable {
         String setting = Model.setting(error);
         String cause = error.eventId().orElse("");
         boolean ourMistake = error.type().equals("invalid_request_error");
-        var fault = Fault.of("it reports " + said, List.of(code, error.type()), error.message());
+        var fault = model.fault("it reports", error);
         if (Link.OPTIONAL_UPDATES.containsValue(setting)) {
             Log.log(phoneCall, "the model reports " + said + "; the call goes on with the default");
         } else if (!fault.passes()) {

@@ -215,12 +215,11 @@ final class Responses {
             case CANCELLED -> { } // the model still answers what has broken it off
             case UNHEARD -> unheard(whole.text);
             case FAILED -> {
-                var error = done.statusDetails().flatMap(RealtimeResponseStatus::error);
-                String code = error.flatMap(e -> e.code()).orElse("");
-                String type = error.flatMap(e -> e.type()).orElse("");
-                conversation.refused(Fault.of(
-                        "it failed to answer: " + Log.foreign((code + " " + type).strip()),
-                        List.of(code, type), error.flatMap(e -> e.message()).orElse("")));
+                var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);
+                conversation.failed(RealtimeError.builder()
+                        .code(said.flatMap(error -> error.code()))
+                        .type(said.flatMap(error -> error.type()).orElse(""))
+                        .message(said.flatMap(error -> error.message()).orElse("")).build());
             }
         }
         askIfQuiet();

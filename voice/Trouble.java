@@ -15,11 +15,6 @@ final class Trouble {
     private static final Duration FIRST_PAUSE = Duration.ofMillis(300);
     private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
 
-    /// HTTP statuses of the handshake, and
-    /// [codes and types](https://developers.openai.com/api/docs/guides/error-codes) of an error.
-    private static final Pattern CANNOT_PASS = Pattern.compile("401|403|404|insufficient_quota"
-            + "|.*billing.*|invalid_api_key|account_deactivated|model_not_found|invalid_model"
-            + "|unsupported_country_region_territory");
     private static final Pattern TRY_AGAIN_IN = Pattern.compile("(?i)(?:try again|retry) "
             + "(?:in|after) (?:(\\d+)m(?!s) ?)?(?:(\\d+(?:\\.\\d+)?) ?(ms|s))?");
 
@@ -30,9 +25,8 @@ final class Trouble {
             this(why, true, Duration.ZERO);
         }
 
-        /// `kinds` are the service's words for what is wrong: a status, a code, a type. `message`
-        /// is its text for people, which may say when to try again.
-        static Fault of(String why, List<String> kinds, String message) {
+        /// How long the service asks us to wait, in its words for people. Zero if it does not.
+        static Duration tryAgainIn(String message) {
             var said = TRY_AGAIN_IN.matcher(message);
             double ms = 0;
             if (said.find()) {
@@ -40,8 +34,7 @@ final class Trouble {
                 ms += said.group(2) == null ? 0 : Double.parseDouble(said.group(2))
                         * (said.group(3).equalsIgnoreCase("s") ? 1_000 : 1);
             }
-            return new Fault(why, kinds.stream().noneMatch(
-                    kind -> CANNOT_PASS.matcher(kind).matches()), Duration.ofMillis((long) ms));
+            return Duration.ofMillis((long) ms);
         }
     }
 
