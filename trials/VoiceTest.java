@@ -451,6 +451,15 @@ public final class VoiceTest extends Stand {
         }
     }
 
+    @Test
+    void aRefusalWhoseBodyDoesNotComeIsARefusal() throws Exception {
+        String url = server(exchange -> {
+            exchange.sendResponseHeaders(401, 100);
+            exchange.getResponseBody().flush();
+        });
+        assertEquals("HTTP 401 (check OPENAI_API_KEY)", check(url + "/v1", "", ""));
+    }
+
     // Numbers.
 
     @Test
