@@ -500,15 +500,11 @@ public final class LostModelTest extends Stand {
     @Test
     void aRefusedKeyIsNamedInTheCauseAndNotQuoted() throws Exception {
         var talk = greeted(Talk.SALES);
-        for (int connection = 1; connection <= 2; connection++) {
-            session(talk.model, connection).sendText(("{'type':'error','error':{'type':"
-                    + "'invalid_request_error','code':'invalid_api_key','message':"
-                    + "'Incorrect key: sk-test, that is sk-**st. Sorry.'}}").replace('\'', '"'));
-        }
-        eventually("goodbye", () -> talk.line.speaker.speaking());
-        talk.line.pass(Duration.ofSeconds(8));
+        session(talk.model, 1).sendText(("{'type':'error','error':{'type':"
+                + "'invalid_request_error','code':'invalid_api_key','message':"
+                + "'Incorrect key: sk-test, that is sk-**st. Sorry.'}}").replace('\'', '"'));
         assertEquals("it reports invalid_api_key (check OPENAI_API_KEY): Incorrect key: .. that is "
-                + ".. Sorry.", talk.ended().cause());
+                + ".. Sorry.", lost(talk).cause());
     }
 
     @Test
@@ -546,7 +542,8 @@ public final class LostModelTest extends Stand {
             talk.hears(Clips.GOODBYE);
             talk.agentIsDone();
             talk.line.pass(Duration.ofMillis(300));
-            assertEquals("it failed to answer: " + code + " server_error", talk.ended().cause());
+            assertTrue(talk.ended().cause().startsWith("it failed to answer: " + code + " (check"),
+                    talk.ended().cause());
 
             var refusing = Talk.greeted(this, Talk.SALES);
             session(refusing.model, 1).fail("invalid_request_error", code);
@@ -674,7 +671,7 @@ public final class LostModelTest extends Stand {
         var failing = model();
         failing.afterScript = new Fail("not 5550142");
         var talk = Talk.begun(this, new TestLine(), failing);
-        assertEquals("it failed to answer: not ####### server_error", lost(talk).cause());
+        assertEquals("it failed to answer: not #######", lost(talk).cause());
 
         var other = greeted(Talk.SALES);
         session(other.model, 1).fail("invalid_request_error", "billing 555 0142");

@@ -12,6 +12,7 @@ import com.openai.models.realtime.RealtimeServerEvent;
 import com.openai.models.realtime.RealtimeSessionCreateRequest;
 import okhttp3.Interceptor;
 import okhttp3.Response;
+import voice.Trouble.Fault;
 
 /// Which [OpenAI Realtime](https://developers.openai.com/api/docs/guides/realtime) model talks, and
 /// whose account pays. All calls of the process share one Model. Each call opens a Realtime on it.
@@ -181,7 +182,7 @@ public final class Model {
 
     private String said(String what, RealtimeError error) {
         String code = error._code().asKnown().or(error._type()::asKnown).orElse("");
-        String setting = setting(status, error);
+        String setting = setting(what, error);
         // Some services quote the key, whole or with stars in it.
         String words = Log.cut(error._message().asKnown().orElse("").replace(key, "**"),
                 MOST_WORDS).replaceAll("\\S*\\*\\*\\S*", "..");
