@@ -236,6 +236,16 @@ public final class EndingTest extends Stand {
     }
 
     @Test
+    void aTransferThatIsCalledOffBeforeItsAnnouncementLeavesNothingBehind() throws Exception {
+        var talk = silentTransfer();
+        talk.happens(SPEAKS);
+        announces(talk);
+        talk.line.pass(Duration.ofSeconds(21));
+        assertFalse(talk.end.isDone());
+        assertEquals(List.of(), List.copyOf(talk.line.transfers));
+    }
+
+    @Test
     void whatACallerHasCalledOffWasNotTried() throws Exception {
         var talk = Talk.greeted(this, Talk.SUPPORT);
         talk.agentSpeaks();
@@ -327,7 +337,7 @@ public final class EndingTest extends Stand {
     @Test
     void whatWasSaidBeforeTheOutcomeWasUnknownSettlesNothing() throws Exception {
         var talk = transfer(Talk.greeting(this), State.REFERRED);
-        talk.happens(SPEAKS, ANSWERS, NOBODY_KNOWS, SPEAKS);
+        talk.happens(SPEAKS, ANSWERS, NOBODY_KNOWS, ANSWERS, SPEAKS);
         talk.steps.clear();
         assertSettled(false, talk, "");
     }
@@ -370,17 +380,21 @@ public final class EndingTest extends Stand {
 
     @Test
     void theTwoMinutesOfAnEarlierTransferAreNotThoseOfTheNextOne() throws Exception {
-        var talk = transfer(Talk.greeting(this), State.UNKNOWN);
-        talk.line.pass(Duration.ofSeconds(60));
-        talk.happens(SPEAKS, ANSWERS, SPEAKS);
-        assertNull(talk.says(session -> session.transfer("sales")));
-        talk.line.pass(Duration.ofMillis(300));
-        talk.line.pass(Duration.ofSeconds(60));         // which changes nothing
-        talk.happens(NOBODY_KNOWS);
-        talk.steps.clear();
-        talk.line.pass(Duration.ofMillis(119_999));
-        talk.happens(SPEAKS);
-        assertSettled(false, talk, "");
+        var model = Talk.greeting(this);
+        for (int seconds : List.of(59, 61)) {
+            var talk = transfer(model, State.UNKNOWN);
+            talk.line.pass(Duration.ofSeconds(60));
+            talk.happens(SPEAKS, ANSWERS, SPEAKS);
+            assertNull(talk.says(session -> session.transfer("sales")));
+            talk.line.pass(Duration.ofMillis(300));
+            talk.line.pass(Duration.ofSeconds(seconds));
+            assertEquals("The caller is already being transferred to sales.",
+                    talk.says(session -> session.transfer("sales")));
+            talk.happens(NOBODY_KNOWS);
+            talk.steps.clear();
+            talk.line.pass(Duration.ofMillis(119_999));
+            assertSettled(false, talk, "after " + seconds);
+        }
     }
 
     @Test

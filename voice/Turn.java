@@ -114,19 +114,17 @@ final class Turn {
     /// the latest, that is 20 s after its first sound, or after 8 s without a sound. (A recording
     /// for those who wait for the agent is no such sound.)
     void whenHeard(Runnable what) {
-        whenHeard(SENTENCE_BEGINS, what);
+        afterwards = what;
+        unlessTheCallerSpeaks = false;
         firstSoundMovesBound = true;
+        session.mailbox.alarm(Alarm.HEARD_AT_LATEST, SENTENCE_BEGINS);
     }
 
     /// The same, but after `bound` at the latest, and unless the caller speaks before.
     void whenHeardUnlessTheCallerSpeaks(Duration bound, Runnable what) {
-        whenHeard(bound, what);
+        whenHeard(what);
         unlessTheCallerSpeaks = true;
-    }
-
-    private void whenHeard(Duration bound, Runnable what) {
-        afterwards = what;
-        firstSoundMovesBound = unlessTheCallerSpeaks = false;
+        firstSoundMovesBound = false;
         session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
     }
 
