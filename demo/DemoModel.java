@@ -83,6 +83,8 @@ public final class DemoModel implements AutoCloseable {
     public volatile int firstSoundMs = 300; // thinking time before the first audio of a response
     public volatile int createdMs = 0;      // from the question to `response.created`
     public volatile boolean answersUpdates = true;
+    public volatile boolean minds = true;   // it calls no tool when it must not
+    public volatile String transcript;      // of each turn; null: how long it was
     public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()

@@ -261,7 +261,8 @@ final class ModelConversation {
         connection.later(TRANSCRIPTION_MS, () -> connection.emit(
                 "conversation.item.input_audio_transcription.completed",
                 "item_id", item, "content_index", 0,
-                "transcript", String.format(Locale.ROOT, "(%.1f s of speech)", ms / 1000.0),
+                "transcript", model.transcript != null ? model.transcript
+                        : String.format(Locale.ROOT, "(%.1f s of speech)", ms / 1000.0),
                 "usage", json("type", "duration", "seconds", ms / 1000.0)));
     }
 
@@ -270,7 +271,8 @@ final class ModelConversation {
     private void respond(boolean tools) {
         Step next = !textSteps.isEmpty() ? textSteps.remove()
                 : script.hasNext() ? script.next() : model.afterScript;
-        active = new ModelResponse(model, connection, this, tools || !(next instanceof Tool)
+        active = new ModelResponse(model, connection, this, tools || !model.minds
+                || !(next instanceof Tool)
                 ? next : new Say("I can do no more at the moment.", 800));
         connection.later(model.createdMs, active::begin);
     }

@@ -274,6 +274,7 @@ public final class LostModelTest extends Stand {
 
     /// So much time passes, and the model gives a sign of life whenever it is asked for one.
     private static void isSlow(Talk talk, int connection, int ms) throws Exception {
+        talk.modelSends(connection);            // it has connected
         for (int passed = 0; passed < ms; passed += 1_200) {
             talk.line.pass(Duration.ofMillis(Math.min(1_200, ms - passed)));
             talk.modelSends(connection);
@@ -675,7 +676,8 @@ public final class LostModelTest extends Stand {
 
         var other = greeted(Talk.SALES);
         session(other.model, 1).fail("invalid_request_error", "billing 555 0142");
-        assertEquals("it reports billing ### ####: it is so", lost(other).cause());
+        assertEquals("it reports billing ### #### (check the account's credit): it is so",
+                lost(other).cause());
     }
 
     @Test

@@ -36,6 +36,7 @@ final class History {
     // What wants an answer. An item of ours has an id of ours, and the service confirms that id
     // when the item stands in the conversation.
     private final Map<String, Item> unanswered = new LinkedHashMap<>();     // by item id
+    private final Map<String, Integer> timesAsked = new HashMap<>();        // about these
     private final Set<String> confirmed = new HashSet<>();                  // some of these
     private boolean confirms;                   // this service confirms our ids at all
 
@@ -110,10 +111,17 @@ final class History {
         confirmed.add(id);
     }
 
+    /// The model is asked for a response to all of these items.
+    void asked() {
+        unanswered.keySet().forEach(id -> timesAsked.merge(id, 1, Integer::sum));
+    }
+
     /// The model begins a response. It answers what the service had confirmed before that. An item
-    /// that comes later was on its way then, so the response cannot be about it.
+    /// that comes later was on its way then, so the response cannot be about it. (What was asked
+    /// for twice, and is not confirmed, was refused.)
     void responseBegins() {
-        unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id));
+        unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id)
+                || timesAsked.getOrDefault(id, 0) > 1);
         confirmed.clear();
     }
 

@@ -20,6 +20,7 @@ final class Responses {
     private boolean expected;                   // the caller has finished, the model must begin one
     private boolean owed;                       // one is to be asked for, at a quiet moment
     private String askedBy;                     // the event that asks for one; null once it begins
+    private boolean overtaken;                  // the caller has spoken since it was asked for
     private int timesAsked;
     private int rounds;                         // of tool calls, since the caller's last turn
     private boolean greeted;                    // the model has sent sound
@@ -54,6 +55,8 @@ final class Responses {
         if ((owed || conversation.history.unanswered()) && askedBy == null && response == null
                 && conversation.isQuiet()) {
             askedBy = "ask-" + ++timesAsked;
+            overtaken = false;
+            conversation.history.asked();
             // The instructions of a response take the place of the session's. So the session's are
             // sent again together with the greeting.
             conversation.link.askForResponse(askedBy,
@@ -93,6 +96,7 @@ final class Responses {
     /// The caller speaks. `brokeOff`: the agent was speaking.
     void callerSpeaks(String item, boolean brokeOff) {
         expected = transcriptDecides = false;
+        overtaken = askedBy != null;
         rounds = 0;
         if (brokeOff) {
             brokeOffBy = item;
@@ -122,11 +126,13 @@ final class Responses {
 
     void created(String id) {
         response = new Response(id);
+        boolean stale = overtaken && askedBy != null;
+        expected &= stale;                      // the one that the caller's words have asked for
         askedBy = null;
-        owed = expected = transcriptDecides = false;
+        owed = overtaken = transcriptDecides = false;
         conversation.history.responseBegins();
         // It may have been on its way while the caller said more: then it is not an answer.
-        if (conversation.callerSpeaking() || conversation.history.callerUnanswered()) {
+        if (stale || conversation.callerSpeaking() || conversation.history.callerUnanswered()) {
             overtake();
         }
     }
@@ -212,7 +218,12 @@ final class Responses {
         }
         switch (whole.outcome(status)) {
             case SOUND, TOOL_CALL -> conversation.turnAnswered();
-            case CANCELLED -> { } // the model still answers what has broken it off
+            case CANCELLED -> {
+                // The model answers by itself what has broken it off. But it does not answer words
+                // that have come before this response was created.
+                owed |= expected;
+                expected = false;
+            }
             case UNHEARD -> unheard(whole.text);
             case FAILED -> {
                 var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);

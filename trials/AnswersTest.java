@@ -1,0 +1,371 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Nothing;
+import demo.DemoModel.Say;
+import demo.DemoModel.Together;
+import demo.DemoModel.Tool;
+import demo.DemoModel.Write;
+import jakarta.json.JsonObject;
+import org.junit.jupiter.api.Test;
+import voice.End;
+import voice.Event;
+import voice.Step;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// voice/: what the model answers, and what it is asked for. An answer may be one that nobody can
+/// hear, come late, be overtaken by the caller, and bring tool calls. LostModelTest has a model that
+/// does not answer at all.
+public final class AnswersTest extends Stand {
+    private static final String HEARD = "its answers cannot be heard";
+
+    private static String created(String response) {
+        return "{'type':'response.created','response':{'id':'" + response + "'}}";
+    }
+
+    private static String sound(String response, String item, int ms) {
+        return "{'type':'response.output_audio.delta','response_id':'" + response
+                + "','item_id':'" + item + "','delta':'"
+                + Base64.getEncoder().encodeToString(times(ms * 48, 0x11)) + "'}";
+    }
+
+    private static String done(String response, String status) {
+        return "{'type':'response.done','response':{'id':'" + response + "','status':'" + status
+                + "'}}";
+    }
+
+    private static String call(String response, String callId, String name) {
+        return "{'type':'response.function_call_arguments.done','response_id':'" + response
+                + "','call_id':'" + callId + "','name':'" + name + "','arguments':'{}'}";
+    }
+
+    private static String item(String response, String callId, String status) {
+        return "{'type':'response.output_item.done','response_id':'" + response + "','item':{"
+                + "'type':'function_call','call_id':'" + callId + "','name':'ask',"
+                + "'arguments':'{}','status':'" + status + "'}}";
+    }
+
+    private static List<JsonObject> asked(DemoModel model) {
+        return model.sessions().stream().flatMap(each -> each.received().stream())
+                .filter(event -> event.getString("type").equals("response.create")).toList();
+    }
+
+    private DemoModel quick(DemoModel.Step... script) throws IOException {
+        var model = model(script);
+        model.firstSoundMs = 10;
+        return model;
+    }
+
+    private Talk begun(DemoModel model) {
+        return Talk.begun(this, new TestLine(), model);
+    }
+
+    // Answers that the caller cannot hear.
+
+    @Test
+    void anAnswerThatCannotBeHeardIsAskedForOnceMore() throws Exception {
+        for (DemoModel.Step mute : List.of(new Write("Hello."), new Nothing("completed"),
+                new Nothing("incomplete"))) {
+            var model = quick(mute, new Say("Hello.", 50), mute, new Say("Yes?", 50));
+            var talk = begun(model);
+            talk.heard(50);
+            assertEquals(2, asked(model).size());
+            assertTrue(asked(model).stream().allMatch(each -> each.toString()
+                    .contains("you speak first")), "both times it is the greeting");
+            talk.callerSays(1, 600);
+            talk.heard(100);
+            assertEquals(3, asked(model).size());
+            assertEquals(1, model.sessions().size());
+            noMistakes(model);
+        }
+    }
+
+    @Test
+    void thenItIsAskedForInANewConnectionAndThenTheModelIsLost() throws Exception {
+        for (DemoModel.Step mute : List.of(new Write("Hello."), new Nothing("completed"),
+                new Nothing("incomplete"))) {
+            var model = quick();
+            model.afterScript = mute;
+            var talk = begun(model);
+            talk.hears(voice.Clips.GOODBYE);
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));
+            End end = talk.ended();
+            assertEquals("model_lost", end.reason());
+            assertEquals(HEARD, end.cause());
+            assertEquals(2, model.sessions().size());
+            assertEquals(4, asked(model).size());
+            noMistakes(model);
+        }
+    }
+
+    @Test
+    void aNewConnectionMayHelp() throws Exception {
+        var model = quick();
+        model.scripts.add(List.of(new Say("Hello.", 50), new Nothing("completed"),
+                new Nothing("completed")));
+        model.scripts.add(List.of(new Nothing("completed"), new Say("I see.", 50)));
+        var talk = begun(model);
+        talk.heard(50);
+        talk.callerSays(1, 600);
+        talk.heard(100);
+        assertEquals(2, model.sessions().size());
+        noMistakes(model);
+    }
+
+    @Test
+    void whatIsOnlyWrittenBelongsToTheConversation() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Write("In writing."), new Say("So.", 50));
+        var talk = begun(model);
+        talk.heard(50);
+        talk.callerSays(1, 600);
+        talk.heard(100);
+        assertTrue(talk.line.captions.containsAll(List.of("agent In writing.", "agent .")),
+                talk.line.captions.toString());
+        session(model, 1).drop();
+        var next = session(model, 2);
+        eventually("it is told", () -> told(next).toString().contains(
+                "assistant: In writing. (in writing: the caller has not heard it)"));
+    }
+
+    /// A noise has broken off the agent, and there is nothing to answer.
+    @Test
+    void anEmptyAnswerToANoiseIsLeftAlone() throws Exception {
+        record Case(boolean agentSpeaks, String transcript, boolean late, int more) {}
+        for (Case each : List.of(new Case(true, " ", true, 0), new Case(true, " ", false, 0),
+                new Case(true, "Hello?", true, 1), new Case(true, "Hello?", false, 1),
+                new Case(false, " ", false, 1))) {
+            var model = quick(new Say("Hello.", 50));
+            model.afterScript = new Nothing("completed");
+            model.transcript = each.transcript;
+            model.createdMs = each.late ? 0 : 400;      // the transcript takes 150 ms
+            var talk = begun(model);
+            talk.heard(50);
+            model.scripts.clear();
+            if (each.agentSpeaks) {
+                talk.agentSpeaks();
+            }
+            talk.callerSays(1, 600);
+            var session = session(model, 1);
+            assertNotNull(session.awaitSent(
+                    "conversation.item.input_audio_transcription.completed", _ -> true, SOON));
+            String first = session.awaitSent("response.done", _ -> true, SOON).toString();
+            assertNotNull(session.awaitSent("response.done", event -> !event.toString()
+                    .equals(first), SOON), "an answer to the turn");
+            talk.modelSends(1);
+            eventually(each.toString(), () -> asked(model).size() >= 1 + each.more);
+            if (each.more == 0) {
+                assertTrue(talk.line.listening(), "it is the caller's turn");
+                talk.line.pass(Talk.SILENCE);
+                eventually("they are asked whether they are there",
+                        () -> !talk.steps(Step.Silent.class).isEmpty());
+            }
+        }
+    }
+
+    // Tool calls.
+
+    @Test
+    void aToolRunsWhenItsItemOrItsResponseIsComplete() throws Exception {
+        record Case(List<String> events, int runs) {}
+        for (Case each : List.of(
+                new Case(List.of(call("r", "c", "ask")), 0),
+                new Case(List.of(call("r", "c", "ask"), item("r", "c", "completed")), 1),
+                new Case(List.of(call("r", "c", "ask"), done("r", "completed")), 1),
+                new Case(List.of(item("r", "c", "completed"), done("r", "cancelled")), 1),
+                new Case(List.of(call("r", "c", "ask"), item("r", "c", "completed"),
+                        done("r", "completed")), 1),
+                new Case(List.of(call("r", "c", "ask"), item("r", "c", "incomplete"),
+                        done("r", "cancelled")), 0),
+                new Case(List.of(call("r", "c", "ask"), item("r", "c", "incomplete"),
+                        done("r", "completed")), 0),
+                new Case(List.of(call("r", "c", "ask"), done("r", "cancelled")), 0),
+                new Case(List.of(call("r", "c", "ask"), done("r", "incomplete")), 0),
+                new Case(List.of(call("r", "c", "ask"), done("r", "failed")), 0),
+                new Case(List.of(done("r", "cancelled"), call("r", "c", "ask")), 0))) {
+            var talk = Talk.greeted(this, Talk.SALES);
+            session(talk.model, 1).getStuck();          // it says only what is said here
+            talk.modelSends(1, created("r"));
+            talk.modelSends(1, each.events.toArray(String[]::new));
+            assertEquals(each.runs, talk.steps(Step.ToolCalled.class).size(), each.toString());
+        }
+    }
+
+    @Test
+    void aCallThatTheCallerTakesBackIsNotMade() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Tool("ask", "{}"), new Say("So.", 50));
+        var talk = begun(model);
+        talk.heard(50);
+        model.toolEndMs = 60_000;
+        talk.callerSays(1, 600);
+        var session = session(model, 1);
+        assertNotNull(session.awaitSent("response.function_call_arguments.done", _ -> true, SOON));
+        talk.line.say(session, 600);
+        talk.heard(100);
+        assertEquals(List.of(), talk.steps(Step.ToolCalled.class));
+        noMistakes(model);
+    }
+
+    @Test
+    void whoSpeaksAndReportsDoesNotSpeakTwice() throws Exception {
+        var say = new Say("Noted.", 50);
+        var report = new Tool("report", "{}");
+        for (var each : Map.of(new Together(say, report), 0, new Together(report, say), 0,
+                new Together(report, report), 1, report, 1,
+                new Together(say, new Tool("ask", "{}")), 1).entrySet()) {
+            var model = quick(new Say("Hello.", 50), each.getKey());
+            model.afterScript = new Say("More.", 50);
+            var talk = begun(model);
+            talk.heard(50);
+            talk.callerSays(1, 600);
+            talk.heard(each.getKey() instanceof Together(var parts) && parts.contains(say)
+                    ? 100 + 50 * each.getValue() : 100);
+            assertEquals(1 + each.getValue(), asked(model).size(), each.toString());
+            noMistakes(model);
+        }
+    }
+
+    @Test
+    void aModelThatCallsToolsAgainAndAgainIsAskedForAnAnswerWithoutTools() throws Exception {
+        var model = quick(new Say("Hello.", 50));
+        model.afterScript = new Tool("ask", "{}");
+        var talk = begun(model);
+        talk.heard(50);
+        for (int turn = 1; turn <= 2; turn++) {
+            talk.callerSays(1, 600);
+            talk.heard(50 + 800 * turn);
+            assertEquals(5 * turn, talk.steps(Step.ToolCalled.class).size());
+            assertEquals(turn, asked(model).stream().filter(each -> each.toString()
+                    .contains("\"tool_choice\":\"none\"")).count());
+        }
+        noMistakes(model);
+    }
+
+    /// What it calls then is not done, so it has answered nothing.
+    @Test
+    void aModelThatCallsToolsAllTheSameIsLost() throws Exception {
+        var model = quick();
+        model.scripts.add(List.of(new Say("Hello.", 50)));
+        model.afterScript = new Tool("ask", "{}");
+        model.minds = false;
+        var talk = begun(model);
+        talk.heard(50);
+        talk.happens(new Event.CallerWrote("Hello?"));
+        talk.hears(voice.Clips.GOODBYE);
+        assertEquals(5, talk.steps(Step.ToolCalled.class).size());
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofMillis(300));
+        assertEquals(HEARD, talk.ended().cause());
+        noMistakes(model);
+    }
+
+    // What is told while a question is on its way.
+
+    @Test
+    void anAnswerThatTheCallerHasOvertakenIsCancelledAsItIsCreated() throws Exception {
+        var model = quick(new Say("Hello.", 50), new Say("A stale answer.", 5_000),
+                new Say("The answer.", 70));
+        var talk = begun(model);
+        talk.heard(50);
+        model.createdMs = 300;
+        talk.happens(new Event.CallerWrote("Hello?"));
+        var session = session(model, 1);
+        assertNotNull(session.await("response.create", e -> asked(model).size() == 2, SOON));
+        talk.line.say(session, 600);            // they say more, before the answer is created
+        talk.heard(120);
+        noMistakes(model);
+    }
+
+    @Test
+    void whatIsNotConfirmedBeforeAnAnswerIsCreatedIsAskedForAfterIt() throws Exception {
+        record Case(String what, Consumer<voice.Session> act, boolean confirmed) {}
+        Consumer<voice.Session> tell = session -> session.tell("The transfer has failed.");
+        Consumer<voice.Session> say = session -> session.callerSays("Stop.");
+        for (Case each : List.of(
+                new Case("the program", tell, true), new Case("the program", tell, false),
+                new Case("the caller", say, true), new Case("the caller", say, false),
+                new Case("a tool", call -> call.answer("call", "{}", true), false))) {
+            var talk = Talk.greeted(this, Talk.SALES);
+            var session = session(talk.model, 1);
+            talk.model.createdMs = 3_600_000;           // this test creates it
+            talk.does(call -> call.tell("Something else."));
+            eventually("it is asked", () -> asked(talk.model).size() == 2);
+            talk.modelSends(1);
+            if (!each.confirmed) {
+                session.getStuck();
+            }
+            talk.does(each.act);
+            if (each.confirmed) {
+                eventually("it stands there", () -> told(session).stream()
+                        .filter(one -> one.endsWith(" failed.") || one.endsWith("Stop."))
+                        .count() == 1);
+                talk.modelSends(1);
+            }
+            int heard = talk.line.heardMs.get();
+            talk.modelSends(1, created("r"), sound("r", "i", 50), done("r", "completed"));
+            boolean spoken = each.confirmed || !each.what.equals("the caller");
+            eventually("the answer", () -> talk.line.heardMs.get() == heard + (spoken ? 50 : 0)
+                    && !talk.line.speaker.speaking());
+            talk.line.settle();
+            assertEquals(each.confirmed ? "listening" : "thinking",
+                    talk.line.shown.getLast().get("lk.agent.state"), each.toString());
+        }
+    }
+
+    @Test
+    void soundOfAResponseThatIsOverIsNotPlayed() throws Exception {
+        for (String status : List.of("cancelled", "completed")) {
+            var talk = Talk.greeted(this, Talk.SALES);
+            talk.modelSends(1, created("r1"), sound("r1", "i1", 50));
+            eventually("it is heard", () -> talk.line.heardMs.get() == 100);
+            talk.modelSends(1, done("r1", status), sound("r1", "i2", 500), created("r2"),
+                    sound("r1", "i3", 500), sound("r2", "i4", 70), done("r2", "completed"));
+            talk.heard(170);
+        }
+    }
+
+    /// Interrupted before the first sound of the answer, and nothing of it is played.
+    @Test
+    void soundThatComesAfterTheCallersWordsIsNotPlayed() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        talk.modelSends(1, created("r1"), SessionTest.SPEECH_STARTED, sound("r1", "i1", 500),
+                done("r1", "cancelled"), SessionTest.SPEECH_STOPPED, created("r2"),
+                sound("r2", "i2", 70), done("r2", "completed"));
+        talk.heard(120);
+    }
+
+    /// The call's thread has other things to do, too.
+    @Test
+    void aBargeInThatIsTakenLateDoesNotBreakOffTheNextAnswer() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        var busy = new CountDownLatch(1);
+        var released = new CountDownLatch(1);
+        talk.agentSpeaks();
+        talk.begins(_ -> {
+            busy.countDown();
+            try {
+                released.await(SOON.toSeconds(), TimeUnit.SECONDS);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        });
+        assertTrue(busy.await(SOON.toSeconds(), TimeUnit.SECONDS));
+        for (String event : List.of(SessionTest.SPEECH_STARTED, SessionTest.SPEECH_STOPPED,
+                created("r"), sound("r", "i", 2_000), done("r", "completed"))) {
+            session(talk.model, 1).sendText(event.replace('\'', '"'));
+        }
+        int before = talk.line.heardMs.get();
+        eventually("it begins", () -> talk.line.heardMs.get() > before + 100);
+        released.countDown();
+        talk.line.settle();
+        assertTrue(talk.line.speaker.speaking());
+        eventually("all of it is heard", () -> talk.line.listening());
+        assertTrue(talk.line.heardMs.get() >= 50 + 2_000, talk.line.heardMs + " ms");
+        assertFalse(talk.line.heardMs.get() > 2_000 + 50 + 200, "the sentence was broken off");
+    }
+}
