@@ -615,7 +615,9 @@ public final class LostModelTest extends Stand {
     /// A trouble is over when the connection has been there for 5 s, and nobody has waited for it.
     @Test
     void aConnectionThatBreaksNowAndThenIsReplacedAtOnceEachTime() throws Exception {
-        var talk = greeted(Talk.SALES);
+        var talk = Talk.begun(this, new TestLine(), Talk.greeting(this),
+                SessionTest.patient("ST_1"));
+        talk.heard(50);
         for (int connection = 1; connection <= 3; connection++) {
             session(talk.model, connection).drop();
             session(talk.model, connection + 1);
