@@ -517,7 +517,7 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
             docs/guarantees.md: of {1,000} characters at most = Log.LONGEST
             docs/faults.md: has not reported that after {a second} = Hearing.MISMATCH_BEFORE_PROBE
-            docs/faults.md: no answer after {1.3 s} more = Hearing.PROBE_ANSWERED_WITHIN
+            docs/faults.md: no answer after {2.4 s} more = Link.PROBE_ANSWERED
             docs/faults.md: and the caller hears nothing for {3 s} = Turn.CALLER_WAITS
             docs/faults.md: it has {10 s} to begin an answer = Turn.NO_ANSWER
             docs/faults.md: the agent waits for it for {1.5 s} = Agent.LOOK_UP_BOUND

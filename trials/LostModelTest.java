@@ -171,7 +171,7 @@ public final class LostModelTest extends Stand {
         assertNotNull(session.awaitSent("response.output_audio.delta", _ -> true, SOON));
     }
 
-    /// 1.2 s after the caller has begun, the model is asked whether it is there. It has 1.3 s.
+    /// 1.2 s after the caller has begun, the model is asked whether it is there. It has 2.4 s.
     @Test
     void aModelThatIsStuckIsNoticedWhenTheCallerHasSpoken() throws Exception {
         var model = quick(new Say("Hello.", 50), new Say("I see.", 50));
@@ -179,7 +179,7 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, model);
         talk.heard(50);
         session(model, 1).getStuck();
-        line.live(600, 1_920);
+        line.live(600, 3_020);
         assertEquals(1, model.sessions().size());
         line.live(0, 20);
         assertAnswers(session(model, 2));   // it was told what the first one has not heard
@@ -196,7 +196,7 @@ public final class LostModelTest extends Stand {
         callersItem(session(model, 1));
         talk.modelSends(1);
         session(model, 1).getStuck();
-        line.live(600, 2_340);
+        line.live(600, 3_440);
         assertEquals(1, model.sessions().size());
         line.live(0, 20);
         assertAnswers(session(model, 2));
@@ -210,7 +210,7 @@ public final class LostModelTest extends Stand {
         callersItem(session(talk.model, 1));
         talk.modelSends(1);
         session(talk.model, 1).getStuck();
-        talk.line.live(9_340, 0);
+        talk.line.live(10_440, 0);
         assertEquals(1, talk.model.sessions().size());
         talk.line.live(20, 0);
         session(talk.model, 2);
@@ -220,7 +220,7 @@ public final class LostModelTest extends Stand {
     void aModelThatStillSendsSomethingIsNotGivenUp() throws Exception {
         var talk = greeted(Talk.SALES);
         session(talk.model, 1).getStuck();
-        talk.line.live(600, 1_920);
+        talk.line.live(600, 3_020);
         talk.modelSends(1);         // that is its answer
         talk.line.live(0, 5_000);
         talk.modelSends(1);

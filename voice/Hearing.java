@@ -29,7 +29,6 @@ final class Hearing {
     private static final int LOUD_MS = 200;             // so much loud sound counts as speech
     private static final Duration MISMATCH_BEFORE_PROBE = Duration.ofSeconds(1);
     private static final Duration NO_EVENT_BEFORE_PROBE = Duration.ofSeconds(8);
-    private static final Duration PROBE_ANSWERED_WITHIN = Duration.ofMillis(1_300);
     private static final Duration BETWEEN_PROBES = Duration.ofSeconds(5);
     private static final Duration END_NOT_NOTICED = Duration.ofSeconds(15);
 
@@ -105,7 +104,7 @@ final class Hearing {
         } else if (mismatchSince == 0 && (modelHearsSpeech || loudMs >= LOUD_MS)) {
             mismatchSince = now;
         }
-        if (probeSent != 0 && now - probeSent > PROBE_ANSWERED_WITHIN.toNanos()) {
+        if (probeSent != 0 && now - probeSent > Link.PROBE_ANSWERED.toNanos()) {
             probeSent = 0;
             giveUp("the model says nothing any more");
         } else if (modelHearsSpeech && now - lastLoud > END_NOT_NOTICED.toNanos()) {

@@ -36,6 +36,8 @@ final class Link {
     /// conversation then goes on as if that setting were blank.
     static final Map<String, String> OPTIONAL_UPDATES = Map.of(
             "voice", "OPENAI_VOICE", "transcription", "OPENAI_TRANSCRIBE_MODEL");
+    /// A probe has an answer by then. On a slow network, each way takes a second.
+    static final Duration PROBE_ANSWERED = Duration.ofMillis(2_400);
 
     private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
     private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
@@ -54,6 +56,7 @@ final class Link {
     private final AtomicInteger soundWaiting = new AtomicInteger();         // pieces in the queue
     private volatile RealtimeConnection connection;
     private volatile boolean hasReceived;               // the model has sent an event
+    private volatile boolean probeUnanswered;           // and none since the latest probe
     private volatile boolean closed;
 
     // Guarded by the lock of Realtime, which holds that lock when it calls a method that uses
@@ -120,6 +123,7 @@ final class Link {
         answersUpdates |= update;
         events++;
         hasReceived = true;
+        probeUnanswered = false;
         return events == 1;
     }
 
@@ -221,9 +225,16 @@ final class Link {
     }
 
     /// Sends an update that changes nothing. The model always answers an update. So a model that
-    /// does not answer this one is stuck.
+    /// has not sent anything by PROBE_ANSWERED is stuck.
     void probe() {
+        probeUnanswered = true;
         send(update("probe", RealtimeSessionCreateRequest.builder().build()));
+    }
+
+    /// The model has sent nothing since the latest probe. (Some services never answer an update, so
+    /// this says nothing about them.)
+    boolean probeUnanswered() {
+        return probeUnanswered && answersUpdates;
     }
 
     static RealtimeClientEvent update(String eventId, RealtimeSessionCreateRequest session) {
