@@ -86,6 +86,8 @@ public final class DemoModel implements AutoCloseable {
     public volatile boolean minds = true;   // it calls no tool when it must not
     public volatile String transcript;      // of each turn; null: how long it was
     public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
+    public volatile int loud = 500;         // speech: amplitude, root mean square, of 32,767
+    public volatile int onsetMs = 60;       // so much of it in a row has to be heard
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()
 

@@ -21,8 +21,7 @@ import static demo.DemoModel.json;
 /// Only the thread of the session calls this class. `session()` and `spokenMs()` are for any
 /// thread.
 final class ModelConversation {
-    private static final int WINDOW_MS = 20, ONSET_MS = 60;
-    private static final int LOUD = 500; // amplitude, root mean square, of 32,767
+    private static final int WINDOW_MS = 20;
     private static final int TRANSCRIPTION_MS = 150;
     private static final int MOST_ID = 32; // letters of an item's id
 
@@ -210,7 +209,7 @@ final class ModelConversation {
             int sample = pcm[i] & 0xff | pcm[i + 1] << 8;
             energy += sample * sample;
             if (++samples % (WINDOW_MS * RATE / 1000) == 0) {
-                window(Math.sqrt(energy / (WINDOW_MS * RATE / 1000.0)) > LOUD);
+                window(Math.sqrt(energy / (WINDOW_MS * RATE / 1000.0)) > model.loud);
                 energy = 0;
             }
         }
@@ -225,7 +224,7 @@ final class ModelConversation {
         long nowMs = samples * 1000 / RATE;
         if (speechItem == null) {
             loudMs = loud ? loudMs + WINDOW_MS : 0;
-            if (loudMs < ONSET_MS) return;
+            if (loudMs < model.onsetMs) return;
             startMs = nowMs - loudMs;
             speechItem = model.newId("item");
             quietMs = loudMs = 0;

@@ -350,29 +350,44 @@ public final class LostModelTest extends Stand {
     void aModelThatIsAwayForASecondIsBridgedByARecording() throws Exception {
         var talk = greeted(Talk.SALES);
         var line = talk.line;
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         line.pass(Duration.ofMillis(999));
         assertFalse(line.speaker.speaking());
         line.pass(MS);
         talk.hears(Clips.MOMENT);
         assertEquals(List.of("clip 1"), talk.agentIsDone());
 
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         line.pass(Duration.ofMillis(999));
         talk.happens(new Event.ModelBack());
         line.pass(Duration.ofMillis(999));
         assertEquals(List.of(), talk.agentIsDone());
 
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         talk.agentSpeaks();
         line.pass(Duration.ofSeconds(1));
         assertEquals(List.of("sentence 1"), talk.agentIsDone());
     }
 
+    /// A connection that is found to be stuck was of no use for a while before.
+    @Test
+    void whoHasWaitedAlreadyHearsTheRecordingThatMuchSooner() throws Exception {
+        for (var each : Map.of(2_000, 1_000, 2_400, 600, 3_000, 0, 3_400, 0).entrySet()) {
+            var talk = greeted(Talk.SALES);
+            talk.happens(new Event.ModelAway("x", Duration.ofMillis(each.getKey())));
+            if (each.getValue() > 0) {
+                talk.line.pass(Duration.ofMillis(each.getValue() - 1));
+                assertFalse(talk.line.speaker.speaking(), each.toString());
+                talk.line.pass(MS);
+            }
+            talk.hears(Clips.MOMENT);
+        }
+    }
+
     @Test
     void whoIsPutThroughToAColleagueIsNotAskedToWait() throws Exception {
         var talk = greeted(Talk.SUPPORT);
-        talk.happens(new Event.ModelAway("x"), LOST);
+        talk.happens(new Event.ModelAway("x", Duration.ZERO), LOST);
         heard(talk, Clips.COLLEAGUE);
         talk.line.pass(Duration.ofSeconds(1));
         assertEquals(List.of(), talk.agentIsDone());
@@ -383,7 +398,7 @@ public final class LostModelTest extends Stand {
         var line = new TestLine();
         line.answers = false;
         var talk = Talk.begun(this, line, Talk.greeting(this));
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         line.pass(Duration.ofSeconds(1));
         talk.happens(new Event.CallerHears());
         talk.heard(50);

@@ -41,7 +41,8 @@ public final class Runner {
 
     private static List<Class<?>> floors() {
         return List.of(AttackTest.class, VoiceTest.class, SessionTest.class, EndingTest.class,
-                LostModelTest.class, AnswersTest.class, OutboxTest.class, FolderTest.class,
+                HearingTest.class, LostModelTest.class, AnswersTest.class, OutboxTest.class,
+                FolderTest.class,
                 SettingsTest.class, HealthTest.class, RoomTest.class, DemoTest.class,
                 HouseTest.class, SupplyTest.class);
     }

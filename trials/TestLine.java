@@ -35,6 +35,8 @@ public final class TestLine implements Line {
     /// What `join` throws, or null.
     public IOException noRoom;
     public volatile boolean onPhone = true;
+    /// How loud the caller speaks: the amplitude of a sine, of 32,767.
+    public volatile int volume = 8_000;
 
     // What the agent does. Any thread may read it.
     private final AtomicLong clock = new AtomicLong(Duration.ofHours(1).toNanos());
@@ -209,7 +211,7 @@ public final class TestLine implements Line {
             byte[] frame = new byte[480];
             for (int i = 0; at < ms && i < 240; i++) {
                 double turns = 660.0 * (at * 24 + i) / 24_000;
-                int sample = (int) (8_000 * Math.sin(2 * Math.PI * turns));
+                int sample = (int) (volume * Math.sin(2 * Math.PI * turns));
                 frame[2 * i] = (byte) sample;
                 frame[2 * i + 1] = (byte) (sample >> 8);
             }

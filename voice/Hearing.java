@@ -11,6 +11,9 @@ import module java.base;
 /// hear. A model that is stuck does not say so. But such a model does not notice either that the
 /// caller has begun or finished.
 ///
+/// The two may differ although nothing is wrong: the model knows better than a level what speech
+/// is. So if they differ, the model is only asked whether it is there (`Link.probe`).
+///
 /// What is not done here: Hearing does not decide whose turn it is. The model does that
 /// ([server VAD](https://developers.openai.com/api/docs/guides/realtime-vad)).
 ///
@@ -25,12 +28,18 @@ final class Hearing {
     /// 1 s late that the caller has begun to speak. So the beginning is still there then.
     private static final int KEPT_BEFORE_A_TURN = 1_000 / PIECE_MS;
 
-    private static final int LOUD = 500;                                    // RMS of 16 bit samples
+    // The RMS of 16 bit samples. LOUD is -50 dBFS, because a quiet caller has -45. If it was only
+    // noise, it costs no more than a probe. SILENT is -61 dBFS: with less, nobody can be speaking.
+    private static final int LOUD = 100, SILENT = 30;
     private static final int LOUD_MS = 200;             // so much loud sound counts as speech
     private static final Duration MISMATCH_BEFORE_PROBE = Duration.ofSeconds(1);
     private static final Duration NO_EVENT_BEFORE_PROBE = Duration.ofSeconds(8);
-    private static final Duration BETWEEN_PROBES = Duration.ofSeconds(5);
     private static final Duration END_NOT_NOTICED = Duration.ofSeconds(15);
+    private static final int MOST_LATE = 5_000 / PIECE_MS;
+    private static final int MOST_BETWEEN_MS = 40;      // between two pieces; more does not count
+
+    /// A piece of sound, and when it was whole.
+    private record Piece(byte[] pcm, long at) {}
 
     private final String phoneCall;                     // its id, for the log
     private final LongSupplier clock;
@@ -39,23 +48,30 @@ final class Hearing {
     private Link link;                                  // where the sound goes
     private final byte[] piece = new byte[PIECE];       // the next one, not yet whole
     private int pieceFilled;                            // bytes
-    private final Deque<byte[]> kept = new ArrayDeque<>();                  // whole pieces
+    private final List<Piece> kept = new LinkedList<>();
+    private long sent;                                  // pieces that the link has taken
     private long refused;                               // pieces that the link had no room for
 
     private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
     private int loudMs;                                 // rises with loud sound, falls with silence
-    // Times, in nanoseconds of `clock`.
-    private long lastLoud;
-    private long lastEvent;                             // when the model has last sent anything
+    private Duration callerQuiet = Duration.ZERO;
+    private Duration callerWaited = Duration.ZERO;
+    // Times, in nanoseconds. `now` goes on with each piece, by the time that has passed since the
+    // one before, 40 ms at most. So no time passes while the process is stopped. Sound that comes
+    // in a burst after that takes no time either.
+    private long now = 1;
+    private long lastPiece;                             // by `clock`
+    private long lastLoud = now;
+    private long lastSound = now;                       // when it was last not quite silent
+    private long lastEvent = now;                       // when the model has last sent anything
     private long mismatchSince;                         // 0 while the model hears what we hear
     private long probeSent;                             // 0 when no probe waits for its answer
-    private long noProbeBefore;
 
     /// `clock` counts nanoseconds.
     Hearing(String phoneCall, LongSupplier clock) {
         this.phoneCall = phoneCall;
         this.clock = clock;
-        lastLoud = lastEvent = noProbeBefore = clock.getAsLong();
+        lastPiece = clock.getAsLong();
     }
 
     /// The caller's sound, in pieces of any size. One thread at a time. `turnUnanswered`: what the
@@ -74,14 +90,19 @@ final class Hearing {
     }
 
     private void pass(byte[] whole, boolean turnUnanswered) {
-        kept.add(whole);
+        long clocked = clock.getAsLong();
+        now += Math.min(clocked - lastPiece, MOST_BETWEEN_MS * 1_000_000L);
+        lastPiece = clocked;
+        kept.add(new Piece(whole, now));
         boolean all = turnUnanswered || mismatchSince != 0;
         while (kept.size() > (all ? MOST_KEPT : KEPT_BEFORE_A_TURN)) {
-            kept.remove();
+            kept.removeFirst();
         }
         // Sound is the only thing sent to the model that may be dropped, because sound that comes
         // late is of no use to anybody.
-        if (!link.hear(whole) && refused++ % 50 == 0) {
+        if (link.hear(whole)) {
+            sent++;
+        } else if (refused++ % 50 == 0) {
             Log.log(phoneCall, "the model does not take the caller's sound");
         }
         compare(whole);
@@ -93,12 +114,13 @@ final class Hearing {
     /// A probe is sent when the two have differed for 1 s. It is also sent when the model believes
     /// that the caller is speaking, and has sent nothing for 8 s. A model that does not answer the
     /// probe is stuck, and the connection is given up. The connection is also given up when the
-    /// model has not noticed for 15 s that the caller has finished.
+    /// model has believed for 15 s of complete silence that the caller is speaking.
     private void compare(byte[] whole) {
-        long now = clock.getAsLong();
-        boolean loud = rms(whole) > LOUD;
+        double level = rms(whole);
+        boolean loud = level > LOUD;
         loudMs = loud ? loudMs + PIECE_MS : Math.max(0, loudMs - PIECE_MS);
         lastLoud = loud ? now : lastLoud;
+        lastSound = level > SILENT ? now : lastSound;
         if (modelHearsSpeech && loud) {
             mismatchSince = 0;
         } else if (mismatchSince == 0 && (modelHearsSpeech || loudMs >= LOUD_MS)) {
@@ -107,10 +129,10 @@ final class Hearing {
         if (probeSent != 0 && now - probeSent > Link.PROBE_ANSWERED.toNanos()) {
             probeSent = 0;
             giveUp("the model says nothing any more");
-        } else if (modelHearsSpeech && now - lastLoud > END_NOT_NOTICED.toNanos()) {
-            lastLoud = now;
+        } else if (modelHearsSpeech && now - lastSound > END_NOT_NOTICED.toNanos()) {
+            lastSound = now;
             giveUp("the model does not notice that the caller has finished");
-        } else if (probeSent == 0 && now > noProbeBefore && (mismatchSince != 0
+        } else if (probeSent == 0 && (mismatchSince != 0
                 && now - mismatchSince > MISMATCH_BEFORE_PROBE.toNanos()
                 || modelHearsSpeech && now - lastEvent > NO_EVENT_BEFORE_PROBE.toNanos())) {
             probeSent = now;
@@ -122,6 +144,9 @@ final class Hearing {
     /// Realtime's lock.
     private void giveUp(String why) {
         Link suspected = link;
+        // The caller may have finished before the probe was sent.
+        callerWaited = Duration.ofNanos(
+                Math.max(now - lastLoud, Link.PROBE_ANSWERED.toNanos()));
         Thread.ofVirtual().start(() -> suspected.fail(why));
     }
 
@@ -137,31 +162,52 @@ final class Hearing {
     /// The model has sent an event, so it is there. `hearsSpeech` says whether the caller is
     /// speaking, by what the model has reported so far.
     synchronized void eventCame(boolean hearsSpeech) {
-        lastEvent = clock.getAsLong();
+        lastEvent = now;
         if (probeSent != 0) {
             probeSent = mismatchSince = 0;
-            noProbeBefore = lastEvent + BETWEEN_PROBES.toNanos();
         }
         if (hearsSpeech != modelHearsSpeech) {
             modelHearsSpeech = hearsSpeech;
             mismatchSince = loudMs = 0;
+            lastSound = now;            // the model may hear what is too quiet for us
+            callerQuiet = Duration.ZERO;
         }
     }
 
-    /// How long the caller has made no sound, as far as we hear. The model notices the silence
-    /// later, and on a slow connection much later.
+    /// The model has noticed that the caller has finished: at `endMs` of the sound of this
+    /// connection. That includes the silence by which it has noticed. An `endMs` that cannot be
+    /// right does not count.
+    synchronized void callerFinished(long endMs) {
+        long since = sent - endMs / PIECE_MS;                               // pieces
+        if (endMs > 0 && since >= 0 && since <= MOST_LATE && !kept.isEmpty()) {
+            long silent = since + Link.SILENCE.toMillis() / PIECE_MS;
+            Piece last = kept.get((int) Math.max(0, kept.size() - 1 - silent));
+            callerQuiet = Duration.ofNanos(now - last.at);
+        }
+    }
+
+    /// For how long the caller had been silent when the model noticed that they had finished. On a
+    /// slow connection the model notices that late.
     synchronized Duration callerQuiet() {
-        return Duration.ofNanos(clock.getAsLong() - lastLoud);
+        return callerQuiet;
+    }
+
+    /// For how long the caller has waited in vain, now that the connection was given up here.
+    synchronized Duration callerWaited() {
+        return callerWaited;
     }
 
     /// From now on the sound goes to `next`. When the caller's turn has no answer yet, or the model
     /// may not have heard it, `next` first hears it once more.
     synchronized void moveTo(Link next, boolean turnUnanswered) {
-        if (turnUnanswered || mismatchSince != 0) {
-            kept.forEach(next::hear);
+        boolean again = turnUnanswered || mismatchSince != 0;
+        if (again) {
+            kept.forEach(each -> next.hear(each.pcm));
         }
+        sent = again ? kept.size() : 0;
         modelHearsSpeech = false;
         probeSent = mismatchSince = loudMs = 0;
+        callerQuiet = callerWaited = Duration.ZERO;
         link = next;
     }
 }

@@ -38,6 +38,8 @@ final class Link {
             "voice", "OPENAI_VOICE", "transcription", "OPENAI_TRANSCRIBE_MODEL");
     /// A probe has an answer by then. On a slow network, each way takes a second.
     static final Duration PROBE_ANSWERED = Duration.ofMillis(2_400);
+    /// When the caller has been silent for so long, the model takes them to have finished.
+    static final Duration SILENCE = Duration.ofMillis(500);
 
     private static final Duration REPLACEMENT_CONNECTING = Duration.ofSeconds(2);
     private static final Duration NOTHING_TAKEN = Duration.ofSeconds(10);
@@ -212,7 +214,7 @@ final class Link {
     /// [server VAD](https://developers.openai.com/api/docs/guides/realtime-vad).
     private static RealtimeAudioConfigInput.Builder input() {
         return RealtimeAudioConfigInput.builder().format(pcm())
-                .turnDetection(ServerVad.builder().silenceDurationMs(500)
+                .turnDetection(ServerVad.builder().silenceDurationMs(SILENCE.toMillis())
                         .createResponse(true).interruptResponse(true).build());
     }
 

@@ -143,7 +143,7 @@ public final class Realtime implements AutoCloseable {
         return !closed && callerSpeaking;
     }
 
-    /// How long the caller has made no sound, as we hear it. The model notices that later.
+    /// For how long the caller had been silent when the model noticed that they had finished.
     public Duration callerQuiet() {
         return hearing.callerQuiet();
     }
@@ -244,7 +244,7 @@ public final class Realtime implements AutoCloseable {
         }
         if (tryLater(fault, worked)) {
             Log.log(phoneCall, "the model is lost, connecting again: " + fault.why());
-            mailbox.post(new Event.ModelAway(fault.why()));
+            mailbox.post(new Event.ModelAway(fault.why(), hearing.callerWaited()));
         }
     }
 
@@ -349,6 +349,8 @@ public final class Realtime implements AutoCloseable {
             mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             callerSpeaking = false;
+            hearing.callerFinished(event.asInputAudioBufferSpeechStopped()._audioEndMs().asKnown()
+                    .orElse(0L));
             responses.callerHasSpoken();
             mailbox.post(new Event.TurnChanged());
         } else if (event.isConversationItemAdded()) {

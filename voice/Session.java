@@ -224,10 +224,11 @@ public final class Session implements AutoCloseable {
                 return ending.callerLeft(why);
             }
             case Event.LineLost(var why) -> end("room_lost", why);
-            case Event.ModelAway(_) -> {
+            case Event.ModelAway(_, var waited) -> {
                 if (!modelAway) {
                     modelAway = true;
-                    mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
+                    mailbox.alarm(Alarm.MODEL_AWAY, Collections.min(
+                            List.of(MODEL_AWAY, Turn.CALLER_WAITS.minus(waited))));
                 }
             }
             case Event.ModelBack() -> {

@@ -18,7 +18,7 @@ final class Turn {
     private static final Duration TAIL = Duration.ofMillis(300);
     // When it is the agent's turn and the caller hears nothing for so long, a recording plays. At
     // most WAITED of that time can be over when `look` first knows that it is the agent's turn.
-    private static final Duration CALLER_WAITS = Duration.ofSeconds(3);
+    static final Duration CALLER_WAITS = Duration.ofSeconds(3);
     private static final Duration WAITED = Duration.ofMillis(2_700);
     // As long as the model gives signs of life, it may take its time. It is asked for one so often.
     // It has twice that time to give one.
@@ -67,8 +67,8 @@ final class Turn {
         }
         wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !listening);
 
-        // We notice before the model that the caller has stopped speaking. The caller has been
-        // waiting since then, so this time counts.
+        // The model notices late that the caller has finished. The caller has been waiting since
+        // then, so this time counts.
         Duration quiet = callerSpoke && !listening
                 ? session.conversation.callerQuiet() : Duration.ZERO;
         callerSpoke = listening;

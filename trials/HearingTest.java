@@ -1,0 +1,220 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import org.junit.jupiter.api.Test;
+import voice.Event;
+import voice.Model;
+import voice.Realtime;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// voice/: what we hear ourselves of the caller decides nothing. A model that hears more than we
+/// do, or less, is asked whether it is there, and keeps its connection. A model that is stuck is
+/// found, however quietly the caller speaks. And a process that was stopped has not waited.
+/// LostModelTest has more of a model that is stuck.
+public final class HearingTest extends Stand {
+    private static final Duration MS = SessionTest.MS;
+    /// Amplitudes of a caller at -45 dBFS, and of one whom we do not hear at all.
+    private static final int QUIET = 260, UNHEARD = 80;
+
+    /// The model reports that the caller has finished, at this `audio_end_ms`.
+    static String speechStopped(String atMs) {
+        return "{'type':'input_audio_buffer.speech_stopped','item_id':'words'"
+                + (atMs.isEmpty() ? "" : ",'audio_end_ms':" + atMs) + "}";
+    }
+
+    /// The caller speaks for `ms` milliseconds and is then silent for `silence` ms. The model, on
+    /// its first connection, does not fall behind, and is still in use at the end.
+    static void lives(Talk talk, int ms, int silence) throws Exception {
+        for (int at = 0; at < ms + silence; at += 500) {
+            int speech = Math.clamp(ms - at, 0, 500);
+            talk.line.live(speech, Math.clamp(ms + silence - at - speech, 0, 500 - speech));
+            talk.modelSends(1);
+        }
+    }
+
+    /// A call in which nobody is asked whether they are there.
+    private Talk greeted(DemoModel.Step... answers) throws Exception {
+        var model = model(Stream.concat(Stream.of(new Say("Hello.", 50)), Stream.of(answers))
+                .toArray(DemoModel.Step[]::new));
+        model.firstSoundMs = 10;
+        var talk = Talk.begun(this, new TestLine(), model, SessionTest.patient(""));
+        talk.heard(50);
+        return talk;
+    }
+
+    // The model hears more than we do, or less.
+
+    @Test
+    void whatTheModelDoesNotTakeForSpeechCostsNothing() throws Exception {
+        var talk = greeted();
+        talk.model.onsetMs = 400;
+        lives(talk, 0, 16_000);
+        lives(talk, 300, 6_000);
+        talk.heard(50);
+        assertEquals(1, talk.model.sessions().size());
+    }
+
+    @Test
+    void whatOnlyTheModelTakesForSpeechCostsNothing() throws Exception {
+        var talk = greeted(new Say("Yes?", 50));
+        talk.model.loud = 30;
+        talk.line.volume = UNHEARD;
+        lives(talk, 0, 16_000);
+        lives(talk, 300, 6_000);
+        talk.heard(100);
+        assertEquals(1, talk.model.sessions().size());
+    }
+
+    @Test
+    void whoSpeaksQuietlyForLongKeepsTheConnection() throws Exception {
+        for (int volume : List.of(QUIET, UNHEARD)) {
+            var talk = greeted();
+            talk.line.volume = volume;
+            talk.modelSends(1, SessionTest.SPEECH_STARTED);
+            lives(talk, 30_000, 0);
+            talk.heard(50);
+        }
+    }
+
+    /// So a model that has heard a breath in the silence gets as long as any other.
+    @Test
+    void theSilenceThatTheModelMayMissBeginsWhenItHearsSpeech() throws Exception {
+        var talk = greeted();
+        lives(talk, 0, 16_000);
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        lives(talk, 0, 15_000);
+        talk.line.live(0, 20);
+        session(talk.model, 2);
+    }
+
+    // A model that is stuck.
+
+    /// 1.2 s after the first sound the model is asked whether it is there, and it has 2.4 s.
+    @Test
+    void aStuckModelIsFoundWithinFourSecondsOfAQuietCallersFirstSound() throws Exception {
+        var talk = greeted();
+        talk.line.volume = QUIET;
+        session(talk.model, 1).getStuck();
+        talk.line.live(600, 3_020);
+        assertEquals(1, talk.model.sessions().size());
+        talk.line.live(0, 20);
+        session(talk.model, 2);
+    }
+
+    @Test
+    void aModelThatWasThereAMomentAgoIsFoundAsSoon() throws Exception {
+        var talk = greeted();
+        talk.model.onsetMs = 60_000;
+        talk.line.live(300, 940);
+        var session = session(talk.model, 1);
+        assertNotNull(session.await("session.update",
+                event -> event.getString("event_id").equals("probe"), SOON));
+        talk.modelSends(1);                 // after its answer
+        session.getStuck();
+        talk.line.live(600, 3_020);
+        assertEquals(1, talk.model.sessions().size());
+        talk.line.live(0, 20);
+        session(talk.model, 2);
+    }
+
+    /// So the recording that bridges the time is not late.
+    @Test
+    void howLongTheCallerHasWaitedForAStuckModelIsKnown() throws Exception {
+        // Somebody who has finished, and somebody who speaks on.
+        for (var each : Map.of(600, 3_040, 3_640, 2_400).entrySet()) {
+            var model = model();
+            var line = new TestLine();
+            var realtime = opened(new Realtime(new Model("sk-test", model.baseUrl(), "any", "", ""),
+                    line.id(), line.mailbox, line.speaker));
+            line.listen(realtime::hear);
+            var session = session(model, 1);
+            session.sendText("{\"type\":\"response.output_audio_transcript.delta\","
+                    + "\"item_id\":\"i\",\"delta\":\"Hello.\"}");
+            next(line, Event.AgentSays.class);      // it is there
+            session.getStuck();
+            line.live(each.getKey(), 3_640 - each.getKey());
+            assertEquals(new Event.ModelAway("the model says nothing any more",
+                    Duration.ofMillis(each.getValue())), next(line, Event.ModelAway.class));
+        }
+    }
+
+    private static <T extends Event> T next(TestLine line, Class<T> kind)
+            throws InterruptedException {
+        Event event;
+        do {
+            event = line.mailbox.next();
+        } while (!kind.isInstance(event));
+        return kind.cast(event);
+    }
+
+    // How long the caller has waited when the model notices that they have finished.
+
+    @Test
+    void aPlaceInTheSoundThatCannotBeRightDoesNotCount() throws Exception {
+        for (String at : List.of("", "null", "'soon'", "0", "-20000", "20", "6060",
+                "9000000000000000000", "-9000000000000000000")) {
+            var talk = greeted();
+            talk.modelSends(1, SessionTest.SPEECH_STARTED);
+            lives(talk, 40, 6_000);
+            talk.modelSends(1, speechStopped(at));
+            talk.line.pass(Duration.ofMillis(2_999));
+            assertFalse(talk.line.speaker.speaking(), at);
+            talk.line.pass(MS);
+            assertTrue(talk.line.speaker.speaking(), at);
+        }
+    }
+
+    /// Its sound begins anew.
+    @Test
+    void theModelsPlacesAreThoseOfItsOwnConnection() throws Exception {
+        var talk = greeted();
+        lives(talk, 0, 5_000);
+        session(talk.model, 1).drop();
+        session(talk.model, 2);
+        talk.modelSends(2, SessionTest.SPEECH_STARTED);
+        talk.line.live(40, 1_000);
+        talk.modelSends(2, speechStopped("540"));
+        talk.line.pass(Duration.ofMillis(1_999));
+        assertFalse(talk.line.speaker.speaking());
+        talk.line.pass(MS);
+        assertTrue(talk.line.speaker.speaking());
+    }
+
+    // The process was stopped for 3 s. After that, all sound comes at once.
+
+    private static void stopped(Talk talk) throws Exception {
+        talk.line.leap(Duration.ofSeconds(3));
+        talk.line.say(0, 3_000);
+    }
+
+    @Test
+    void aModelThatCouldNotBeHeardWhileTheProcessWasStoppedIsNotStuck() throws Exception {
+        var talk = greeted();
+        session(talk.model, 1).getStuck();
+        talk.line.live(600, 640);           // it is asked
+        stopped(talk);
+        talk.line.live(0, 2_300);
+        talk.modelSends(1);                 // that is its answer
+        assertEquals(1, talk.model.sessions().size());
+    }
+
+    /// But for the 40 ms that may pass between two pieces of sound.
+    @Test
+    void theTimeOfTheStopIsNoTimeThatTheCallerHasWaited() throws Exception {
+        var talk = greeted();
+        talk.modelSends(1, SessionTest.SPEECH_STARTED);
+        lives(talk, 40, 200);
+        stopped(talk);
+        talk.modelSends(1, speechStopped("540"));
+        talk.line.pass(Duration.ofMillis(3_000 - 240 - 1));
+        assertFalse(talk.line.speaker.speaking());
+        talk.line.pass(MS);
+        assertTrue(talk.line.speaker.speaking());
+    }
+}
