@@ -217,4 +217,26 @@ public final class HearingTest extends Stand {
         talk.line.pass(MS);
         assertTrue(talk.line.speaker.speaking());
     }
+
+    /// What has happened meanwhile waits in sockets. So an alarm that was due must wait for it.
+    @Test
+    void anAlarmThatWasDueWhileTheProcessWasStoppedIsLater() throws Exception {
+        String java = System.getProperty("java.home") + "/bin/java";
+        Process waits = new ProcessBuilder(java, "-cp", System.getProperty("java.class.path"),
+                "trials/Waits.java").redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        afterwards(waits::destroyForcibly);
+        var said = waits.inputReader();
+        assertEquals("waits", said.readLine());
+        signal("-STOP", waits);
+        TimeUnit.SECONDS.sleep(3);
+        signal("-CONT", waits);
+        TimeUnit.MILLISECONDS.sleep(300);
+        waits.outputWriter().append("go\n").flush();
+        assertEquals("CallerHears[]", said.readLine());
+        assertEquals("AlarmDue[which=SILENCE]", said.readLine());
+    }
+
+    private static void signal(String which, Process to) throws Exception {
+        assertEquals(0, new ProcessBuilder("kill", which, "" + to.pid()).start().waitFor());
+    }
 }

@@ -5,6 +5,8 @@ import module java.base;
 /// The one queue that a call reads. Any thread may post to it. Only the call's own thread reads it
 /// and sets alarms, so a call needs no locks.
 public final class Mailbox {
+    private static final Duration LOOK = Duration.ofMillis(500);
+    private static final Duration STOPPED = Duration.ofSeconds(1);
 
     /// What a call waits for, besides events. Each comment says what is true when the alarm is due.
     public enum Alarm {
@@ -50,15 +52,21 @@ public final class Mailbox {
     private final BlockingQueue<Event> events = new LinkedBlockingQueue<>();
     private final Map<Alarm, Long> alarms = new EnumMap<>(Alarm.class);     // when; by `clock`
     private final LongSupplier clock;
+    private final boolean stops;                // a leap of `clock` is a stop of this process
 
     public Mailbox() {
-        this(System::nanoTime);
+        this(System::nanoTime, true);
     }
 
     /// With a clock of the caller's own, which counts nanoseconds: a test need not wait then.
     /// Whoever moves that clock posts an event, so that `next` looks at it again.
     public Mailbox(LongSupplier clock) {
+        this(clock, false);
+    }
+
+    private Mailbox(LongSupplier clock, boolean stops) {
         this.clock = clock;
+        this.stops = stops;
     }
 
     /// The time of this call, in nanoseconds. Only the difference of two times means something.
@@ -89,20 +97,29 @@ public final class Mailbox {
 
     /// Waits until there is an event or until an alarm is due, and returns the event or an
     /// AlarmDue.
+    ///
+    /// If the process was stopped meanwhile (or the machine, or Java), then what has happened in
+    /// that time is not here yet: it waits in sockets. An alarm would be false until it is here. So
+    /// all alarms are then later, by the time of the stop and 0.5 s more.
     public Event next() throws InterruptedException {
         while (true) {
             long now = nanos();
             var first = alarms.entrySet().stream()
                     .min(Comparator.comparingLong(alarm -> alarm.getValue() - now));
             long wait = first.map(alarm -> alarm.getValue() - now)
-                    .orElse(TimeUnit.MINUTES.toNanos(1));
+                    .orElse(LOOK.toNanos());
             // An alarm that is due comes before the events that wait: a busy line must not delay
             // it.
             if (wait <= 0) {
                 alarms.remove(first.get().getKey());
                 return new Event.AlarmDue(first.get().getKey());
             }
+            wait = Math.min(wait, LOOK.toNanos());
             Event event = events.poll(wait, TimeUnit.NANOSECONDS);
+            long waited = nanos() - now;
+            if (stops && waited > wait + STOPPED.toNanos()) {
+                alarms.replaceAll((_, due) -> due + waited + LOOK.toNanos());
+            }
             if (event != null) {
                 return event;
             }

@@ -1,0 +1,80 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+
+/// The whole program is stopped for a while with calls up (SIGSTOP), with a real livekit-server and
+/// callers on LiveKit's own client.
+public final class StoppedTest extends Stage {
+    private static final int TIMES = ALL ? 10 : 2;
+
+    @BeforeAll
+    static void start() throws Exception {
+        start(List.of(new DemoModel.Say("Hello.", 600)));
+        model.firstSoundMs = 1_000;
+        model.afterScript = new DemoModel.Say("I see.", 1_000);
+        program = worker(output, Map.of("SILENCE_SECONDS", "120"), "dev");
+        await("the check of the model", output,
+                () -> Files.readString(output).contains("OpenAI at"));
+    }
+
+    private static void signal(String which) throws Exception {
+        assertEquals(0, new ProcessBuilder("kill", which, "" + program.pid()).start().waitFor());
+    }
+
+    /// How many responses the model has ended on each of five connections.
+    private static List<Long> answers(int first) {
+        return model.sessions().stream().skip(first).limit(5)
+                .map(session -> count(session.sent(), "response.done")).toList();
+    }
+
+    /// Has each of the first `calls` calls another answer now?
+    private static boolean all(int calls, List<Long> before, List<Long> now) {
+        return IntStream.range(0, calls).allMatch(i -> now.get(i) > before.get(i));
+    }
+
+    /// When the process is stopped, one agent speaks, one thinks, one caller has just finished, one
+    /// is in mid-word, and one listens.
+    @Test
+    void aProgramThatWasStoppedForThreeSecondsGoesOnWithItsCalls() throws Exception {
+        var calls = new ArrayList<Caller>();
+        int first = model.sessions().size();
+        for (int i = 0; i < 5; i++) {
+            int connections = first + i;
+            calls.add(Caller.onThePhone("stopped-" + i, ADA));
+            await("the call", output, () -> model.sessions().size() > connections);
+        }
+        for (Caller caller : calls) {
+            caller.next("silent");                  // the greeting is over
+        }
+        for (int time = 0; time < TIMES; time++) {
+            var before = answers(first);
+            int[] thenPass = {1_000, 600, 800, 200};
+            for (int i = 0; i < 4; i++) {
+                calls.get(i).say(600 + 100 * i, 500);
+                TimeUnit.MILLISECONDS.sleep(thenPass[i]);
+            }
+            signal("-STOP");
+            TimeUnit.SECONDS.sleep(3);
+            signal("-CONT");
+            await("four answers", output, () -> all(4, before, answers(first)));
+            TimeUnit.MILLISECONDS.sleep(1_500);     // so long they speak
+            var then = answers(first);
+            calls.forEach(caller -> caller.say(700, 500));
+            await("five answers", output, () -> all(5, then, answers(first)));
+            TimeUnit.MILLISECONDS.sleep(1_500);
+        }
+        String log = Files.readString(output);
+        assertFalse(log.contains("model is lost") || log.contains("recording"), log);
+        assertEquals(first + 5, model.sessions().size());
+        for (Caller caller : calls) {
+            caller.hangUp();
+            ended(caller, "caller_hung_up");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+package trials;
+
+import module java.base;
+import voice.Event;
+import voice.Mailbox;
+
+/// A program that waits for an event, and has an alarm. HearingTest runs it as a process, and stops
+/// that process for a while. The event comes when a line comes in. What comes is written out.
+final class Waits {
+    private Waits() {}
+
+    public static void main(String[] args) throws Exception {
+        var mailbox = new Mailbox();
+        mailbox.alarm(Mailbox.Alarm.SILENCE, Duration.ofSeconds(2));
+        Thread.ofPlatform().start(() -> {
+            IO.readln();
+            mailbox.post(new Event.CallerHears());
+        });
+        IO.println("waits");
+        IO.println(mailbox.next());
+        IO.println(mailbox.next());
+    }
+}
