@@ -3,6 +3,12 @@ package trials;
 import module java.base;
 import demo.DemoModel;
 import demo.DemoModel.Say;
+import jdk.jfr.Recording;
+import jdk.jfr.consumer.RecordingFile;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import okhttp3.WebSocket;
+import okhttp3.WebSocketListener;
 import org.junit.jupiter.api.Test;
 import voice.Event;
 import voice.Model;
@@ -238,5 +244,50 @@ public final class HearingTest extends Stand {
 
     private static void signal(String which, Process to) throws Exception {
         assertEquals(0, new ProcessBuilder("kill", which, "" + to.pid()).start().waitFor());
+    }
+
+    // A way to the model that is stalled.
+
+    /// Every try costs an exception. At 0.3 ms there were more than 2,000 in a second.
+    @Test
+    void aStalledWayToTheModelIsTriedLessAndLessOften() throws Exception {
+        var begun = new CountDownLatch(1);
+        var over = new CountDownLatch(1);
+        var server = opened(new MockWebServer());
+        afterwards(over::countDown);
+        server.enqueue(new MockResponse.Builder().webSocketUpgrade(new WebSocketListener() {
+            @Override
+            public void onMessage(WebSocket socket, String text) {
+                begun.countDown();
+                try {
+                    over.await();               // it reads nothing more
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                }
+            }
+        }).build());
+        server.start(InetAddress.getByAddress(new byte[] {127, 0, 0, 1}), 0);
+        Path file = folder().resolve("exceptions");
+        double seconds;
+        try (var exceptions = new Recording()) {
+            exceptions.enable("jdk.JavaExceptionThrow").with("throttle", "off");
+            exceptions.start();
+            long start = System.nanoTime();
+            var line = new TestLine();
+            String url = "http://127.0.0.1:" + server.getPort() + "/v1";
+            var realtime = opened(new Realtime(new Model("sk-test", url, "any", "", ""), line.id(),
+                    line.mailbox, line.speaker));
+            for (String text : List.of("a", "b".repeat(9_000_000), "c", "d")) {
+                realtime.about(text);
+            }
+            begun.await();
+            TimeUnit.SECONDS.sleep(2);
+            exceptions.dump(file);
+            seconds = (System.nanoTime() - start) / 1e9;
+        }
+        long tries = RecordingFile.readAllEvents(file).stream()
+                .filter(thrown -> thrown.getEventType().getName().equals("jdk.JavaExceptionThrow")
+                        && thrown.getClass("thrownClass").getName().endsWith("$Busy")).count();
+        assertTrue(tries > 5 && tries <= 20 + seconds / 0.005, tries + " in " + seconds + " s");
     }
 }

@@ -340,7 +340,8 @@ final class Link {
     }
 
     /// The library's `send` refuses an event while the one before is still on its way. So one
-    /// thread sends all events, in order, and tries again.
+    /// thread sends all events, in order, and tries again. That is soon, because most are on their
+    /// way for less than a millisecond. But each try costs an exception, so the pauses grow.
     private void sendAll(RealtimeConnection c) {
         try {
             while (!closed) {
@@ -356,7 +357,7 @@ final class Link {
                                     .encodeToString(next.sound)).build());
                 }
                 long giveUp = System.nanoTime() + NOTHING_TAKEN.toNanos();
-                while (!closed) {
+                for (long pause = 300_000; !closed; pause = Math.min(2 * pause, 5_000_000)) {
                     try {
                         c.send(event);
                         break;
@@ -364,7 +365,7 @@ final class Link {
                         if (System.nanoTime() > giveUp) {
                             throw new IOException("the model has taken nothing for 10 s", e);
                         }
-                        LockSupport.parkNanos(300_000);
+                        LockSupport.parkNanos(pause);
                     }
                 }
             }
