@@ -36,9 +36,8 @@ public final class WebPhone implements Line, AutoCloseable {
     private final Consumer<JsonObject> page;
     private final Mailbox mailbox = new Mailbox();
     private final CustomAudioSource microphone = new CustomAudioSource();
-    private final Speaker speaker = new Speaker(
-            frame -> this.microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2),
-            () -> mailbox.post(new Event.TurnChanged()));
+    private final Speaker speaker =
+            new Speaker(this::push, () -> mailbox.post(new Event.TurnChanged()));
     private final WebRtc.Ear hearing;
     private volatile Consumer<byte[]> ear;
     private final CompletableFuture<Void> connected = new CompletableFuture<>();
@@ -78,6 +77,11 @@ public final class WebPhone implements Line, AutoCloseable {
                     WebRtc.SEND.createAudioTrack("microphone", microphone), List.of("agent"));
             return new Sdp(up.answer(offers.up), down.answer(offers.down));
         }), ANSWERING, "WebRTC does not answer");
+    }
+
+    private void push(byte[] frame) {
+        hearing.tick();
+        microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2);
     }
 
     /// The caller has written something. Any thread, as `pressed`, `left` and `stop`.

@@ -138,6 +138,7 @@ final class Peers {
     /// Sends 10 ms of our sound: 24 kHz, 16 bit little endian, mono. For the Speaker's thread,
     /// between `Speaker.start` and `Speaker.stop`.
     void push(byte[] frame) {
+        ear.tick();
         microphone.pushAudio(frame, 16, Speaker.RATE, 1, frame.length / 2);
     }
 

@@ -157,7 +157,14 @@ public final class WebRtc {
     /// The ear for one caller. It takes the sound that WebRTC plays, 48 kHz, and passes it on at
     /// 24 kHz, 16 bit, mono, 10 ms at a time, to the listener of the moment. It does so on WebRTC's
     /// playout thread, which all calls share.
+    ///
+    /// When the caller has no track, WebRTC plays nothing. The caller is silent then, and the
+    /// listener must hear that: a model waits for silence to know that the caller has finished, and
+    /// the caller may have lost their track in mid-word. So the listener hears silence instead.
     public static final class Ear {
+        private static final int MISSING = 20;              // frames: 200 ms
+        private static final byte[] SILENCE = new byte[Speaker.FRAME];
+
         private final String callId;
         private final Supplier<Consumer<byte[]>> listener;
         private final Consumer<String> unusable;
@@ -166,6 +173,7 @@ public final class WebRtc {
         private final AudioResampler resampler = new AudioResampler(48_000, Speaker.RATE, 1);
         private final byte[] resampled = new byte[Speaker.FRAME];
         private boolean closed;                             // guarded by resampler
+        private final AtomicInteger missing = new AtomicInteger();  // frames in a row
 
         /// `listener` returns who listens now, or null for nobody. `unusable` is told why, when the
         /// sound does not have the form that it must have. Both run on the playout thread.
@@ -187,6 +195,7 @@ public final class WebRtc {
         }
 
         private void sound(byte[] pcm, int bits, int rate, int channels, int frames) {
+            missing.set(0);
             Consumer<byte[]> ear = listener.get();
             if (ear == null) {
                 return;
@@ -202,6 +211,15 @@ public final class WebRtc {
                 resampler.resample(pcm, frames, resampled, resampled.length / 2, 1);
             }
             ear.accept(resampled);
+        }
+
+        /// Another 10 ms have passed. The Speaker's thread calls this, because its frames never
+        /// pause.
+        public void tick() {
+            Consumer<byte[]> ear = listener.get();
+            if (missing.incrementAndGet() > MISSING && ear != null) {
+                ear.accept(SILENCE);
+            }
         }
 
         /// Stops listening. Call this before the peer connection is closed.

@@ -652,12 +652,12 @@ public final class LostModelTest extends Stand {
     @Test
     void theRecordingIsRepeatedAsLongAsTheModelIsAway() throws Exception {
         var talk = greeted(Talk.SALES);
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         talk.line.pass(Duration.ofSeconds(1));
         assertEquals(List.of("clip 1"), talk.agentIsDone());
         for (int clip = 2; clip <= 3; clip++) {
             talk.line.pass(Duration.ofMillis(1_500));
-            talk.happens(new Event.ModelAway("x"));     // a try has failed
+            talk.happens(new Event.ModelAway("x", Duration.ZERO));     // a try has failed
             talk.line.pass(Duration.ofMillis(1_499));
             assertEquals(List.of(), talk.agentIsDone());
             talk.line.pass(MS);
@@ -673,7 +673,7 @@ public final class LostModelTest extends Stand {
         var line = new TestLine();
         line.answers = false;
         var talk = Talk.begun(this, line, Talk.greeting(this));
-        talk.happens(new Event.ModelAway("x"));
+        talk.happens(new Event.ModelAway("x", Duration.ZERO));
         line.pass(Duration.ofSeconds(3));
         talk.agentIsDone();
         talk.happens(new Event.CallerHears());

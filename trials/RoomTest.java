@@ -14,17 +14,21 @@ import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
 import okhttp3.OkHttpClient;
 import okio.Buffer;
+import org.junit.jupiter.api.Assertions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import room.Dispatch;
 import room.Rooms;
+import room.WebRtc;
 import room.Worker;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
+import voice.Speaker;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
@@ -380,6 +384,24 @@ public final class RoomTest extends Stand {
         end("AJ_1");
         becomes("WS_AVAILABLE 0 0.0");
         assertEquals(List.of("ListRooms"), livekit.asked);
+    }
+
+    // The caller's sound.
+
+    /// Otherwise a model would wait on and on for the end of what they were saying. StoppedTest has
+    /// that with a track that goes.
+    @Test
+    void whereNoSoundComesFromTheCallerSilenceTakesItsPlace() {
+        WebRtc.SEND.hashCode();                 // loads the library, which an ear needs
+        var heard = new ArrayList<byte[]>();
+        var ear = new WebRtc.Ear("AJ_1", () -> heard::add, Assertions::fail);
+        afterwards(ear::close);
+        for (int frames = 0; frames < 20; frames++) {
+            ear.tick();
+        }
+        assertEquals(0, heard.size());
+        ear.tick();
+        assertArrayEquals(new byte[Speaker.FRAME], heard.getFirst());
     }
 
     // Who the caller is.

@@ -42,9 +42,8 @@ public final class Runner {
     private static List<Class<?>> floors() {
         return List.of(AttackTest.class, VoiceTest.class, SessionTest.class, EndingTest.class,
                 HearingTest.class, LostModelTest.class, AnswersTest.class, OutboxTest.class,
-                FolderTest.class,
-                SettingsTest.class, HealthTest.class, RoomTest.class, DemoTest.class,
-                HouseTest.class, SupplyTest.class);
+                FolderTest.class, SettingsTest.class, HealthTest.class, RoomTest.class,
+                DemoTest.class, HouseTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the

@@ -8,9 +8,10 @@ import org.junit.jupiter.api.Test;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 
-/// The whole program is stopped for a while with calls up (SIGSTOP), with a real livekit-server and
-/// callers on LiveKit's own client.
+/// Sound that stops, with a real livekit-server and callers on LiveKit's own client: the whole
+/// program is stopped for a while with calls up (SIGSTOP), or a caller's track goes in mid-word.
 public final class StoppedTest extends Stage {
+    private static final int SILENCE = 5;           // seconds until the caller is asked
     private static final int TIMES = ALL ? 10 : 2;
 
     @BeforeAll
@@ -76,5 +77,26 @@ public final class StoppedTest extends Stage {
             caller.hangUp();
             ended(caller, "caller_hung_up");
         }
+    }
+
+    @Test
+    void whoLosesTheirTrackInMidWordIsAnsweredAndThenAskedWhetherTheyAreThere() throws Exception {
+        Path log = newFolder().resolve("log");
+        worker(log, Map.of("SILENCE_SECONDS", "" + SILENCE, "LIVEKIT_AGENT_NAME", "asks"), "dev");
+        var caller = new Caller("untracked", "sip_" + ADA, "--phone", ADA, "--agent", "asks");
+        caller.next("silent");                      // the greeting is over
+        var session = model.sessions().getLast();
+        caller.say(600, 10_000);
+        session.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON);
+        long gone = System.nanoTime();
+        caller.command("unpublish");
+        session.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
+        figure("track gone to the end of the turn", (System.nanoTime() - gone) / 1e6);
+        caller.next("silent");                      // an answer
+        await("the question", log, () -> Files.readString(log).contains("caller    is silent"));
+        double asked = (System.nanoTime() - gone) / 1e9;
+        assertBetween(SILENCE, asked, SILENCE + 7, "s until the caller is asked");
+        caller.hangUp();
+        ended(caller, "caller_hung_up");
     }
 }

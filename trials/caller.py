@@ -6,6 +6,7 @@ LiveTest.java starts one process per caller and drives it with lines on stdin:
     odd N WORDS   press, N times, a key that no phone has: these words
     type N WORDS  write these words N times
     pickup        answer, when it was called itself (--status dialing)
+    unpublish     take the microphone away
     republish     take the microphone away and publish it anew
     hangup        leave as a phone does (a closed stdin does it too: no caller outlives its test)
 It answers with one JSON object per line on stdout. "at" is CLOCK_MONOTONIC in milliseconds, on
@@ -208,6 +209,9 @@ class Phone:
                             " ".join(words), topic="lk.chat")
                 case ["pickup"]:
                     await self.answer()
+                case ["unpublish"]:
+                    await self.room.local_participant.unpublish_track(self.microphone.sid)
+                    report("unpublished")
                 case ["republish"]:
                     await self.room.local_participant.unpublish_track(self.microphone.sid)
                     await self.publish()

@@ -128,7 +128,9 @@ final class Hearing {
         }
         if (probeSent != 0 && now - probeSent > Link.PROBE_ANSWERED.toNanos()) {
             probeSent = 0;
-            giveUp("the model says nothing any more");
+            if (link.probeUnanswered()) {
+                giveUp("the model says nothing any more");
+            }
         } else if (modelHearsSpeech && now - lastSound > END_NOT_NOTICED.toNanos()) {
             lastSound = now;
             giveUp("the model does not notice that the caller has finished");

@@ -57,8 +57,9 @@ public interface Line {
     void pickUp();
 
     /// Hands the caller's sound to `ear` from now on: 24 kHz, 16 bit little endian, mono, in pieces
-    /// of 10 ms. `ear` runs on a thread of WebRTC's that all calls share, so it must not wait. It
-    /// gets the same array each time, so it must use the sound at once.
+    /// of 10 ms. Where there is sound at all, it never pauses: silence is handed on, too. `ear`
+    /// runs on threads that all calls share, so it must not wait. It gets the same array each time,
+    /// so it must use the sound at once.
     void listen(Consumer<byte[]> ear);
 
     /// Sets attributes of the agent that everybody in the room can read. LiveKit's clients look at

@@ -65,7 +65,7 @@ final class Link {
     // these.
     private Thread receiving;
     private int events;                                                     // received
-    private boolean answersUpdates;
+    private volatile boolean answersUpdates;
     private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
 
     /// `replacement`: a Link before this one has failed.
