@@ -19,8 +19,8 @@ import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// voice/: what the model answers, and what it is asked for. An answer may be one that nobody can
-/// hear, come late, be overtaken by the caller, and bring tool calls. LostModelTest has a model that
-/// does not answer at all.
+/// hear, come late, be overtaken by the caller, and bring tool calls. LostModelTest has a model
+/// that does not answer at all.
 public final class AnswersTest extends Stand {
     private static final String HEARD = "its answers cannot be heard";
 

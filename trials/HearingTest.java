@@ -10,6 +10,7 @@ import mockwebserver3.MockWebServer;
 import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import voice.Event;
 import voice.Model;
 import voice.Realtime;
@@ -131,6 +132,7 @@ public final class HearingTest extends Stand {
 
     /// So the recording that bridges the time is not late.
     @Test
+    @Timeout(60)
     void howLongTheCallerHasWaitedForAStuckModelIsKnown() throws Exception {
         // Somebody who has finished, and somebody who speaks on.
         for (var each : Map.of(600, 3_040, 3_640, 2_400).entrySet()) {
@@ -140,9 +142,11 @@ public final class HearingTest extends Stand {
                     line.id(), line.mailbox, line.speaker));
             line.listen(realtime::hear);
             var session = session(model, 1);
-            session.sendText("{\"type\":\"response.output_audio_transcript.delta\","
-                    + "\"item_id\":\"i\",\"delta\":\"Hello.\"}");
-            next(line, Event.AgentSays.class);      // it is there
+            realtime.begin("Be brief.", "Nobody knows the caller.", List.of(), "Greet.");
+            assertNotNull(session.awaitSent("response.done", _ -> true, SOON));
+            session.sendText("{\"type\":\"response.output_audio_transcript.done\","
+                    + "\"item_id\":\"i\",\"transcript\":\"The end.\"}");
+            while (!next(line, Event.AgentSaid.class).text().equals("The end.")) { }
             session.getStuck();
             line.live(each.getKey(), 3_640 - each.getKey());
             assertEquals(new Event.ModelAway("the model says nothing any more",

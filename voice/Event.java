@@ -87,8 +87,8 @@ public sealed interface Event {
     /// Somebody has begun or stopped to speak or to think. Speaker and Realtime know who.
     record TurnChanged() implements Event {}
 
-    /// The connection to the model is of no use any more. Realtime is going to make another one. The
-    /// caller has waited so long already because the model did not notice what they have said.
+    /// The connection to the model is of no use any more. Realtime is going to make another one.
+    /// The caller has waited so long already because the model did not notice what they have said.
     record ModelAway(String why, Duration waited) implements Event {}
 
     /// The model has failed. Whoever reads the mailbox calls `Realtime.tryAgain` after that time.
