@@ -26,8 +26,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// LostModelTest has more of a model that is stuck.
 public final class HearingTest extends Stand {
     private static final Duration MS = SessionTest.MS;
-    /// Amplitudes of a caller at -45 dBFS, and of one whom we do not hear at all.
-    private static final int QUIET = 260, UNHEARD = 80;
+    /// Amplitudes of a caller at -45 dBFS, of one whom we do not hear, and of hardly a sound.
+    private static final int QUIET = 260, UNHEARD = 80, FAINT = 30;
 
     /// The model reports that the caller has finished, at this `audio_end_ms`.
     static String speechStopped(String atMs) {
@@ -70,10 +70,14 @@ public final class HearingTest extends Stand {
     @Test
     void whatOnlyTheModelTakesForSpeechCostsNothing() throws Exception {
         var talk = greeted(new Say("Yes?", 50));
-        talk.model.loud = 30;
-        talk.line.volume = UNHEARD;
+        talk.model.loud = 10;
+        talk.line.volume = FAINT;
         lives(talk, 0, 16_000);
-        lives(talk, 300, 6_000);
+        talk.line.live(300, 0);
+        assertNotNull(session(talk.model, 1).awaitSent("input_audio_buffer.speech_started",
+                _ -> true, SOON));
+        talk.modelSends(1);
+        lives(talk, 0, 6_000);
         talk.heard(100);
         assertEquals(1, talk.model.sessions().size());
     }
@@ -167,11 +171,13 @@ public final class HearingTest extends Stand {
 
     @Test
     void aPlaceInTheSoundThatCannotBeRightDoesNotCount() throws Exception {
-        for (String at : List.of("", "null", "'soon'", "0", "-20000", "20", "6060",
+        for (String at : List.of("", "null", "'soon'", "0", "-20000", "20", "6101",
                 "9000000000000000000", "-9000000000000000000")) {
             var talk = greeted();
             talk.modelSends(1, SessionTest.SPEECH_STARTED);
-            lives(talk, 40, 6_000);
+            lives(talk, 40, 1_000);
+            talk.modelSends(1, speechStopped("540"), SessionTest.SPEECH_STARTED);
+            lives(talk, 40, 5_000);
             talk.modelSends(1, speechStopped(at));
             talk.line.pass(Duration.ofMillis(2_999));
             assertFalse(talk.line.speaker.speaking(), at);
@@ -238,9 +244,9 @@ public final class HearingTest extends Stand {
         var said = waits.inputReader();
         assertEquals("waits", said.readLine());
         signal("-STOP", waits);
-        TimeUnit.SECONDS.sleep(3);
+        TimeUnit.SECONDS.sleep(4);
         signal("-CONT", waits);
-        TimeUnit.MILLISECONDS.sleep(300);
+        TimeUnit.SECONDS.sleep(1);              // it comes out of its socket late
         waits.outputWriter().append("go\n").flush();
         assertEquals("CallerHears[]", said.readLine());
         assertEquals("AlarmDue[which=SILENCE]", said.readLine());
