@@ -244,7 +244,7 @@ public final class HearingTest extends Stand {
         var said = waits.inputReader();
         assertEquals("waits", said.readLine());
         signal("-STOP", waits);
-        TimeUnit.SECONDS.sleep(4);
+        TimeUnit.SECONDS.sleep(3);
         signal("-CONT", waits);
         TimeUnit.SECONDS.sleep(1);              // it comes out of its socket late
         waits.outputWriter().append("go\n").flush();
@@ -285,8 +285,8 @@ public final class HearingTest extends Stand {
             long start = System.nanoTime();
             var line = new TestLine();
             String url = "http://127.0.0.1:" + server.getPort() + "/v1";
-            var realtime = opened(new Realtime(new Model("sk-test", url, "any", "", ""), line.id(),
-                    line.mailbox, line.speaker));
+            var realtime = opened(new Realtime(new Model("sk-test", url, "any", "", ""),
+                    "stalled", line.mailbox, line.speaker));
             for (String text : List.of("a", "b".repeat(9_000_000), "c", "d")) {
                 realtime.about(text);
             }
@@ -296,8 +296,9 @@ public final class HearingTest extends Stand {
             seconds = (System.nanoTime() - start) / 1e9;
         }
         long tries = RecordingFile.readAllEvents(file).stream()
-                .filter(thrown -> thrown.getEventType().getName().equals("jdk.JavaExceptionThrow")
-                        && thrown.getClass("thrownClass").getName().endsWith("$Busy")).count();
+                .filter(event -> event.getEventType().getName().equals("jdk.JavaExceptionThrow")
+                        && event.getThread().getJavaName().equals("to model stalled")
+                        && event.getClass("thrownClass").getName().endsWith("$Busy")).count();
         assertTrue(tries > 5 && tries <= 20 + seconds / 0.005, tries + " in " + seconds + " s");
     }
 }

@@ -11,7 +11,7 @@ final class Waits {
 
     public static void main(String[] args) throws Exception {
         var mailbox = new Mailbox();
-        mailbox.alarm(Mailbox.Alarm.SILENCE, Duration.ofSeconds(3));
+        mailbox.alarm(Mailbox.Alarm.SILENCE, Duration.ofSeconds(2));
         Thread.ofPlatform().start(() -> {
             IO.readln();
             mailbox.post(new Event.CallerHears());
