@@ -190,7 +190,7 @@ final class Agent implements Program {
 
                 // In the conversation.
                 case Step.ToolCalled(var id, var name, var arguments) -> {
-                    boolean speak = true;       // the model is to say something about the answer
+                    boolean speak = !Tools.REPORTS.contains(name);  // about the answer
                     tools.call(name, arguments)
                             .thenAccept(json -> session.answer(id, json, speak));
                 }

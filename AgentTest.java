@@ -2,6 +2,7 @@ import module java.base;
 import com.sun.net.httpserver.HttpExchange;
 import demo.DemoCrm;
 import demo.DemoModel.Say;
+import demo.DemoModel.Together;
 import demo.DemoModel.Tool;
 import demo.DemoModel;
 import jakarta.json.JsonObject;
@@ -781,8 +782,8 @@ final class AgentTest extends Stand {
         crm.contact("+15550001111", "{\"id\":17,\"name\":\"Ada\"}");
         var model = model(new Say("Hello.", 200),
                 new Tool("record_intent", "{\"intent\":\"a refund\"}"), new Say("I see.", 200),
-                new Tool("update_crm_note", "{\"note\":\"Order 5 broke.\"}"),
-                new Say("Noted.", 200));
+                new Together(new Say("Noted.", 200),
+                        new Tool("update_crm_note", "{\"note\":\"Order 5 broke.\"}")));
         var line = new TestLine();
         call(line, crm, model);
         eventually("the greeting", () -> line.heardMs.get() >= 200);
@@ -812,6 +813,7 @@ final class AgentTest extends Stand {
         assertTrue(activity.getString("summary").endsWith(
                 "caller hung up. Wanted: a refund. Noted: Order 5 broke."), activity.toString());
         var session = session(model);
+        assertEquals(2, told(session).stream().filter("respond"::equals).count());  // not again
         assertTrue(session.appendSizes().stream().allMatch(size -> size == 960));
         assertEquals(List.of(), session.sent().stream()
                 .filter(e -> e.getString("type").equals("error")).toList());
