@@ -530,11 +530,12 @@ public final class FuzzTest {
         var model = opened(new DemoModel(0, List.of()));
         var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
         Mailbox mailbox = null;
+        Realtime realtime = null;
         for (int batch = 0; batch < 60; batch++) {
             if (mailbox == null) {
                 mailbox = new Mailbox();
                 int before = model.sessions().size();
-                opened(new Realtime(service, "AJ_fuzz", mailbox,
+                realtime = opened(new Realtime(service, "AJ_fuzz", mailbox,
                         new Speaker(_ -> {}, () -> {})));
                 eventually("it is connected", () -> model.sessions().size() > before);
             }
@@ -554,6 +555,7 @@ public final class FuzzTest {
             for (boolean over = false; !over && mailbox != null; ) {
                 switch (mailbox.next()) {
                     case Event.CallerSaid(_, var text) when text.equals(last) -> over = true;
+                    case Event.TryAgainIn _ -> realtime.tryAgain();
                     case Event.ModelBack() -> model.sessions().getLast().sendText(end);
                     case Event.ModelLost _ -> mailbox = null;
                     case Event.AlarmDue _ -> fail("the conversation does not go on");
@@ -588,7 +590,7 @@ public final class FuzzTest {
             try (var model = new DemoModel(0, List.of())) {
                 var mailbox = new Mailbox();
                 var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
-                try (var _ = new Realtime(service, "AJ_" + n, mailbox,
+                try (var realtime = new Realtime(service, "AJ_" + n, mailbox,
                         new Speaker(_ -> {}, () -> {}))) {
                     eventually("it is connected", () -> model.sessions().size() == 1);
                     model.sessions().getFirst().sendText(event);
@@ -598,6 +600,9 @@ public final class FuzzTest {
                     do {
                         next = mailbox.next();
                         assertTrue(!(next instanceof Event.AlarmDue), "silence after " + event);
+                        if (next instanceof Event.TryAgainIn) {
+                            realtime.tryAgain();
+                        }
                     } while (!(next instanceof Event.ModelLost || next instanceof Event.ModelBack
                             || next instanceof Event.CallerSaid));
                 }
