@@ -497,6 +497,10 @@ public final class LostModelTest extends Stand {
             assertTrue(log.toString().contains("the model reports invalid_value " + line),
                     log.toString());
         }
+        session.drop();                     // a new connection is not asked for them again
+        var next = session(model, 2);
+        eventually("it is told", () -> told(next).size() > 3);
+        assertEquals(1, told(next).stream().filter("update"::equals).count());
     }
 
     /// Other services of this protocol may not say which event an error is about.

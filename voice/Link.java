@@ -167,9 +167,14 @@ final class Link {
     /// object as text, with name, description and parameters.
     ///
     /// Throws IllegalArgumentException when a tool is not a JSON object.
-    void configure(String instructions, List<String> tools) {
-        updates(model, instructions, tools).forEach(
-                (eventId, session) -> send(update(eventId, session)));
+    ///
+    /// `refused` are the optional updates that the service has refused in an earlier connection.
+    void configure(String instructions, List<String> tools, Set<String> refused) {
+        updates(model, instructions, tools).forEach((eventId, session) -> {
+            if (!refused.contains(OPTIONAL_UPDATES.get(eventId))) {
+                send(update(eventId, session));
+            }
+        });
     }
 
     /// What `configure` sends: the ids of the events, in their order, each with its update.

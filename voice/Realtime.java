@@ -46,6 +46,7 @@ public final class Realtime implements AutoCloseable {
     volatile Link link;
     private volatile boolean closed;
     private Setup setup;                        // null until `begin`
+    private final Set<String> refusedSettings = new HashSet<>();
     private long connectedAt;                   // when `link` has received its first event, or 0
     private boolean pausing;                    // until `tryAgain`
     private boolean callerSpeaking;             // the model has noticed a beginning, and no end
@@ -73,7 +74,7 @@ public final class Realtime implements AutoCloseable {
     public synchronized void begin(String instructions, String about, List<String> tools,
             String greeting) {
         setup = new Setup(instructions, tools, greeting);
-        link.configure(instructions, tools);
+        link.configure(instructions, tools, refusedSettings);
         about(about);
         responses.owe();
     }
@@ -213,7 +214,8 @@ public final class Realtime implements AutoCloseable {
 
     /// Does somebody write down what the caller says?
     boolean transcribes() {
-        return !model.transcription.isBlank();
+        return !model.transcription.isBlank()
+                && !refusedSettings.contains(Link.OPTIONAL_UPDATES.get("transcription"));
     }
 
     // Troubles.
@@ -303,7 +305,7 @@ public final class Realtime implements AutoCloseable {
         unfinishedItem = null;
         connectedAt = 0;
         if (before != null && setup != null) {
-            next.configure(setup.instructions, setup.tools);
+            next.configure(setup.instructions, setup.tools, refusedSettings);
             history.tell(next, unansweredTurn(), brokeOff);
         }
         hearing.moveTo(next, turnUnanswered);
@@ -336,8 +338,11 @@ public final class Realtime implements AutoCloseable {
                 soundCame(from, delta.itemId(), sound);
             }
         } else if (event.isResponseOutputAudioDone()) {
-            speaker.end(event.asResponseOutputAudioDone().itemId());
-            unfinishedItem = null;
+            String item = event.asResponseOutputAudioDone().itemId();
+            if (item.equals(unfinishedItem)) {      // and nothing of it was dropped
+                speaker.end(item);
+                unfinishedItem = null;
+            }
         } else if (event.isInputAudioBufferSpeechStarted()) {
             settle();
             callerSpeaking = turnUnanswered = true;
@@ -449,6 +454,7 @@ public final class Realtime implements AutoCloseable {
         boolean ourMistake = error.type().equals("invalid_request_error");
         var fault = model.fault("it reports", error);
         if (Link.OPTIONAL_UPDATES.containsValue(setting)) {
+            refusedSettings.add(setting);
             Log.log(phoneCall, "the model reports " + said + "; the call goes on with the default");
         } else if (!fault.passes()) {
             lose(fault);
