@@ -204,6 +204,15 @@ public final class VoiceTest extends Stand {
                 (int) frame[240]));
     }
 
+    /// The model may say that an item has no more sound, and have sent none of it.
+    @Test
+    void aSentenceWithoutSoundIsNotSpoken() throws Exception {
+        var heard = new Heard();
+        heard.speaker.release();
+        heard.speaker.end("nothing");
+        assertFalse(heard.speaker.speaking());
+    }
+
     @Test
     void whatIsCutOffCountsInTheMillisecondsThatWereHeard() throws Exception {
         var heard = new Heard();

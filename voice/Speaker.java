@@ -91,9 +91,10 @@ public final class Speaker implements AutoCloseable {
     }
 
     /// All sound of the item was queued. So what is left of it may be played even when it is less
-    /// than a whole frame.
+    /// than a whole frame. If nothing is left of it, or nothing was queued, there is nothing to end.
     public synchronized void end(String itemId) {
-        if (!cut.contains(itemId)) {
+        if (itemId.equals(playing)
+                || queue.stream().anyMatch(piece -> piece.itemId.equals(itemId))) {
             queue.add(new Piece(itemId, ByteBuffer.allocate(0), true));
             ends++;
         }
