@@ -84,6 +84,7 @@ public final class DemoModel implements AutoCloseable {
     public volatile int createdMs = 0;      // from the question to `response.created`
     public volatile boolean answersUpdates = true;
     public volatile boolean minds = true;   // it calls no tool when it must not
+    public volatile boolean responds = true;    // if not, a test sends what it responds
     public volatile String transcript;      // of each turn; null: how long it was
     public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
     public volatile int loud = 500;         // speech: amplitude, root mean square, of 32,767

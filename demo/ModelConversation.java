@@ -71,6 +71,7 @@ final class ModelConversation {
     /// Does what a client event asks for, or reports the client's mistake.
     void take(JsonObject event) {
         String type = event.getString("type", "");
+        if (!model.responds && type.startsWith("response.")) return;
         try {
             switch (type) {
                 case "session.update" -> update(event);
@@ -242,7 +243,9 @@ final class ModelConversation {
             connection.emit("input_audio_buffer.speech_stopped",
                     "audio_end_ms", nowMs, "item_id", item);
             addSpeech(item, nowMs - quietMs - startMs);
-            if (active == null && turn.getBoolean("create_response", true)) respond(true);
+            if (active == null && model.responds && turn.getBoolean("create_response", true)) {
+                respond(true);
+            }
         }
     }
 
