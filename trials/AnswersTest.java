@@ -39,6 +39,14 @@ public final class AnswersTest extends Stand {
                 + "'}}";
     }
 
+    private static String started(String item) {
+        return SessionTest.SPEECH_STARTED.replace("words", item);
+    }
+
+    private static String stopped(String item) {
+        return SessionTest.SPEECH_STOPPED.replace("words", item);
+    }
+
     private static String call(String response, String callId, String name) {
         return "{'type':'response.function_call_arguments.done','response_id':'" + response
                 + "','call_id':'" + callId + "','name':'" + name + "','arguments':'{}'}";
@@ -166,6 +174,74 @@ public final class AnswersTest extends Stand {
                         () -> !talk.steps(Step.Silent.class).isEmpty());
             }
         }
+    }
+
+    private static String transcript(String item, String text) {
+        return "{'type':'conversation.item.input_audio_transcription.completed','item_id':'" + item
+                + "','transcript':'" + text + "'}";
+    }
+
+    /// The agent has greeted. From now on the model responds only what the test sends.
+    private Talk scripted() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        talk.model.responds = false;
+        return talk;
+    }
+
+    private static void assertState(String state, Talk talk, Object of) {
+        assertEquals(state, talk.line.shown.getLast().get("lk.agent.state"), of.toString());
+    }
+
+    /// Of noises and words, and whichever is written down first.
+    @Test
+    void anEmptyAnswerIsLeftAloneIfAllThatTheCallerHasSaidIsNoise() throws Exception {
+        record Case(List<String> transcripts, String state) {}
+        String noise1 = transcript("1", " "), noise2 = transcript("2", "");
+        for (Case each : List.of(
+                new Case(List.of(transcript("0", "Hello"), noise1, noise2), "listening"),
+                new Case(List.of(noise2, noise1, transcript("0", "Hello")), "listening"),
+                new Case(List.of(noise1), "thinking"), new Case(List.of(noise2), "thinking"),
+                new Case(List.of(transcript("1", "Stop."), noise2), "thinking"),
+                new Case(List.of(noise1, transcript("2", "Stop.")), "thinking"))) {
+            for (boolean first : List.of(true, false)) {
+                var talk = scripted();
+                talk.modelSends(1, started("0"), stopped("0"), created("a"), sound("a", "i", 50),
+                        done("a", "completed"));
+                talk.heard(100);
+                talk.agentSpeaks();
+                talk.modelSends(1, started("1"), stopped("1"), created("b"), started("2"),
+                        done("b", "cancelled"), stopped("2"), created("c"));
+                var events = new ArrayList<>(each.transcripts);
+                events.add(first ? 0 : events.size(), done("c", "completed"));
+                talk.modelSends(1, events.toArray(String[]::new));
+                assertState(each.state, talk, each);
+            }
+        }
+    }
+
+    /// The recording is no answer to the question.
+    @Test
+    void aNoiseThatBreaksOffTheRecordingLeavesTheQuestionBefore() throws Exception {
+        var talk = scripted();
+        talk.modelSends(1, started("1"), stopped("1"), transcript("1", "Hello?"), created("a"));
+        talk.line.pass(Duration.ofSeconds(3));
+        talk.hears(voice.Clips.MOMENT);
+        talk.modelSends(1, started("2"), done("a", "cancelled"), stopped("2"),
+                transcript("2", ""), created("b"), done("b", "completed"));
+        assertState("thinking", talk, "it is asked");
+        eventually("it is asked", () -> asked(talk.model).size() == 2);
+    }
+
+    @Test
+    void nobodyWaitsForATranscriptThatTheServiceHasRefusedToWrite() throws Exception {
+        var model = Talk.greeting(this);
+        model.transcriptionModels = List.of("one", "two");
+        var talk = begun(model);
+        talk.heard(50);
+        model.responds = false;
+        talk.agentSpeaks();
+        talk.modelSends(1, started("1"), stopped("1"), created("a"), done("a", "completed"));
+        eventually("it is asked", () -> asked(model).size() == 2);
     }
 
     // Tool calls.

@@ -345,12 +345,13 @@ public final class Realtime implements AutoCloseable {
             }
         } else if (event.isInputAudioBufferSpeechStarted()) {
             settle();
+            boolean answered = !turnUnanswered;
             callerSpeaking = turnUnanswered = true;
             callersItem = event.asInputAudioBufferSpeechStarted().itemId();
             history.callerSays(callersItem, "");
             // The sound ends here, and not on the call's thread: that may be late, and would then
             // break off the next answer.
-            responses.callerSpeaks(callersItem, silence());
+            responses.callerSpeaks(callersItem, answered, silence());
             mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             callerSpeaking = false;

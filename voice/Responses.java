@@ -26,8 +26,9 @@ final class Responses {
     private boolean greeted;                    // the model has sent sound
     private int unheard;                        // answers without sound, since there was sound
     private boolean transcriptDecides;          // whether an empty answer is asked for once more
-    private String transcribed;                 // the caller's latest item that was written down
-    private String brokeOffBy;                  // the caller's latest item that broke off the agent
+    // The turn of the caller that has broken off the agent, and those after it, as long as none has
+    // an answer: by item id, whether it was written down.
+    private final Map<String, Boolean> maybeNoise = new HashMap<>();
     private final Set<String> spokenBeside = new HashSet<>();   // tool calls, by call id
 
     Responses(Realtime conversation) {
@@ -93,13 +94,17 @@ final class Responses {
 
     // The caller's turns.
 
-    /// The caller speaks. `brokeOff`: the agent was speaking.
-    void callerSpeaks(String item, boolean brokeOff) {
+    /// The caller speaks. `answered`: they do not wait for the answer to an earlier turn.
+    /// `brokeOff`: the agent was speaking, or a recording.
+    void callerSpeaks(String item, boolean answered, boolean brokeOff) {
         expected = transcriptDecides = false;
         overtaken = askedBy != null;
         rounds = 0;
-        if (brokeOff) {
-            brokeOffBy = item;
+        if (answered) {
+            maybeNoise.clear();
+        }
+        if (answered ? brokeOff : !maybeNoise.isEmpty()) {
+            maybeNoise.put(item, false);
         }
         if (response != null) {
             response.overtaken = true;          // the model breaks it off by itself
@@ -242,11 +247,12 @@ final class Responses {
     /// nothing. Only the transcript says that it was noise.
     private void unheard(boolean text) {
         String turn = conversation.unansweredTurn();
-        if (text || turn == null || !turn.equals(brokeOffBy) || !conversation.transcribes()) {
+        if (text || turn == null || !maybeNoise.containsKey(turn) || !conversation.transcribes()) {
             askOnceMore();
-        } else if (!turn.equals(transcribed)) {
+        } else if (maybeNoise.containsValue(false)) {
             transcriptDecides = true;
-        } else if (conversation.history.callersWords(turn).isBlank()) {
+        } else if (maybeNoise.keySet().stream()
+                .allMatch(item -> conversation.history.callersWords(item).isBlank())) {
             conversation.turnAnswered();
         } else {
             askOnceMore();
@@ -255,8 +261,8 @@ final class Responses {
 
     /// What the caller has said in this item was written down, or cannot be.
     void transcribed(String item) {
-        transcribed = item;
-        if (transcriptDecides && item.equals(conversation.unansweredTurn())) {
+        maybeNoise.replace(item, true);
+        if (transcriptDecides) {
             transcriptDecides = false;
             unheard(false);
         }
@@ -303,6 +309,7 @@ final class Responses {
         askedBy = null;
         response = null;
         over.clear();
+        maybeNoise.clear();                     // what is heard again has another id
         askIfQuiet();
     }
 }
