@@ -176,6 +176,15 @@ public final class AnswersTest extends Stand {
         }
     }
 
+    @Test
+    void anAnswerThatTheServiceCancelsByItselfIsAskedForOnceMore() throws Exception {
+        var talk = scripted();
+        talk.modelSends(1, started("1"), stopped("1"), created("a"), done("a", "cancelled"));
+        eventually("it is asked", () -> asked(talk.model).size() == 2);
+        talk.modelSends(1, created("b"), sound("b", "i", 50), done("b", "cancelled"));
+        talk.heard(100);            // that was an answer
+    }
+
     private static String transcript(String item, String text) {
         return "{'type':'conversation.item.input_audio_transcription.completed','item_id':'" + item
                 + "','transcript':'" + text + "'}";

@@ -235,7 +235,8 @@ public final class SessionTest extends Stand {
         talk.modelSends(1, RESPONSE_CREATED);
         talk.agentSpeaks();
         talk.agentIsDone();
-        talk.modelSends(1, "{'type':'response.done','response':{'status':'cancelled'}}");
+        talk.modelSends(1, SPEECH_STARTED, "{'type':'response.done','response':{'status':"
+                + "'cancelled'}}");
         assertEquals(List.of("thinking", "speaking", "thinking", "listening"), line.shown.stream()
                 .map(each -> each.get("lk.agent.state")).toList());
     }

@@ -9,7 +9,7 @@ import voice.History.ToolCall;
 final class Response {
 
     /// What a response has brought, now that the model is done with it. UNHEARD: nothing that the
-    /// caller can hear, and no tool call. CANCELLED: somebody has broken it off.
+    /// caller can hear, and no tool call. CANCELLED: the caller has overtaken it.
     enum Outcome { SOUND, TOOL_CALL, UNHEARD, CANCELLED, FAILED }
 
     final String id;                            // "" when the service does not say
@@ -47,9 +47,10 @@ final class Response {
         return List.copyOf(begun.values());
     }
 
-    /// Nothing else decides what a response has brought. `status` is the service's word.
+    /// Nothing else decides what a response has brought. `status` is the service's word. If the
+    /// service has cancelled it, and nobody has overtaken it, nothing else will answer.
     Outcome outcome(String status) {
-        return overtaken || status.equals("cancelled") ? Outcome.CANCELLED
+        return overtaken ? Outcome.CANCELLED
                 : status.equals("failed") ? Outcome.FAILED
                 : sound ? Outcome.SOUND
                 : calls.isEmpty() ? Outcome.UNHEARD : Outcome.TOOL_CALL;
