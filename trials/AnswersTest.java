@@ -54,7 +54,7 @@ public final class AnswersTest extends Stand {
 
     private static String item(String response, String callId, String status) {
         return "{'type':'response.output_item.done','response_id':'" + response + "','item':{"
-                + "'type':'function_call','call_id':'" + callId + "','name':'ask',"
+                + "'type':'function_call','call_id':'" + callId + "','name':'report',"
                 + "'arguments':'{}','status':'" + status + "'}}";
     }
 
@@ -253,6 +253,71 @@ public final class AnswersTest extends Stand {
         eventually("it is asked", () -> asked(model).size() == 2);
     }
 
+    // Events that other services leave out, or send twice.
+
+    @Test
+    void anAnswerIsKnownWithoutEventsThatAServiceMayLeaveOut() throws Exception {
+        String said = sound("r", "i", 50), done = done("r", "completed");
+        for (var answer : List.of(List.of(created("r"), said, done), List.of(said, done),
+                List.of(said.replace("'response_id':'r',", ""), done.replace("'id':'r',", "")),
+                List.of(created("r"), said, "{'type':'response.done','response':{}}"),
+                List.of(created("r"), said, created("r"), done, done, created("r")),
+                List.of(created("r"), said, stopped("1"), done))) {
+            for (boolean turn : List.of(true, false)) {
+                var talk = scripted();
+                if (turn) {
+                    talk.modelSends(1, started("1"), stopped("1"));
+                } else {
+                    talk.does(call -> call.tell("Something."));
+                    eventually("it is asked", () -> asked(talk.model).size() == 2);
+                }
+                talk.modelSends(1, answer.toArray(String[]::new));
+                talk.heard(100);
+            }
+        }
+    }
+
+    @Test
+    void aResponseThatDidNotBeginIsAskedForOnceMoreIfItBringsNothing() throws Exception {
+        for (String answer : List.of(done("r", "completed"), "{'type':'response.done','response':"
+                + "{}}")) {
+            var talk = scripted();
+            talk.modelSends(1, started("1"), stopped("1"), answer);
+            eventually("it is asked", () -> asked(talk.model).size() == 2);
+        }
+    }
+
+    @Test
+    void aResponseThatDidNotBeginMayCallATool() throws Exception {
+        for (String event : List.of(call("r", "c", "report"), item("r", "c", "completed"))) {
+            var talk = scripted();
+            talk.modelSends(1, started("1"), stopped("1"), event, sound("r", "i", 50),
+                    done("r", "completed"));
+            talk.heard(100);
+            assertEquals(1, talk.steps(Step.ToolCalled.class).size());
+        }
+    }
+
+    /// So what breaks after that has not broken off a sentence.
+    @Test
+    void aSentenceEndsWithItsResponse() throws Exception {
+        var talk = scripted();
+        talk.modelSends(1, created("r"), sound("r", "i", 50), done("r", "completed"));
+        talk.heard(100);
+        session(talk.model, 1).drop();
+        session(talk.model, 2);
+        talk.modelSends(2);
+        assertState("listening", talk, "nothing is to be said");
+    }
+
+    @Test
+    void whoInterruptsIsHeardAlsoIfTheServiceGivesNoIds() throws Exception {
+        var talk = scripted();
+        talk.agentSpeaks();
+        talk.modelSends(1, "{'type':'input_audio_buffer.speech_started'}");
+        assertFalse(talk.line.speaker.speaking());
+    }
+
     // Tool calls.
 
     @Test
@@ -262,6 +327,8 @@ public final class AnswersTest extends Stand {
                 new Case(List.of(call("r", "c", "ask")), 0),
                 new Case(List.of(call("r", "c", "ask"), item("r", "c", "completed")), 1),
                 new Case(List.of(call("r", "c", "ask"), done("r", "completed")), 1),
+                new Case(List.of(call("r", "c", "ask"),
+                        done("r", "").replace(",'status':''", "")), 1),
                 new Case(List.of(item("r", "c", "completed"), done("r", "cancelled")), 1),
                 new Case(List.of(call("r", "c", "ask"), item("r", "c", "completed"),
                         done("r", "completed")), 1),

@@ -212,6 +212,14 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// No more sound of what the agent says will come. (Not every service says so itself.)
+    void soundIsOver() {
+        if (unfinishedItem != null) {
+            speaker.end(unfinishedItem);
+            unfinishedItem = null;
+        }
+    }
+
     /// Does somebody write down what the caller says?
     boolean transcribes() {
         return !model.transcription.isBlank()
@@ -333,9 +341,10 @@ public final class Realtime implements AutoCloseable {
         if (event.isResponseOutputAudioDelta()) {
             var delta = event.asResponseOutputAudioDelta();
             byte[] sound = Base64.getDecoder().decode(delta.delta());
+            String item = delta.itemId();
             if (sound.length > 0
                     && responses.soundCame(delta._responseId().asString().orElse(""))) {
-                soundCame(from, delta.itemId(), sound);
+                soundCame(from, item, sound);
             }
         } else if (event.isResponseOutputAudioDone()) {
             String item = event.asResponseOutputAudioDone().itemId();
@@ -347,17 +356,19 @@ public final class Realtime implements AutoCloseable {
             settle();
             boolean answered = !turnUnanswered;
             callerSpeaking = turnUnanswered = true;
-            callersItem = event.asInputAudioBufferSpeechStarted().itemId();
+            callersItem = event.asInputAudioBufferSpeechStarted()._itemId().asString().orElse("");
             history.callerSays(callersItem, "");
             // The sound ends here, and not on the call's thread: that may be late, and would then
             // break off the next answer.
             responses.callerSpeaks(callersItem, answered, silence());
             mailbox.post(new Event.CallerSpeaks());
         } else if (event.isInputAudioBufferSpeechStopped()) {
-            callerSpeaking = false;
             hearing.callerFinished(event.asInputAudioBufferSpeechStopped()._audioEndMs().asKnown()
                     .orElse(0L));
-            responses.callerHasSpoken();
+            if (callerSpeaking) {
+                responses.callerHasSpoken();
+            }
+            callerSpeaking = false;
             mailbox.post(new Event.TurnChanged());
         } else if (event.isConversationItemAdded()) {
             confirmed(event.asConversationItemAdded().item());
@@ -376,10 +387,12 @@ public final class Realtime implements AutoCloseable {
                     new ToolCall(done.callId(), done.name(), done.arguments()));
         } else if (event.isResponseOutputItemDone()
                 && event.asResponseOutputItemDone().item().isFunctionCall()) {
-            var tool = event.asResponseOutputItemDone().item().asFunctionCall();
-            responses.itemCame(new ToolCall(tool.callId().orElseThrow(() ->
-                    new IllegalArgumentException("a tool call without a call_id")),
-                    tool.name(), tool.arguments()),
+            var done = event.asResponseOutputItemDone();
+            var tool = done.item().asFunctionCall();
+            responses.itemCame(done._responseId().asString().orElse(""),
+                    new ToolCall(tool.callId().orElseThrow(() ->
+                            new IllegalArgumentException("a tool call without a call_id")),
+                            tool.name(), tool.arguments()),
                     tool.status().filter(s -> s.asString().equals("incomplete")).isPresent());
         } else if (event.isResponseOutputAudioTranscriptDelta()) {
             var delta = event.asResponseOutputAudioTranscriptDelta();

@@ -130,6 +130,9 @@ final class Responses {
     // What the model sends.
 
     void created(String id) {
+        if (over.contains(id) || response != null && !id.isEmpty() && id.equals(response.id)) {
+            return;                             // it was said already
+        }
         response = new Response(id);
         boolean stale = overtaken && askedBy != null;
         expected &= stale;                      // the one that the caller's words have asked for
@@ -142,9 +145,17 @@ final class Responses {
         }
     }
 
+    /// Something of a response has come. Not every service says before that that one begins.
+    private void begins(String id) {
+        if (response == null && (askedBy != null || expected) && !over.contains(id)) {
+            created(id);
+        }
+    }
+
     /// Sound of this response has come. Returns false when it is not to be played: it was on its
     /// way when the response was over, or when the caller had overtaken it.
     boolean soundCame(String responseId) {
+        begins(responseId);
         if (over.contains(responseId)
                 || response != null && (!response.is(responseId) || response.overtaken)) {
             return false;
@@ -166,6 +177,7 @@ final class Responses {
     /// The arguments of a tool call are whole. The call is complete with its item, or with the
     /// response. A service that has told of no such response can take nothing back.
     void argumentsCame(String responseId, ToolCall call) {
+        begins(responseId);
         if (response != null && response.is(responseId)) {
             response.begun(call);
         } else if (!over.contains(responseId)) {
@@ -175,7 +187,8 @@ final class Responses {
 
     /// The item of a tool call is over. If somebody has broken off the response, the item may be
     /// `incomplete`, and end in mid-argument.
-    void itemCame(ToolCall call, boolean incomplete) {
+    void itemCame(String responseId, ToolCall call, boolean incomplete) {
+        begins(responseId);
         if (response != null) {
             response.over(call.callId());
         }
@@ -206,15 +219,17 @@ final class Responses {
     }
 
     void done(RealtimeResponse done) {
+        begins(done.id().orElse(""));
         if (response == null || !response.is(done.id().orElse(""))) {
             return;
         }
-        String status = done.status().map(s -> s.asString()).orElse("");
+        String status = done.status().map(s -> s.asString()).orElse("completed");
         if (status.equals("completed")) {
             response.left().forEach(call -> toolCalled(call, response));
         }
         var whole = response;
         forget();
+        conversation.soundIsOver();
         rounds += whole.calls.isEmpty() ? 0 : 1;
         if (whole.sound) {
             spokenBeside.addAll(whole.calls);

@@ -91,7 +91,7 @@ public final class Speaker implements AutoCloseable {
     }
 
     /// All sound of the item was queued. So what is left of it may be played even when it is less
-    /// than a whole frame. If nothing is left of it, or nothing was queued, there is nothing to end.
+    /// than a whole frame. Does nothing if there is no sound of it here.
     public synchronized void end(String itemId) {
         if (itemId.equals(playing)
                 || queue.stream().anyMatch(piece -> piece.itemId.equals(itemId))) {
