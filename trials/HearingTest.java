@@ -134,6 +134,21 @@ public final class HearingTest extends Stand {
         session(talk.model, 2);
     }
 
+    /// The next try was to tell it, and has failed, too.
+    @Test
+    void whatIsSaidWhileTheModelIsAwayIsHeardAlsoAfterMoreTries() throws Exception {
+        var talk = greeted(new Say("I see.", 50));
+        talk.model.refuseWith = 503;
+        session(talk.model, 1).drop();
+        eventually("the first try", () -> talk.model.refused() == 1);
+        talk.line.say(500, 700);
+        LostModelTest.later(talk, "two more", () -> talk.model.refused() == 3);
+        talk.model.refuseWith = 0;
+        LostModelTest.later(talk, "a model", () -> talk.model.sessions().size() == 2);
+        assertNotNull(session(talk.model, 2).awaitSent("input_audio_buffer.speech_started",
+                _ -> true, SOON));
+    }
+
     /// So the recording that bridges the time is not late.
     @Test
     @Timeout(60)

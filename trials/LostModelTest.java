@@ -424,7 +424,7 @@ public final class LostModelTest extends Stand {
     // Troubles that may pass.
 
     /// The time passes, quickly, until this holds.
-    private static void later(Talk talk, String what, BooleanSupplier holds) throws Exception {
+    static void later(Talk talk, String what, BooleanSupplier holds) throws Exception {
         eventually(what, () -> {
             talk.line.leap(Duration.ofMillis(50));
             return holds.getAsBoolean();

@@ -208,7 +208,9 @@ final class Hearing {
         }
         sent = again ? kept.size() : 0;
         modelHearsSpeech = false;
-        probeSent = mismatchSince = loudMs = 0;
+        // Until `next` reports it. If `next` fails before, the one after that has to hear it.
+        mismatchSince = again ? now : 0;
+        probeSent = loudMs = 0;
         callerQuiet = callerWaited = Duration.ZERO;
         link = next;
     }
