@@ -506,6 +506,8 @@ public final class HouseTest extends Stand {
     private static final String SENTENCES = """
             README.md: is asked who calls, for {1.5 s} at the most = Agent.LOOK_UP_BOUND
             README.md: when the greeting begins, after {3 s} at the latest = Session.PICK_UP
+            README.md: a model that is away for up to {8 s} = Trouble.GIVEN_UP_AFTER
+            README.md: that takes up to {10 s} for an answer = Turn.NO_ANSWER
             docs/guarantees.md: gives one every {second} = Outbox.SIGN_OF_LIFE
             docs/guarantees.md: tries again and again for {8 s} = Trouble.GIVEN_UP_AFTER
             docs/guarantees.md: may take {10 s} for an answer = Turn.NO_ANSWER
