@@ -156,7 +156,8 @@ public final class WebRtc {
 
     /// The ear for one caller. It takes the sound that WebRTC plays, 48 kHz, and passes it on at
     /// 24 kHz, 16 bit, mono, 10 ms at a time, to the listener of the moment. It does so on WebRTC's
-    /// playout thread, which all calls share.
+    /// playout thread, which all calls share. (Silence in place of sound comes on the thread that
+    /// calls `tick`.)
     ///
     /// When the caller has no track, WebRTC plays nothing. The caller is silent then, and the
     /// listener must hear that: a model waits for silence to know that the caller has finished, and
@@ -176,7 +177,8 @@ public final class WebRtc {
         private final AtomicInteger missing = new AtomicInteger();  // frames in a row
 
         /// `listener` returns who listens now, or null for nobody. `unusable` is told why, when the
-        /// sound does not have the form that it must have. Both run on the playout thread.
+        /// sound does not have the form that it must have. Both run on the threads that bring the
+        /// sound.
         public Ear(String callId, Supplier<Consumer<byte[]>> listener, Consumer<String> unusable) {
             this.callId = callId;
             this.listener = listener;

@@ -88,7 +88,8 @@ public sealed interface Event {
     record TurnChanged() implements Event {}
 
     /// The connection to the model is of no use any more. Realtime is going to make another one.
-    /// The caller has waited so long already because the model did not notice what they have said.
+    /// For the time `waited` the caller has had no answer already, because the model did not notice
+    /// that they have spoken. It is zero if the connection has failed in another way.
     record ModelAway(String why, Duration waited) implements Event {}
 
     /// The model has failed. Whoever reads the mailbox calls `Realtime.tryAgain` after that time.

@@ -58,7 +58,7 @@ final class Hearing {
     private Duration callerWaited = Duration.ZERO;
     // Times, in nanoseconds. `now` goes on with each piece, by the time that has passed since the
     // one before, 40 ms at most. So no time passes while the process is stopped. Sound that comes
-    // in a burst after that takes no time either.
+    // in a burst after that takes no time either. It begins at 1, because 0 stands for no time.
     private long now = 1;
     private long lastPiece;                             // by `clock`
     private long lastLoud = now;
@@ -74,8 +74,8 @@ final class Hearing {
         lastPiece = clock.getAsLong();
     }
 
-    /// The caller's sound, in pieces of any size. One thread at a time. `turnUnanswered`: what the
-    /// caller has said has no answer yet. So all of it is kept, 15 s at most.
+    /// The caller's sound, in pieces of any size, in their order. `turnUnanswered`: what the caller
+    /// has said has no answer yet. So all of it is kept, 15 s at most.
     synchronized void hear(byte[] pcm, boolean turnUnanswered) {
         for (int at = 0; at < pcm.length; ) {
             int some = Math.min(PIECE - pieceFilled, pcm.length - at);

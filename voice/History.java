@@ -117,8 +117,8 @@ final class History {
     }
 
     /// The model begins a response. It answers what the service had confirmed before that. An item
-    /// that comes later was on its way then, so the response cannot be about it. (What was asked
-    /// for twice, and is not confirmed, was refused.)
+    /// that comes later was on its way then, so the response cannot be about it. (The
+    /// service has refused an item that the model was asked about twice, if it is not confirmed.)
     void responseBegins() {
         unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id)
                 || timesAsked.getOrDefault(id, 0) > 1);

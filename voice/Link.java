@@ -129,7 +129,7 @@ final class Link {
         return events == 1;
     }
 
-    /// The model has answered an update. Some services never do.
+    /// The model has answered an update in this connection. Some services never do.
     boolean answersUpdates() {
         return answersUpdates;
     }
@@ -238,8 +238,8 @@ final class Link {
         send(update("probe", RealtimeSessionCreateRequest.builder().build()));
     }
 
-    /// The model has sent nothing since the latest probe. (Some services never answer an update, so
-    /// this says nothing about them.)
+    /// The model has sent nothing since the latest probe. (Some services never answer an update.
+    /// For them this is always false.)
     boolean probeUnanswered() {
         return probeUnanswered && answersUpdates;
     }

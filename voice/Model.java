@@ -19,8 +19,7 @@ import voice.Trouble.Fault;
 /// When the program starts, start.Checks calls `check`, to find wrong settings before the first
 /// call does. A Model also knows which setting to look at when the service refuses something.
 ///
-/// What is not done here: a Model holds no connection. It is a small file of its own, because Agent
-/// names it: when Java starts from source, it compiles the whole file of each class that it meets.
+/// What is not done here: a Model holds no connection.
 public final class Model {
     static final Duration CONNECTING = Duration.ofSeconds(3);
 
@@ -111,8 +110,8 @@ public final class Model {
     }
 
     /// Takes an event of the service in a check. The answer to an update has no id, but updates are
-    /// answered in their order. An error says which update it is about. If it says that of none,
-    /// the service refuses all of them.
+    /// answered in their order. An error says which update it is about. If it names none, the
+    /// service refuses all of them.
     private void answered(RealtimeServerEvent event, Set<String> unanswered, List<String> wrong) {
         if (event.isSessionUpdated()) {
             unanswered.remove(unanswered.iterator().next());
@@ -164,7 +163,8 @@ public final class Model {
                 response.header("Retry-After", "")));
     }
 
-    /// What has gone wrong at the service, by its own words. A wrong setting does not pass.
+    /// What has gone wrong at the service, by its own words. `what` says in ours what it has done:
+    /// "it reports". A wrong setting does not pass.
     Fault fault(String what, RealtimeError error) {
         return fault(what, error, "");
     }

@@ -129,7 +129,7 @@ public final class Realtime implements AutoCloseable {
         return !closed && (responses.due() || toolRunning());
     }
 
-    /// The same, and the model is all that is waited for: it is connected, and no tool runs.
+    /// The same, and only the model is waited for: it is connected, and no tool runs.
     synchronized boolean answerIsDue() {
         return thinking() && !toolRunning() && !pausing && connectedAt != 0;
     }
@@ -149,7 +149,7 @@ public final class Realtime implements AutoCloseable {
         return hearing.callerQuiet();
     }
 
-    /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size. One thread at a time.
+    /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size, in their order.
     public void hear(byte[] pcm) {
         hearing.hear(pcm, turnUnanswered);
     }
@@ -169,14 +169,14 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// Asks the model for a sign of life. Returns how many events it has sent in this connection so
-    /// far, or -1 when it has never answered such a question, so that it says nothing.
+    /// far. Returns -1 when it has never answered an update: its silence then means nothing.
     synchronized int probe() {
         link.probe();
         return link.answersUpdates() ? link.events() : -1;
     }
 
-    /// The caller has waited too long for an answer, so the connection must be at fault. It has not
-    /// been of use, however long it has been there.
+    /// The caller has waited too long for an answer, so the connection must be at fault. An earlier
+    /// trouble is not over then, however long this connection has been there.
     synchronized void giveUpOn(String why) {
         if (!closed && !link.isClosed()) {
             replace(new Fault(why));
@@ -189,7 +189,7 @@ public final class Realtime implements AutoCloseable {
         link.close();
     }
 
-    // For Responses.
+    // For Responses, which calls these while the lock is held.
 
     /// Can the model be asked for a response now?
     boolean isQuiet() {
@@ -226,7 +226,7 @@ public final class Realtime implements AutoCloseable {
                 && !refusedSettings.contains(Link.OPTIONAL_UPDATES.get("transcription"));
     }
 
-    // Troubles.
+    // Troubles. A method that is not synchronized is called while the lock is held.
 
     /// A connection is of no use any more. A new one takes its place.
     synchronized void linkFailed(Link failed, Fault fault) {
@@ -237,7 +237,7 @@ public final class Realtime implements AutoCloseable {
         replace(fault);
     }
 
-    /// This connection has been there for a while, and nobody has waited for it. So what was wrong
+    /// If this connection has been there for a while, and nobody waits for it, then what was wrong
     /// with the one before is over.
     private void settle() {
         long now = mailbox.nanos();
@@ -246,6 +246,7 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// Closes the connection. Makes another one, unless the model is given up.
     void replace(Fault fault) {
         boolean worked = connectedAt != 0;
         link.close();
@@ -253,7 +254,7 @@ public final class Realtime implements AutoCloseable {
             speaker.end(unfinishedItem); // no more of its sound will come
         }
         if (tryLater(fault, worked)) {
-            Log.log(phoneCall, "the model is lost, connecting again: " + fault.why());
+            Log.log(phoneCall, "the connection to the model is lost, trying again: " + fault.why());
             mailbox.post(new Event.ModelAway(fault.why(), hearing.callerWaited()));
         }
     }
@@ -274,7 +275,8 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// Returns false when the model is given up instead.
+    /// Has the call's thread try the model again, after a pause. Returns false when the model is
+    /// given up instead. `worked`: the connection that has failed was of use.
     private boolean tryLater(Fault fault, boolean worked) {
         Duration wait = trouble.next(fault, worked, mailbox.nanos());
         if (wait == null) {
@@ -286,6 +288,7 @@ public final class Realtime implements AutoCloseable {
         return true;
     }
 
+    /// Gives the model up. The call goes on without it.
     void lose(Fault fault) {
         closed = true;
         link.close();

@@ -4,8 +4,8 @@ import module java.base;
 import voice.History.ToolCall;
 
 /// One [response](https://developers.openai.com/api/docs/guides/realtime-conversations) of the
-/// model while it is being given, and what it has brought so far. Realtime makes one when the model
-/// begins a response, and holds its own lock when it uses it.
+/// model while it is being given, and what it has brought so far. Responses makes one when the
+/// model begins a response, and uses it while Realtime's lock is held.
 final class Response {
 
     /// What a response has brought, now that the model is done with it. UNHEARD: nothing that the
@@ -17,8 +17,9 @@ final class Response {
     boolean sound;
     boolean text;                               // written words without sound
     final Set<String> calls = new HashSet<>();  // the ids of its tool calls
-    final Set<String> reports = new HashSet<>();        // outputs of these, by item id, that need
-                                                        // an answer only if it says nothing
+    // The outputs of some of these calls, by item id. They need an answer only if the response
+    // says nothing.
+    final Set<String> reports = new HashSet<>();
     private final Map<String, ToolCall> begun = new LinkedHashMap<>();      // not complete yet
 
     Response(String id) {
@@ -47,7 +48,7 @@ final class Response {
         return List.copyOf(begun.values());
     }
 
-    /// Nothing else decides what a response has brought. `status` is the service's word. If the
+    /// What this response has brought. `status` is the service's word for how it has ended. If the
     /// service has cancelled it, and nobody has overtaken it, nothing else will answer.
     Outcome outcome(String status) {
         return overtaken ? Outcome.CANCELLED

@@ -29,7 +29,8 @@ final class Responses {
     // The turn of the caller that has broken off the agent, and those after it, as long as none has
     // an answer: by item id, whether it was written down.
     private final Map<String, Boolean> maybeNoise = new HashMap<>();
-    private final Set<String> spokenBeside = new HashSet<>();   // tool calls, by call id
+    // The tool calls of responses that have spoken, too, by call id.
+    private final Set<String> spokenBeside = new HashSet<>();
 
     Responses(Realtime conversation) {
         this.conversation = conversation;
@@ -76,13 +77,14 @@ final class Responses {
         askIfQuiet();
     }
 
-    /// The service has refused to begin a response, because it is giving one. That one may not
-    /// answer everything. What is left is asked for after it.
+    /// The service has refused to begin a response, because it is giving another one. That one may
+    /// not answer everything. What is left is asked for after it.
     void another() {
         askedBy = null;
         response = response == null ? new Response("") : response;
     }
 
+    /// Is that the event that asks for a response now?
     boolean askedBy(String eventId) {
         return eventId.equals(askedBy);
     }
@@ -111,10 +113,12 @@ final class Responses {
         }
     }
 
+    /// The caller has finished. The model responds to that by itself.
     void callerHasSpoken() {
         expected = true;
     }
 
+    /// The caller has written something. That is a turn of theirs, too.
     void callerWrites() {
         rounds = 0;
     }
@@ -129,13 +133,14 @@ final class Responses {
 
     // What the model sends.
 
+    /// The model begins a response.
     void created(String id) {
         if (over.contains(id) || response != null && !id.isEmpty() && id.equals(response.id)) {
             return;                             // it was said already
         }
         response = new Response(id);
         boolean stale = overtaken && askedBy != null;
-        expected &= stale;                      // the one that the caller's words have asked for
+        expected &= stale;                      // a stale one is not the one that was expected
         askedBy = null;
         owed = overtaken = transcriptDecides = false;
         conversation.history.responseBegins();
@@ -168,6 +173,7 @@ final class Responses {
         return true;
     }
 
+    /// The response has brought words in writing.
     void textCame() {
         if (response != null) {
             response.text = true;
@@ -175,7 +181,7 @@ final class Responses {
     }
 
     /// The arguments of a tool call are whole. The call is complete with its item, or with the
-    /// response. A service that has told of no such response can take nothing back.
+    /// response. If the service has told us of no such response, the call is complete at once.
     void argumentsCame(String responseId, ToolCall call) {
         begins(responseId);
         if (response != null && response.is(responseId)) {
@@ -197,7 +203,8 @@ final class Responses {
         }
     }
 
-    /// `in`: the response that has brought the call, or null.
+    /// A tool call is complete, and is made unless it comes too late or is one too many. `in`: the
+    /// response that has brought the call, or null.
     private void toolCalled(ToolCall call, Response in) {
         History history = conversation.history;
         if (!history.toolCalled(call.callId(), call.name(), call.arguments())) {
@@ -218,6 +225,7 @@ final class Responses {
                 new Event.ToolCalled(call.callId(), call.name(), call.arguments()));
     }
 
+    /// The model is done with the response.
     void done(RealtimeResponse done) {
         begins(done.id().orElse(""));
         if (response == null || !response.is(done.id().orElse(""))) {

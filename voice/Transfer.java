@@ -134,6 +134,7 @@ final class Transfer {
         return null;
     }
 
+    /// The caller speaks or writes.
     void callerSpeaks() {
         callOff();
         if (agentAnswered) {
@@ -148,8 +149,8 @@ final class Transfer {
         agentAnswered |= callerSpoke && !session.conversation.callerSpeaking();
     }
 
-    /// LiveKit has sent the phone elsewhere, but the caller is still talking to us, or has stayed
-    /// for too long.
+    /// The caller is still talking to us, or has stayed for too long. If the outcome of a
+    /// transfer was unknown, that transfer has not worked.
     void stillHere() {
         if (state == State.UNKNOWN) {
             Log.step(session.line.id(), "transfer", "has not worked: the caller is still here");
@@ -157,9 +158,9 @@ final class Transfer {
         }
     }
 
-    /// A caller who says something during the announcement may have changed their mind. The model
-    /// hears them, and begins the transfer again if they still want it. A model that is lost hears
-    /// nobody, and so nothing calls off the transfer to a colleague then.
+    /// A caller who says something or presses a key during the announcement may have changed their
+    /// mind. The model learns of it, and begins the transfer again if they still want it. A model
+    /// that is lost hears nobody, so nothing calls off the transfer to a colleague then.
     void callOff() {
         if (state == State.ANNOUNCED && session.ending.modelLost() == null) {
             Log.step(session.line.id(), "transfer", "called off: the caller says something");

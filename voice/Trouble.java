@@ -19,7 +19,7 @@ final class Trouble {
             + "(?:in|after) (?:(\\d+)m(?!s) ?)?(?:(\\d+(?:\\.\\d+)?) ?(ms|s))?");
 
     /// What has gone wrong. `why` says it, for the log and for `cause`. It may pass by itself, or
-    /// not. The service asks us not to try again before `after` has passed.
+    /// not (`passes`). The service asks us not to try again before `after` has passed.
     record Fault(String why, boolean passes, Duration after) {
         Fault(String why) {
             this(why, true, Duration.ZERO);
@@ -53,13 +53,14 @@ final class Trouble {
         lasts = false;
     }
 
-    /// The model has worked since then, by the call's clock.
+    /// The model has worked since `then`, a time of the call's clock. So an older trouble is over.
     void isOverIfBefore(long then) {
         lasts &= since - then > 0;
     }
 
     /// The model has failed. Returns how long to wait until the next try, or null: the model is to
-    /// be given up. If it `worked` until now, it is tried again at once. `now` is the call's clock.
+    /// be given up. If it `worked` until now, it is tried again at once. `now` is a time of the
+    /// call's clock, in nanoseconds.
     Duration next(Fault fault, boolean worked, long now) {
         if (!lasts) {
             lasts = true;

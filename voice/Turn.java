@@ -143,6 +143,7 @@ final class Turn {
         session.mailbox.cancel(Alarm.HEARD_AT_LATEST);
     }
 
+    /// The caller speaks or writes.
     void callerSpeaks() {
         askedWhetherThere = false;
         if (afterwards != null && unlessTheCallerSpeaks) {
@@ -150,21 +151,22 @@ final class Turn {
         }
     }
 
+    /// The caller has been silent for as long as `Options.silence`.
     Step silent() {
         boolean again = askedWhetherThere;
         askedWhetherThere = true;
         return new Step.Silent(again);
     }
 
-    /// The model has called a tool, so the time for its answer begins anew.
+    /// The model has called a tool, which is an answer. The time for the next one begins anew.
     void modelAnswers() {
         session.mailbox.cancel(Alarm.NO_ANSWER);
         session.mailbox.cancel(Alarm.ASK_MODEL);
         signs.clear();
     }
 
-    /// It is the model's turn, and it may be slow, or dead. Asks it for a sign of life. Gives the
-    /// connection up when nothing at all has come since it was asked the last time but one.
+    /// It is the model's turn, and the model may be slow, or dead. Asks it for a sign of life.
+    /// Gives the connection up when nothing at all has come since the last question but one.
     void askModel() {
         int seen = session.conversation.probe();
         if (seen >= 0) {
@@ -175,6 +177,7 @@ final class Turn {
         }
     }
 
+    /// The model has had enough time to begin its answer. Gives the connection up.
     void noAnswer() {
         if (session.conversation.thinking()) {  // an answer may have come in this instant
             session.conversation.giveUpOn("no answer within " + NO_ANSWER.toSeconds() + " s");
