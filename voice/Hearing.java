@@ -50,7 +50,7 @@ final class Hearing {
     private int pieceFilled;                            // bytes
     private final List<Piece> kept = new LinkedList<>();
     private long sent;                                  // pieces that the link has taken
-    private long refused;                               // pieces that the link had no room for
+    private long dropped;                               // pieces that the link had no room for
 
     private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
     private int loudMs;                                 // rises with loud sound, falls with silence
@@ -102,7 +102,7 @@ final class Hearing {
         // late is of no use to anybody.
         if (link.hear(whole)) {
             sent++;
-        } else if (refused++ % 50 == 0) {
+        } else if (dropped++ % 50 == 0) {
             Log.log(phoneCall, "the model does not take the caller's sound");
         }
         compare(whole);

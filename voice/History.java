@@ -112,7 +112,7 @@ final class History {
     }
 
     /// The model is asked for a response to all of these items.
-    void asked() {
+    void responseAskedFor() {
         unanswered.keySet().forEach(id -> timesAsked.merge(id, 1, Integer::sum));
     }
 
@@ -131,9 +131,9 @@ final class History {
         note(itemId, new Message(Role.CALLER, text));
     }
 
-    /// What the caller has said in that item, in writing; null when there is no such item.
+    /// What the caller has said in that item, in writing; "" as long as nobody has written it down.
     String callersWords(String itemId) {
-        return items.get(itemId) instanceof Message(_, String text) ? text : null;
+        return items.get(itemId) instanceof Message(_, String text) ? text : "";
     }
 
     /// The agent has answered in writing only.

@@ -76,7 +76,7 @@ public final class Realtime implements AutoCloseable {
         setup = new Setup(instructions, tools, greeting);
         link.configure(instructions, tools, refusedSettings);
         about(about);
-        responses.owe();
+        responses.wantResponse();
     }
 
     /// Tells the model whom it talks to. A new connection is told only the latest of these texts,
@@ -113,7 +113,7 @@ public final class Realtime implements AutoCloseable {
     /// voice needs no such call: the model breaks off by itself.)
     public synchronized void interrupt() {
         silence();
-        responses.overtake();
+        responses.breakOff();
     }
 
     /// The caller hears nothing more of what the agent is saying. Returns false when there was
@@ -126,7 +126,7 @@ public final class Realtime implements AutoCloseable {
 
     /// The model has a response to give, and may not have begun to speak yet.
     public synchronized boolean thinking() {
-        return !closed && (responses.due() || toolRunning());
+        return !closed && (responses.pending() || toolRunning());
     }
 
     /// The same, and only the model is waited for: it is connected, and no tool runs.
@@ -242,7 +242,7 @@ public final class Realtime implements AutoCloseable {
     private void settle() {
         long now = mailbox.nanos();
         if (connectedAt != 0 && now - connectedAt > PROVEN_AFTER.toNanos() && !thinking()) {
-            trouble.isOverIfBefore(connectedAt);
+            trouble.modelWorksSince(connectedAt);
         }
     }
 
@@ -260,14 +260,14 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// A response has failed.
-    void failed(RealtimeError error) {
-        refused(model.fault("it failed to answer:", error));
+    void responseFailed(RealtimeError error) {
+        notAnswered(model.fault("it failed to answer:", error));
     }
 
     /// The model has refused to answer. That may pass, so it is asked once more in the same
     /// connection, and after that in a new one.
-    private void refused(Fault fault) {
-        responses.failed();
+    private void notAnswered(Fault fault) {
+        responses.willNotCome();
         if (trouble.lasts()) {
             replace(fault);
         } else if (tryLater(fault, false)) {
@@ -424,7 +424,7 @@ public final class Realtime implements AutoCloseable {
     private void soundCame(Link from, String itemId, byte[] sound) {
         speaker.play(itemId, sound);
         from.soundCame(itemId, sound.length);
-        trouble.isOver();
+        trouble.modelWorks();
         turnAnswered();
         unfinishedItem = itemId;
         if (!itemId.equals(lastItemWithSound)) {
@@ -476,12 +476,12 @@ public final class Realtime implements AutoCloseable {
         } else if (!fault.passes()) {
             lose(fault);
         } else if (code.equals("conversation_already_has_active_response")) {
-            responses.another();
+            responses.alreadyResponding();
             Log.log(phoneCall, "the model reports " + said);
         } else if (cause.equals(Link.SESSION_UPDATE) || code.equals("session_expired")) {
             linkFailed(from, fault);
-        } else if (responses.askedBy(cause) || !ourMistake && responses.awaited()) {
-            refused(fault);
+        } else if (responses.isRequest(cause) || !ourMistake && responses.awaited()) {
+            notAnswered(fault);
         } else if (ourMistake || code.equals("rate_limit_exceeded")) {
             Log.log(phoneCall, "the model reports " + said);
         } else {

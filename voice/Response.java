@@ -20,7 +20,7 @@ final class Response {
     // The outputs of some of these calls, by item id. They need an answer only if the response
     // says nothing.
     final Set<String> reports = new HashSet<>();
-    private final Map<String, ToolCall> begun = new LinkedHashMap<>();      // not complete yet
+    private final Map<String, ToolCall> open = new LinkedHashMap<>();       // not complete yet
 
     Response(String id) {
         this.id = id;
@@ -33,19 +33,19 @@ final class Response {
 
     /// The arguments of a tool call are whole. The model may still take it back: when somebody
     /// breaks off the response, its last item stays incomplete.
-    void begun(ToolCall call) {
-        begun.put(call.callId(), call);
+    void opened(ToolCall call) {
+        open.put(call.callId(), call);
     }
 
-    /// An item with this tool call is over.
-    void over(String callId) {
-        begun.remove(callId);
+    /// An item with this tool call is over, complete or not.
+    void closed(String callId) {
+        open.remove(callId);
     }
 
     /// The tool calls whose items were never said to be over. (OpenAI reports a call twice. Other
     /// services that speak its protocol send only one of the two events.)
-    Collection<ToolCall> left() {
-        return List.copyOf(begun.values());
+    Collection<ToolCall> stillOpen() {
+        return List.copyOf(open.values());
     }
 
     /// What this response has brought. `status` is the service's word for how it has ended. If the

@@ -16,10 +16,10 @@ final class Responses {
 
     private final Realtime conversation;
     private Response response;                  // the one that is being given, or null
-    private final Set<String> over = new HashSet<>();           // responses, by id
-    private boolean expected;                   // the caller has finished, the model must begin one
-    private boolean owed;                       // one is to be asked for, at a quiet moment
-    private String askedBy;                     // the event that asks for one; null once it begins
+    private final Set<String> finished = new HashSet<>();       // responses, by id
+    private boolean comesByItself;              // the caller has finished, the model must begin one
+    private boolean wanted;                     // one is to be asked for, at a quiet moment
+    private String request;                     // the event that asks for one; null once it begins
     private boolean overtaken;                  // the caller has spoken since it was asked for
     private int timesAsked;
     private int rounds;                         // of tool calls, since the caller's last turn
@@ -37,16 +37,16 @@ final class Responses {
     }
 
     /// The model has a response to give, and may not be done with it yet.
-    boolean due() {
-        return response != null || expected || owed || askedBy != null || transcriptDecides
+    boolean pending() {
+        return response != null || comesByItself || wanted || request != null || transcriptDecides
                 || conversation.history.unanswered();
     }
 
     // Asking.
 
     /// A response is to be asked for, beside those that items in the conversation want.
-    void owe() {
-        owed = true;
+    void wantResponse() {
+        wanted = true;
         askIfQuiet();
     }
 
@@ -54,14 +54,14 @@ final class Responses {
     /// it for an error when it is asked while it gives a response. While the caller speaks, asking
     /// is needless: the model responds by itself when they have finished.
     void askIfQuiet() {
-        if ((owed || conversation.history.unanswered()) && askedBy == null && response == null
+        if ((wanted || conversation.history.unanswered()) && request == null && response == null
                 && conversation.isQuiet()) {
-            askedBy = "ask-" + ++timesAsked;
+            request = "ask-" + ++timesAsked;
             overtaken = false;
-            conversation.history.asked();
+            conversation.history.responseAskedFor();
             // The instructions of a response take the place of the session's. So the session's are
             // sent again together with the greeting.
-            conversation.link.askForResponse(askedBy,
+            conversation.link.askForResponse(request,
                     greeted ? null : conversation.instructionsToGreet(), rounds < MOST_ROUNDS);
         }
     }
@@ -79,19 +79,19 @@ final class Responses {
 
     /// The service has refused to begin a response, because it is giving another one. That one may
     /// not answer everything. What is left is asked for after it.
-    void another() {
-        askedBy = null;
+    void alreadyResponding() {
+        request = null;
         response = response == null ? new Response("") : response;
     }
 
     /// Is that the event that asks for a response now?
-    boolean askedBy(String eventId) {
-        return eventId.equals(askedBy);
+    boolean isRequest(String eventId) {
+        return eventId.equals(request);
     }
 
     /// The model is to give a response, and nothing of it has been heard yet.
     boolean awaited() {
-        return askedBy != null || expected || response != null && !response.sound;
+        return request != null || comesByItself || response != null && !response.sound;
     }
 
     // The caller's turns.
@@ -99,8 +99,8 @@ final class Responses {
     /// The caller speaks. `answered`: they do not wait for the answer to an earlier turn.
     /// `brokeOff`: the agent was speaking, or a recording.
     void callerSpeaks(String item, boolean answered, boolean brokeOff) {
-        expected = transcriptDecides = false;
-        overtaken = askedBy != null;
+        comesByItself = transcriptDecides = false;
+        overtaken = request != null;
         rounds = 0;
         if (answered) {
             maybeNoise.clear();
@@ -115,7 +115,7 @@ final class Responses {
 
     /// The caller has finished. The model responds to that by itself.
     void callerHasSpoken() {
-        expected = true;
+        comesByItself = true;
     }
 
     /// The caller has written something. That is a turn of theirs, too.
@@ -124,7 +124,7 @@ final class Responses {
     }
 
     /// Breaks off the response that is being given.
-    void overtake() {
+    void breakOff() {
         if (response != null && !response.overtaken) {
             response.overtaken = true;
             conversation.link.cancelResponse(response.id);
@@ -135,24 +135,24 @@ final class Responses {
 
     /// The model begins a response.
     void created(String id) {
-        if (over.contains(id) || response != null && !id.isEmpty() && id.equals(response.id)) {
+        if (finished.contains(id) || response != null && !id.isEmpty() && id.equals(response.id)) {
             return;                             // it was said already
         }
         response = new Response(id);
-        boolean stale = overtaken && askedBy != null;
-        expected &= stale;                      // a stale one is not the one that was expected
-        askedBy = null;
-        owed = overtaken = transcriptDecides = false;
+        boolean stale = overtaken && request != null;
+        comesByItself &= stale;                 // if this one is stale, that one is still to come
+        request = null;
+        wanted = overtaken = transcriptDecides = false;
         conversation.history.responseBegins();
         // It may have been on its way while the caller said more: then it is not an answer.
         if (stale || conversation.callerSpeaking() || conversation.history.callerUnanswered()) {
-            overtake();
+            breakOff();
         }
     }
 
     /// Something of a response has come. Not every service says before that that one begins.
     private void begins(String id) {
-        if (response == null && (askedBy != null || expected) && !over.contains(id)) {
+        if (response == null && (request != null || comesByItself) && !finished.contains(id)) {
             created(id);
         }
     }
@@ -161,7 +161,7 @@ final class Responses {
     /// way when the response was over, or when the caller had overtaken it.
     boolean soundCame(String responseId) {
         begins(responseId);
-        if (over.contains(responseId)
+        if (finished.contains(responseId)
                 || response != null && (!response.is(responseId) || response.overtaken)) {
             return false;
         }
@@ -185,8 +185,8 @@ final class Responses {
     void argumentsCame(String responseId, ToolCall call) {
         begins(responseId);
         if (response != null && response.is(responseId)) {
-            response.begun(call);
-        } else if (!over.contains(responseId)) {
+            response.opened(call);
+        } else if (!finished.contains(responseId)) {
             toolCalled(call, null);
         }
     }
@@ -196,7 +196,7 @@ final class Responses {
     void itemCame(String responseId, ToolCall call, boolean incomplete) {
         begins(responseId);
         if (response != null) {
-            response.over(call.callId());
+            response.closed(call.callId());
         }
         if (!incomplete) {
             toolCalled(call, response);
@@ -210,11 +210,11 @@ final class Responses {
         if (!history.toolCalled(call.callId(), call.name(), call.arguments())) {
             return;
         }
-        String refused = in != null && in.overtaken
-                ? "Not done: the caller has spoken since." : rounds >= MOST_ROUNDS
-                ? "Not done: too many calls at once. Answer the caller now." : null;
-        if (refused != null) {
-            history.toolOutput(call.callId(), "{\"error\":\"" + refused + "\"}", conversation.link);
+        String whyNot = in != null && in.overtaken ? "Not done: the caller has spoken since."
+                : rounds >= MOST_ROUNDS ? "Not done: too many calls at once. Answer the caller now."
+                : null;
+        if (whyNot != null) {
+            history.toolOutput(call.callId(), "{\"error\":\"" + whyNot + "\"}", conversation.link);
             return;
         }
         if (in != null) {
@@ -233,7 +233,7 @@ final class Responses {
         }
         String status = done.status().map(s -> s.asString()).orElse("completed");
         if (status.equals("completed")) {
-            response.left().forEach(call -> toolCalled(call, response));
+            response.stillOpen().forEach(call -> toolCalled(call, response));
         }
         var whole = response;
         forget();
@@ -249,13 +249,13 @@ final class Responses {
             case CANCELLED -> {
                 // The model answers by itself what has broken it off. But it does not answer words
                 // that have come before this response was created.
-                owed |= expected;
-                expected = false;
+                wanted |= comesByItself;
+                comesByItself = false;
             }
-            case UNHEARD -> unheard(whole.text);
+            case UNHEARD -> cannotBeHeard(whole.text);
             case FAILED -> {
                 var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);
-                conversation.failed(RealtimeError.builder()
+                conversation.responseFailed(RealtimeError.builder()
                         .code(said.flatMap(error -> error.code()))
                         .type(said.flatMap(error -> error.type()).orElse(""))
                         .message(said.flatMap(error -> error.message()).orElse("")).build());
@@ -268,7 +268,7 @@ final class Responses {
 
     /// Some noise may have broken off the agent. The model then has nothing to answer, and answers
     /// nothing. Only the transcript says that it was noise.
-    private void unheard(boolean text) {
+    private void cannotBeHeard(boolean text) {
         String turn = conversation.unansweredTurn();
         if (text || turn == null || !maybeNoise.containsKey(turn) || !conversation.transcribes()) {
             askOnceMore();
@@ -287,7 +287,7 @@ final class Responses {
         maybeNoise.replace(item, true);
         if (transcriptDecides) {
             transcriptDecides = false;
-            unheard(false);
+            cannotBeHeard(false);
         }
     }
 
@@ -295,7 +295,7 @@ final class Responses {
     /// then the model is lost.
     private void askOnceMore() {
         unheard++;
-        owed = true;
+        wanted = true;
         var fault = new Fault("its answers cannot be heard");
         if (unheard > 3) {
             conversation.lose(fault);
@@ -306,10 +306,10 @@ final class Responses {
         }
     }
 
-    /// The response that was to be given will not come. Another one is owed.
-    void failed() {
-        owed = true;
-        askedBy = null;
+    /// The response that was to be given will not come. Another one is to be asked for.
+    void willNotCome() {
+        wanted = true;
+        request = null;
         if (response != null) {
             forget();
         }
@@ -317,7 +317,7 @@ final class Responses {
 
     private void forget() {
         if (!response.id.isEmpty()) {
-            over.add(response.id);
+            finished.add(response.id);
         }
         response = null;
     }
@@ -326,12 +326,12 @@ final class Responses {
     /// responds by itself. Otherwise a response is asked for, if there was one to come, or if the
     /// old connection has failed while the agent was speaking (`brokeOff`).
     void moved(boolean again, boolean brokeOff) {
-        owed = !again && (due() || brokeOff);
-        expected = again;
+        wanted = !again && (pending() || brokeOff);
+        comesByItself = again;
         transcriptDecides = false;
-        askedBy = null;
+        request = null;
         response = null;
-        over.clear();
+        finished.clear();
         maybeNoise.clear();                     // what is heard again has another id
         askIfQuiet();
     }

@@ -49,12 +49,12 @@ final class Trouble {
     }
 
     /// The model has been of use.
-    void isOver() {
+    void modelWorks() {
         lasts = false;
     }
 
     /// The model has worked since `then`, a time of the call's clock. So an older trouble is over.
-    void isOverIfBefore(long then) {
+    void modelWorksSince(long then) {
         lasts &= since - then > 0;
     }
 

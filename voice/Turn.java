@@ -28,11 +28,11 @@ final class Turn {
     private final Session session;
     private String shown = "";              // what LiveKit's clients see
     private int recordings;                 // that were played
-    private boolean recording;              // the one for those who wait is being heard
-    private boolean says;                   // the caller hears the agent, or another recording
-    private long saysSince;                 // by the call's clock; only if `says`
+    private boolean momentPlays;            // Clips.MOMENT, for those who wait, is being heard
+    private boolean inSentence;             // the caller hears the agent, or another recording
+    private long sentenceSince;             // by the call's clock; only if `inSentence`
     private boolean greeted;                // the greeting's first sound has come
-    private boolean callerSpoke;            // when `look` ran last
+    private boolean callerWasSpeaking;      // when `look` ran last
     private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
     private boolean askedWhetherThere;
     private Runnable afterwards;            // for `heard` to run; or null
@@ -56,29 +56,30 @@ final class Turn {
             shown = now;
             session.line.show(Map.of("lk.agent.state", shown));
         }
-        recording &= speaking;
+        momentPlays &= speaking;
         long nanos = session.mailbox.nanos();
-        boolean saidSomething = says;
-        says = speaking && !recording;
-        saysSince = saidSomething && says ? saysSince : nanos;
-        if (says && firstSoundMovesBound) {
+        boolean wasInSentence = inSentence;
+        inSentence = speaking && !momentPlays;
+        sentenceSince = wasInSentence && inSentence ? sentenceSince : nanos;
+        if (inSentence && firstSoundMovesBound) {
             firstSoundMovesBound = false;       // a second sentence does not move it
-            session.mailbox.alarm(Alarm.HEARD_AT_LATEST, SENTENCE.minusNanos(nanos - saysSince));
+            session.mailbox.alarm(
+                    Alarm.HEARD_AT_LATEST, SENTENCE.minusNanos(nanos - sentenceSince));
         }
         wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !listening);
 
         // The model notices late that the caller has finished. The caller has been waiting since
-        // then, so this time counts.
-        Duration quiet = callerSpoke && !listening
+        // their last word, so that time counts.
+        Duration quiet = callerWasSpeaking && !listening
                 ? session.conversation.callerQuiet() : Duration.ZERO;
-        callerSpoke = listening;
+        callerWasSpeaking = listening;
         wait(Alarm.CALLER_WAITS, CALLER_WAITS.minus(quiet.compareTo(WAITED) < 0 ? quiet : WAITED),
                 talking && (thinking || session.modelAway) && !speaking && !listening);
-        boolean due = !listening && session.conversation.answerIsDue()
-                && (talking ? !speaking || recording : !greeted);
-        wait(Alarm.NO_ANSWER, NO_ANSWER, due);
-        wait(Alarm.ASK_MODEL, ASK_MODEL, due);
-        if (!due) {
+        boolean modelsTurn = !listening && session.conversation.answerIsDue()
+                && (talking ? !speaking || momentPlays : !greeted);
+        wait(Alarm.NO_ANSWER, NO_ANSWER, modelsTurn);
+        wait(Alarm.ASK_MODEL, ASK_MODEL, modelsTurn);
+        if (!modelsTurn) {
             signs.clear();
         }
         wait(Alarm.SILENCE, session.options.silence(),
@@ -96,15 +97,15 @@ final class Turn {
 
     /// The first sound of an answer has come.
     void agentSpeaks() {
-        recording = false;
+        momentPlays = false;
         greeted = true;
     }
 
     /// Plays a recording.
     void play(Clips which) {
         Log.step(session.line.id(), "agent", "recording: " + which);
-        recording = which == Clips.MOMENT;
-        says = false;                           // nothing that was said before goes on
+        momentPlays = which == Clips.MOMENT;
+        inSentence = false;                     // nothing that was said before goes on
         String item = "clip " + ++recordings;
         session.line.speaker().play(item, which.pcm());
         session.line.speaker().end(item);
