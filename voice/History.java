@@ -10,6 +10,7 @@ import module java.base;
 /// What is not done here: no sound is kept (Hearing keeps it), and only the last 200 items are.
 final class History {
     private static final int MOST_ITEMS = 200;
+    private static final String OURS = "ours_";             // with it, an id of ours begins
     private static final String INTERRUPTED = " (interrupted)";
     private static final String NOT_HEARD = " (in writing: the caller has not heard it)";
 
@@ -55,7 +56,7 @@ final class History {
     }
 
     private String add(Item item, Link to) {
-        String id = "ours_" + ++ids;
+        String id = OURS + ++ids;
         to.add(id, item);
         return id;
     }
@@ -63,11 +64,11 @@ final class History {
     /// The model has called a tool ([function
     /// calling](https://developers.openai.com/api/docs/guides/realtime-conversations)). Returns
     /// false when this call is known already.
-    boolean toolCalled(String callId, String name, String arguments) {
-        boolean first = toolsCalled.add(callId);
+    boolean toolCalled(ToolCall call) {
+        boolean first = toolsCalled.add(call.callId);
         if (first) {
-            note("call " + callId, new ToolCall(callId, name, arguments));
-            toolsRunning.add(callId);
+            note("call " + call.callId, call);
+            toolsRunning.add(call.callId);
         }
         return first;
     }
@@ -107,7 +108,7 @@ final class History {
 
     /// The service has this item in its conversation. `id` may be an id of its own.
     void confirmed(String id) {
-        confirms |= id.startsWith("ours_");
+        confirms |= id.startsWith(OURS);
         confirmed.add(id);
     }
 
@@ -183,7 +184,7 @@ final class History {
                 case ToolOutput(String callId, _) -> calls.contains(callId);
             };
             if (useful) {
-                to.add(id.startsWith("ours_") ? id : null, item);
+                to.add(id.startsWith(OURS) ? id : null, item);
             }
         });
         if (brokeOff) {

@@ -59,13 +59,13 @@ final class Link {
     private volatile RealtimeConnection connection;
     private volatile boolean hasReceived;               // the model has sent an event
     private volatile boolean probeUnanswered;           // and none since the latest probe
+    private volatile boolean answersUpdates;
     private volatile boolean closed;
 
     // Guarded by the lock of Realtime, which holds that lock when it calls a method that uses
     // these.
     private Thread receiving;
     private int events;                                                     // received
-    private volatile boolean answersUpdates;
     private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
 
     /// `replacement`: a Link before this one has failed.
@@ -344,9 +344,6 @@ final class Link {
         }
     }
 
-    /// The library's `send` refuses an event while the one before is still on its way. So one
-    /// thread sends all events, in order, and tries again. That is soon, because most are on their
-    /// way for less than a millisecond. But each try costs an exception, so the pauses grow.
     private void sendAll(RealtimeConnection c) {
         try {
             while (!closed) {
@@ -361,23 +358,33 @@ final class Link {
                             InputAudioBufferAppendEvent.builder().audio(Base64.getEncoder()
                                     .encodeToString(next.sound)).build());
                 }
-                long giveUp = System.nanoTime() + NOTHING_TAKEN.toNanos();
-                for (long pause = 300_000; !closed; pause = Math.min(2 * pause, 5_000_000)) {
-                    try {
-                        c.send(event);
-                        break;
-                    } catch (WebSocketWriteNotAttempted.Busy e) {
-                        if (System.nanoTime() > giveUp) {
-                            throw new IOException("the model has taken nothing for 10 s", e);
-                        }
-                        LockSupport.parkNanos(pause);
-                    }
-                }
+                transmit(c, event);
             }
         } catch (InterruptedException e) {
             // The connection was closed.
         } catch (Exception e) {
             fail(reason(e));
+        }
+    }
+
+    /// Sends an event now. The library refuses it while the one before is still on its way. So one
+    /// thread sends all events of a connection, and tries again. That is soon, because most are on
+    /// their way for less than a millisecond. But each try costs an exception, so the pauses grow.
+    static void transmit(RealtimeConnection to, RealtimeClientEvent event)
+            throws IOException, InterruptedException {
+        long giveUp = System.nanoTime() + NOTHING_TAKEN.toNanos();
+        long pause = 300_000;                           // nanoseconds
+        while (true) {
+            try {
+                to.send(event);
+                return;
+            } catch (WebSocketWriteNotAttempted.Busy e) {
+                if (System.nanoTime() > giveUp) {
+                    throw new IOException("the model has taken nothing for 10 s", e);
+                }
+                TimeUnit.NANOSECONDS.sleep(pause);
+                pause = Math.min(2 * pause, 5_000_000);
+            }
         }
     }
 

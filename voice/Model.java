@@ -4,7 +4,6 @@ import module java.base;
 import com.openai.client.okhttp.OkHttpClient;
 import com.openai.core.ClientOptions;
 import com.openai.core.Timeout;
-import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.helpers.RealtimeWebSocketOptions;
 import com.openai.models.realtime.RealtimeError;
@@ -73,7 +72,7 @@ public final class Model {
             try (var c = connect()) {
                 connected.complete(c);
                 for (var update : new LinkedHashMap<>(unanswered).entrySet()) {
-                    send(c, update.getKey(), update.getValue());
+                    Link.transmit(c, Link.update(update.getKey(), update.getValue()));
                 }
                 while (!unanswered.isEmpty()) {
                     answered(c.receive(), unanswered.keySet(), wrong);
@@ -94,19 +93,6 @@ public final class Model {
             }
         }
         return all.isEmpty() ? null : String.join("; ", all);
-    }
-
-    /// The library refuses an event while the one before is still on its way.
-    private static void send(RealtimeConnection c, String id, RealtimeSessionCreateRequest update)
-            throws InterruptedException {
-        while (true) {
-            try {
-                c.send(Link.update(id, update));
-                return;
-            } catch (WebSocketWriteNotAttempted.Busy e) {
-                Thread.sleep(5);
-            }
-        }
     }
 
     /// Takes an event of the service in a check. The answer to an update has no id, but updates are

@@ -207,7 +207,7 @@ final class Responses {
     /// response that has brought the call, or null.
     private void toolCalled(ToolCall call, Response in) {
         History history = conversation.history;
-        if (!history.toolCalled(call.callId(), call.name(), call.arguments())) {
+        if (!history.toolCalled(call)) {
             return;
         }
         String whyNot = in != null && in.overtaken ? "Not done: the caller has spoken since."
