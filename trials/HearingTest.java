@@ -77,8 +77,10 @@ public final class HearingTest extends Stand {
         assertNotNull(session(talk.model, 1).awaitSent("input_audio_buffer.speech_started",
                 _ -> true, SOON));
         talk.modelSends(1);
-        lives(talk, 0, 6_000);
-        talk.heard(100);
+        lives(talk, 0, 600);
+        talk.heard(100);                    // the answer takes real time
+        lives(talk, 0, 5_400);
+        assertEquals(100, talk.line.heardMs.get());
         assertEquals(1, talk.model.sessions().size());
     }
 
