@@ -102,7 +102,7 @@ final class Hearing {
         // late is of no use to anybody.
         if (link.hear(whole)) {
             sent++;
-        } else if (dropped++ % 50 == 0) {
+        } else if (dropped++ % 50 == 0) {           // once a second
             Log.log(phoneCall, "the model does not take the caller's sound");
         }
         compare(whole);

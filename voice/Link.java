@@ -380,7 +380,8 @@ final class Link {
                 return;
             } catch (WebSocketWriteNotAttempted.Busy e) {
                 if (System.nanoTime() > giveUp) {
-                    throw new IOException("the model has taken nothing for 10 s", e);
+                    throw new IOException("the model has taken nothing for "
+                            + NOTHING_TAKEN.toSeconds() + " s", e);
                 }
                 TimeUnit.NANOSECONDS.sleep(pause);
                 pause = Math.min(2 * pause, 5_000_000);

@@ -22,6 +22,8 @@ import voice.Trouble.Fault;
 public final class Model {
     static final Duration CONNECTING = Duration.ofSeconds(3);
 
+    private static final Duration CHECK = Duration.ofSeconds(10);
+    private static final Duration REFUSAL = Duration.ofSeconds(1);  // until its words are here
     private static final int MOST_REFUSAL = 10_000;         // bytes that are read of one
     private static final int MOST_WORDS = 300;              // characters of it
     private static final String SAMPLE_TOOL = """
@@ -81,12 +83,13 @@ public final class Model {
                 wrong.add(Link.reason(e));
             }
         });
-        boolean done = checking.join(Duration.ofSeconds(10));
+        boolean done = checking.join(CHECK);
         var all = new ArrayList<>(List.copyOf(wrong));
         if (!done) {
-            all.add("no answer within 10 s to: " + new LinkedHashMap<>(unanswered).keySet().stream()
-                    .map(id -> Link.OPTIONAL_UPDATES.getOrDefault(id, "the instructions and tools"))
-                    .collect(Collectors.joining(", ")));
+            all.add("no answer within " + CHECK.toSeconds() + " s to: "
+                    + new LinkedHashMap<>(unanswered).keySet().stream().map(id ->
+                            Link.OPTIONAL_UPDATES.getOrDefault(id, "the instructions and tools"))
+                            .collect(Collectors.joining(", ")));
             checking.interrupt();
             if (connected.isDone()) {
                 connected.join().close();
@@ -137,7 +140,7 @@ public final class Model {
         }
         RealtimeError error = null;
         try (response) {
-            response.body().source().timeout().deadline(1, TimeUnit.SECONDS);
+            response.body().source().timeout().deadline(REFUSAL.toNanos(), TimeUnit.NANOSECONDS);
             error = client.jsonMapper().treeToValue(client.jsonMapper()
                     .readTree(response.peekBody(MOST_REFUSAL).string()).path("error"),
                     RealtimeError.class);

@@ -13,6 +13,7 @@ import voice.Trouble.Fault;
 /// What is not done here: the caller's turns and the connections are Realtime's.
 final class Responses {
     private static final int MOST_ROUNDS = 5;   // of tool calls, between two turns of the caller
+    private static final int MOST_UNHEARD = 2;  // answers without sound, from one connection
 
     private final Realtime conversation;
     private Response response;                  // the one that is being given, or null
@@ -297,9 +298,9 @@ final class Responses {
         unheard++;
         wanted = true;
         var fault = new Fault("its answers cannot be heard");
-        if (unheard > 3) {
+        if (unheard >= 2 * MOST_UNHEARD) {      // from two connections
             conversation.lose(fault);
-        } else if (unheard == 2) {
+        } else if (unheard == MOST_UNHEARD) {
             conversation.replace(fault);
         } else {
             askIfQuiet();
