@@ -7,6 +7,7 @@ import org.junit.jupiter.api.Test;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 
 /// Sound that stops, with a real livekit-server and callers on LiveKit's own client: the whole
 /// program is stopped for a while with calls up (SIGSTOP), or a caller's track goes in mid-word.
@@ -87,10 +88,10 @@ public final class StoppedTest extends Stage {
         caller.next("silent");                      // the greeting is over
         var session = model.sessions().getLast();
         caller.say(600, 10_000);
-        session.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON);
+        assertNotNull(session.awaitSent("input_audio_buffer.speech_started", _ -> true, SOON));
         long gone = System.nanoTime();
         caller.command("unpublish");
-        session.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON);
+        assertNotNull(session.awaitSent("input_audio_buffer.speech_stopped", _ -> true, SOON));
         figure("track gone to the end of the turn", (System.nanoTime() - gone) / 1e6);
         caller.next("silent");                      // an answer
         await("the question", log, () -> Files.readString(log).contains("caller    is silent"));

@@ -12,11 +12,15 @@ final class Waits {
     public static void main(String[] args) throws Exception {
         var mailbox = new Mailbox();
         mailbox.alarm(Mailbox.Alarm.SILENCE, Duration.ofSeconds(2));
+        Thread waiting = Thread.currentThread();
         Thread.ofPlatform().start(() -> {
+            while (waiting.getState() != Thread.State.TIMED_WAITING) {
+                Thread.onSpinWait();
+            }
+            IO.println("waits");                // not before it does
             IO.readln();
             mailbox.post(new Event.CallerHears());
         });
-        IO.println("waits");
         IO.println(mailbox.next());
         IO.println(mailbox.next());
     }
