@@ -66,7 +66,7 @@ public final class Demo {
         if (standIn != null) {
             settings.put("OPENAI_BASE_URL", standIn.baseUrl());
             settings.put("OPENAI_API_KEY", "none");
-            settings.put("OPENAI_VOICE", "");       // it is for a model that the stand-in is not
+            settings.put("OPENAI_VOICE", "");       // the stand-in has no such voice
             settings.put("OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
         }
         return settings;

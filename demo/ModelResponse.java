@@ -66,7 +66,7 @@ final class ModelResponse {
                         status.equals("completed") ? null
                                 : json("type", status, "reason", "max_output_tokens")));
             }
-            case null, default -> item();
+            default -> item();
         }
     }
 
