@@ -317,6 +317,27 @@ public final class AnswersTest extends Stand {
         assertFalse(talk.line.speaker.speaking());
     }
 
+    /// Neither the type of an error nor a code in words is there in every service.
+    @Test
+    void whoIsRefusedInOtherWordsAsksAgainToo() throws Exception {
+        for (String refusal : List.of("{'type':'error','error':{'message':'x'}}",
+                "{'type':'error','error':{'type':'x','code':429,'message':'x'}}",
+                "{'type':'response.done','response':{'status':'failed'}}",
+                "{'type':'response.done','response':{'status':'failed','status_details':{'error':{"
+                        + "'type':1,'code':429,'message':null}}}}")) {
+            var talk = scripted();
+            talk.does(call -> call.tell("Something."));
+            eventually("it is asked", () -> asked(talk.model).size() == 2);
+            talk.modelSends(1, refusal);
+            talk.line.pass(Duration.ofMillis(300));
+            eventually("it is asked again", () -> asked(talk.model).size() == 3);
+            talk.modelSends(1, created("r"), sound("r", "i", 50), done("r", "completed"),
+                    "{'type':'error','error':{'message':'nobody waits for anything'}}");
+            talk.heard(100);
+            assertEquals(1, talk.model.sessions().size());
+        }
+    }
+
     // Tool calls.
 
     @Test

@@ -580,7 +580,7 @@ public final class LostModelTest extends Stand {
     @Test
     void aModelThatRefusesToAnswerIsAskedAgainInTheSameConnection() throws Exception {
         for (var each : Map.of("Rate limit reached. Please try again in 1.3s. Visit us.", 1_300,
-                "Try again in 820ms", 820, "Please retry after 2 seconds.", 2_000,
+                "Retry in a moment: try again in 820ms", 820, "Please retry after 2 sec.", 2_000,
                 "try again in 0m1.5s", 1_500, "Too fast.", 300).entrySet()) {
             var failing = model(new Fail("rate_limit_exceeded", each.getKey()),
                     new Say("Hello.", 50));

@@ -461,14 +461,15 @@ public final class Realtime implements AutoCloseable {
 
     /// Most errors are about one event that we have sent. The conversation goes on without it.
     private void errorReported(Link from, RealtimeError error) {
-        String code = error.code().orElse("");
+        String code = error._code().asKnown().orElse("");
         if (code.equals("response_cancel_not_active")) {
             return; // the response had ended before we broke it off
         }
         String said = model.said(error);
         String setting = Model.setting(error);
         String cause = error.eventId().orElse("");
-        boolean ourMistake = error.type().equals("invalid_request_error");
+        String type = error._type().asKnown().orElse("");
+        boolean ourMistake = type.equals("invalid_request_error");
         var fault = model.fault("it reports", error);
         if (Link.OPTIONAL_UPDATES.containsValue(setting)) {
             refusedSettings.add(setting);
@@ -482,7 +483,7 @@ public final class Realtime implements AutoCloseable {
             linkFailed(from, fault);
         } else if (responses.isRequest(cause) || !ourMistake && responses.awaited()) {
             notAnswered(fault);
-        } else if (ourMistake || code.equals("rate_limit_exceeded")) {
+        } else if (ourMistake || type.isEmpty() || code.equals("rate_limit_exceeded")) {
             Log.log(phoneCall, "the model reports " + said);
         } else {
             linkFailed(from, fault);

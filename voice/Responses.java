@@ -257,9 +257,10 @@ final class Responses {
             case FAILED -> {
                 var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);
                 conversation.responseFailed(RealtimeError.builder()
-                        .code(said.flatMap(error -> error.code()))
-                        .type(said.flatMap(error -> error.type()).orElse(""))
-                        .message(said.flatMap(error -> error.message()).orElse("")).build());
+                        .code(said.flatMap(error -> error._code().asKnown()))
+                        .type(said.flatMap(error -> error._type().asKnown()).orElse(""))
+                        .message(said.flatMap(error -> error._message().asKnown()).orElse(""))
+                        .build());
             }
         }
         askIfQuiet();

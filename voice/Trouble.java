@@ -28,13 +28,15 @@ final class Trouble {
         /// How long the service asks us to wait, in its words for people. Zero if it does not.
         static Duration tryAgainIn(String message) {
             var said = TRY_AGAIN_IN.matcher(message);
-            double ms = 0;
-            if (said.find()) {
-                ms = said.group(1) == null ? 0 : Double.parseDouble(said.group(1)) * 60_000;
+            double longest = 0;
+            while (said.find()) {
+                double ms = said.group(1) == null ? 0
+                        : Double.parseDouble(said.group(1)) * 60_000;
                 ms += said.group(2) == null ? 0 : Double.parseDouble(said.group(2))
                         * (said.group(3).equalsIgnoreCase("s") ? 1_000 : 1);
+                longest = Math.max(longest, ms);
             }
-            return Duration.ofMillis((long) ms);
+            return Duration.ofMillis((long) longest);
         }
     }
 
