@@ -184,7 +184,6 @@ final class Responses {
     /// The arguments of a tool call are whole. The call is complete with its item, or with the
     /// response. If the service has told us of no such response, the call is complete at once.
     void argumentsCame(String responseId, ToolCall call) {
-        begins(responseId);
         if (response != null && response.is(responseId)) {
             response.opened(call);
         } else if (!finished.contains(responseId)) {
