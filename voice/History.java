@@ -131,7 +131,7 @@ final class History {
     void callerSays(String itemId, String text) {
         note(itemId, new Message(Role.CALLER, text));
     }
-    /// What the caller has said in that item, in writing; "" if nobody has written it down.
+
     /// What the caller has said in that item, in writing; "" as long as nobody has written it down.
     String callersWords(String itemId) {
         return items.get(itemId) instanceof Message(_, String text) ? text : "";

@@ -356,15 +356,7 @@ public final class Realtime implements AutoCloseable {
                 unfinishedItem = null;
             }
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            settle();
-            boolean answered = !turnUnanswered;
-            callerSpeaking = turnUnanswered = true;
-            callersItem = event.asInputAudioBufferSpeechStarted()._itemId().asString().orElse("");
-            history.callerSays(callersItem, "");
-            // The sound ends here, and not on the call's thread: that may be late, and would then
-            // break off the next answer.
-            responses.callerSpeaks(callersItem, answered, silence());
-            mailbox.post(new Event.CallerSpeaks());
+            callerBegins(event.asInputAudioBufferSpeechStarted()._itemId().asString().orElse(""));
         } else if (event.isInputAudioBufferSpeechStopped()) {
             hearing.callerFinished(event.asInputAudioBufferSpeechStopped()._audioEndMs().asKnown()
                     .orElse(0L));
@@ -421,6 +413,18 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    private void callerBegins(String item) {
+        settle();
+        boolean answered = !turnUnanswered;
+        callerSpeaking = turnUnanswered = true;
+        callersItem = item;
+        history.callerSays(item, "");
+        // The sound ends here, and not on the call's thread: that may be late, and would then break
+        // off the next answer.
+        responses.callerSpeaks(item, answered, silence());
+        mailbox.post(new Event.CallerSpeaks());
+    }
+
     private void soundCame(Link from, String itemId, byte[] sound) {
         speaker.play(itemId, sound);
         from.soundCame(itemId, sound.length);
@@ -467,7 +471,7 @@ public final class Realtime implements AutoCloseable {
         }
         String said = model.said(error);
         String setting = Model.setting(error);
-        String cause = error.eventId().orElse("");
+        String about = error.eventId().orElse("");      // an event of ours
         String type = error._type().asKnown().orElse("");
         boolean ourMistake = type.equals("invalid_request_error");
         var fault = model.fault("it reports", error);
@@ -479,9 +483,9 @@ public final class Realtime implements AutoCloseable {
         } else if (code.equals("conversation_already_has_active_response")) {
             responses.alreadyResponding();
             Log.log(phoneCall, "the model reports " + said);
-        } else if (cause.equals(Link.SESSION_UPDATE) || code.equals("session_expired")) {
+        } else if (about.equals(Link.SESSION_UPDATE) || code.equals("session_expired")) {
             linkFailed(from, fault);
-        } else if (responses.isRequest(cause) || !ourMistake && responses.awaited()) {
+        } else if (responses.isRequest(about) || !ourMistake && responses.awaited()) {
             notAnswered(fault);
         } else if (ourMistake || type.isEmpty() || code.equals("rate_limit_exceeded")) {
             Log.log(phoneCall, "the model reports " + said);
