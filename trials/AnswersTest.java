@@ -34,6 +34,11 @@ public final class AnswersTest extends Stand {
                 + Base64.getEncoder().encodeToString(times(ms * 48, 0x11)) + "'}";
     }
 
+    private static String said(String item, String text) {
+        return "{'type':'response.output_audio_transcript.delta','item_id':'" + item
+                + "','delta':'" + text + "'}";
+    }
+
     private static String done(String response, String status) {
         return "{'type':'response.done','response':{'id':'" + response + "','status':'" + status
                 + "'}}";
@@ -507,6 +512,29 @@ public final class AnswersTest extends Stand {
                 done("r1", "cancelled"), SessionTest.SPEECH_STOPPED, created("r2"),
                 sound("r2", "i2", 70), done("r2", "completed"));
         talk.heard(120);
+    }
+
+    /// Neither in this connection nor in the next one.
+    @Test
+    void theModelDoesNotBelieveThatTheCallerHasHeardWhatIsNotPlayed() throws Exception {
+        var talk = scripted();
+        talk.modelSends(1, started("1"), created("r1"), said("i1", "A stale"),
+                sound("r1", "i1", 97), said("i1", " answer."), sound("r1", "i1", 97), sound("r1", "i2", 97),
+                said("i2", "More."), done("r1", "cancelled"), stopped("1"), created("r2"),
+                said("i3", "Yes."), sound("r2", "i3", 50), done("r2", "completed"));
+        talk.heard(100);
+        var session = session(talk.model, 1);
+        for (String item : List.of("i1", "i2")) {
+            assertNotNull(session.await("conversation.item.truncate", e -> e.getString("item_id")
+                    .equals(item) && e.getInt("audio_end_ms") == 0, SOON));
+        }
+        session.drop();
+        var next = session(talk.model, 2);
+        eventually("it is told", () -> told(next).contains("assistant: Yes."));
+        assertEquals(List.of("assistant: Hello.", "assistant: Yes."), told(next).stream()
+                .filter(each -> each.startsWith("assistant")).toList());
+        assertEquals(2, session.received().stream().filter(e -> e.getString("type")
+                .equals("conversation.item.truncate")).count());
     }
 
     /// The call's thread has other things to do, too.

@@ -151,12 +151,11 @@ final class History {
     }
 
     /// The caller has heard only the first part of an item's sound: `share` of it, 0 to 1. Nobody
-    /// knows at which word that part ends. So the same share of the text is kept.
+    /// knows at which word that part ends. So the same share of the text is kept, if it is known.
     void interrupted(String itemId, double share) {
-        if (items.get(itemId) instanceof Message(Role by, String text)) {
-            items.put(itemId, new Message(by,
-                    text.substring(0, (int) (text.length() * share)) + INTERRUPTED));
-        }
+        String text = items.get(itemId) instanceof Message(_, String said) ? said : "";
+        note(itemId, new Message(Role.AGENT,
+                text.substring(0, (int) (text.length() * share)) + INTERRUPTED));
     }
 
     /// Adds an item at the end. An item that has this id already is replaced where it stands.
@@ -178,7 +177,8 @@ final class History {
         var calls = new HashSet<String>();
         items.forEach((id, item) -> {
             boolean useful = switch (item) {
-                case Message(_, String text) -> !text.isBlank() && !id.equals(heardAgain);
+                case Message(_, String text) ->
+                        !text.isBlank() && !text.equals(INTERRUPTED) && !id.equals(heardAgain);
                 case ToolCall(String callId, _, _) -> calls.add(callId);
                 // The service refuses the output of a call that it does not know.
                 case ToolOutput(String callId, _) -> calls.contains(callId);

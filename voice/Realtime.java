@@ -163,9 +163,13 @@ public final class Realtime implements AutoCloseable {
         if (bytes == null) {
             return;
         }
-        history.interrupted(cut.itemId(),
+        heard(cut.itemId(), cut.ms(),
                 Math.min(1, (double) cut.ms() * Speaker.BYTES_PER_MS / bytes));
-        link.truncate(cut.itemId(), cut.ms());
+    }
+
+    private void heard(String item, int ms, double share) {
+        history.interrupted(item, share);
+        link.truncate(item, ms);
     }
 
     /// Asks the model for a sign of life. Returns how many events it has sent in this connection so
@@ -345,9 +349,14 @@ public final class Realtime implements AutoCloseable {
             var delta = event.asResponseOutputAudioDelta();
             byte[] sound = Base64.getDecoder().decode(delta.delta());
             String item = delta.itemId();
-            if (sound.length > 0
-                    && responses.soundCame(delta._responseId().asString().orElse(""))) {
+            if (sound.length == 0) {
+                return;
+            }
+            if (responses.soundCame(delta._responseId().asString().orElse(""))) {
                 soundCame(from, item, sound);
+            } else if (from.soundBytes(item) == null) {
+                from.soundCame(item, sound.length);
+                heard(item, 0, 0);
             }
         } else if (event.isResponseOutputAudioDone()) {
             String item = event.asResponseOutputAudioDone().itemId();
