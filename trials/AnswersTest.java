@@ -341,6 +341,40 @@ public final class AnswersTest extends Stand {
         }
     }
 
+    /// Each time a little sound comes. The agent would never end to begin.
+    @Test
+    void aModelThatFailsInEveryAnswerIsGivenUpAfterEightSeconds() throws Exception {
+        for (boolean cut : List.of(true, false)) {
+            var talk = scripted();
+            long since = talk.line.mailbox.nanos();
+            talk.does(call -> call.tell("Something."));
+            for (int tries = 2; !talk.end.isDone(); tries++) {
+                int least = tries, before = talk.model.sessions().size();
+                eventually("it is asked, or given up", () -> {
+                    talk.line.speaker.clear();
+                    if (talk.model.sessions().size() == before) {   // the call waits for the time
+                        talk.line.leap(Duration.ofMillis(20));
+                    }
+                    return talk.end.isDone() || asked(talk.model).size() >= least;
+                });
+                if (!talk.end.isDone()) {
+                    var sessions = talk.model.sessions();
+                    talk.modelSends(sessions.size(), created("r" + tries),
+                            sound("r" + tries, "i" + tries, 20));
+                    if (cut) {
+                        sessions.getLast().drop();
+                    } else {
+                        sessions.getLast().sendText(done("r" + tries, "failed").replace('\'',
+                                '"'));
+                    }
+                }
+            }
+            long seconds = (talk.line.mailbox.nanos() - since) / 1_000_000_000;
+            assertTrue(seconds >= 8, seconds + " s");
+            assertEquals("model_lost", talk.ended().reason());
+        }
+    }
+
     // Tool calls.
 
     @Test

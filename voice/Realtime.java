@@ -216,6 +216,11 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
+    /// A response is over that has not failed, so the model is of use.
+    void isOfUse() {
+        trouble.modelWorks();
+    }
+
     /// No more sound of what the agent says will come. (Not every service says so itself.)
     void soundIsOver() {
         if (unfinishedItem != null) {
@@ -437,7 +442,7 @@ public final class Realtime implements AutoCloseable {
     private void soundCame(Link from, String itemId, byte[] sound) {
         speaker.play(itemId, sound);
         from.soundCame(itemId, sound.length);
-        trouble.modelWorks();
+        trouble.modelWorksSince(mailbox.nanos() - PROVEN_AFTER.toNanos());
         turnAnswered();
         unfinishedItem = itemId;
         if (!itemId.equals(lastItemWithSound)) {

@@ -245,8 +245,14 @@ final class Responses {
             whole.reports.forEach(conversation.history::wantsAnswer);
         }
         switch (whole.outcome(status)) {
-            case SOUND, TOOL_CALL -> conversation.turnAnswered();
+            case SOUND, TOOL_CALL -> {
+                conversation.turnAnswered();
+                conversation.isOfUse();
+            }
             case CANCELLED -> {
+                if (whole.sound) {
+                    conversation.isOfUse();
+                }
                 // The model answers by itself what has broken it off. But it does not answer words
                 // that have come before this response was created.
                 wanted |= comesByItself;
@@ -278,6 +284,7 @@ final class Responses {
         } else if (maybeNoise.keySet().stream()
                 .allMatch(item -> conversation.history.callersWords(item).isBlank())) {
             conversation.turnAnswered();
+            conversation.isOfUse();
         } else {
             askOnceMore();
         }

@@ -42,6 +42,7 @@ final class Trouble {
 
     private boolean lasts;
     private long since;                         // nanoseconds of the call's clock
+    private long latest;                        // the same, of the latest failure
     private Duration pause;                     // the next one
     private String first;                       // why the model has failed first
 
@@ -55,9 +56,10 @@ final class Trouble {
         lasts = false;
     }
 
-    /// The model has worked since `then`, a time of the call's clock. So an older trouble is over.
+    /// The model has worked since `then`, a time of the call's clock. So a trouble is over, unless
+    /// the model has failed since then.
     void modelWorksSince(long then) {
-        lasts &= since - then > 0;
+        lasts &= latest - then > 0;
     }
 
     /// The model has failed. Returns how long to wait until the next try, or null: the model is to
@@ -70,6 +72,7 @@ final class Trouble {
             first = fault.why;
             pause = worked ? Duration.ZERO : FIRST_PAUSE;
         }
+        latest = now;
         Duration left = GIVEN_UP_AFTER.minusNanos(now - since);
         if (!fault.passes || !left.isPositive()) {
             return null;
