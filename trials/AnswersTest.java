@@ -553,7 +553,8 @@ public final class AnswersTest extends Stand {
     void theModelDoesNotBelieveThatTheCallerHasHeardWhatIsNotPlayed() throws Exception {
         var talk = scripted();
         talk.modelSends(1, started("1"), created("r1"), said("i1", "A stale"),
-                sound("r1", "i1", 97), said("i1", " answer."), sound("r1", "i1", 97), sound("r1", "i2", 97),
+                sound("r1", "i1", 97), said("i1", " answer."), sound("r1", "i1", 97),
+                sound("r1", "i2", 97),
                 said("i2", "More."), done("r1", "cancelled"), stopped("1"), created("r2"),
                 said("i3", "Yes."), sound("r2", "i3", 50), done("r2", "completed"));
         talk.heard(100);

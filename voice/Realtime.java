@@ -33,7 +33,7 @@ public final class Realtime implements AutoCloseable {
 
     private record Setup(String instructions, List<String> tools, String greeting) {}
 
-    private final Model model;
+    final Model model;
     private final String phoneCall;             // its id, for the log
     final Mailbox mailbox;
     private final Speaker speaker;
@@ -42,7 +42,7 @@ public final class Realtime implements AutoCloseable {
     // All that follows is guarded by `this`. What is volatile is also read without the lock.
     final History history = new History();
     private final Responses responses = new Responses(this);
-    private final Trouble trouble = new Trouble();
+    final Trouble trouble = new Trouble();
     volatile Link link;
     private volatile boolean closed;
     private Setup setup;                        // null until `begin`
@@ -216,11 +216,6 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// A response is over that has not failed, so the model is of use.
-    void isOfUse() {
-        trouble.modelWorks();
-    }
-
     /// No more sound of what the agent says will come. (Not every service says so itself.)
     void soundIsOver() {
         if (unfinishedItem != null) {
@@ -268,14 +263,9 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// A response has failed.
-    void responseFailed(RealtimeError error) {
-        notAnswered(model.fault("it failed to answer:", error));
-    }
-
     /// The model has refused to answer. That may pass, so it is asked once more in the same
     /// connection, and after that in a new one.
-    private void notAnswered(Fault fault) {
+    void notAnswered(Fault fault) {
         responses.willNotCome();
         if (trouble.lasts()) {
             replace(fault);

@@ -247,11 +247,11 @@ final class Responses {
         switch (whole.outcome(status)) {
             case SOUND, TOOL_CALL -> {
                 conversation.turnAnswered();
-                conversation.isOfUse();
+                conversation.trouble.modelWorks();
             }
             case CANCELLED -> {
                 if (whole.sound) {
-                    conversation.isOfUse();
+                    conversation.trouble.modelWorks();
                 }
                 // The model answers by itself what has broken it off. But it does not answer words
                 // that have come before this response was created.
@@ -261,11 +261,11 @@ final class Responses {
             case UNHEARD -> cannotBeHeard(whole.text);
             case FAILED -> {
                 var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);
-                conversation.responseFailed(RealtimeError.builder()
-                        .code(said.flatMap(error -> error._code().asKnown()))
-                        .type(said.flatMap(error -> error._type().asKnown()).orElse(""))
-                        .message(said.flatMap(error -> error._message().asKnown()).orElse(""))
-                        .build());
+                var error = RealtimeError.builder()
+                        .code(said.flatMap(one -> one._code().asKnown()))
+                        .type(said.flatMap(one -> one._type().asKnown()).orElse(""))
+                        .message(said.flatMap(one -> one._message().asKnown()).orElse("")).build();
+                conversation.notAnswered(conversation.model.fault("it failed to answer:", error));
             }
         }
         askIfQuiet();
@@ -284,7 +284,7 @@ final class Responses {
         } else if (maybeNoise.keySet().stream()
                 .allMatch(item -> conversation.history.callersWords(item).isBlank())) {
             conversation.turnAnswered();
-            conversation.isOfUse();
+            conversation.trouble.modelWorks();
         } else {
             askOnceMore();
         }
