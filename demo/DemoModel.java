@@ -101,6 +101,10 @@ public final class DemoModel implements AutoCloseable {
     /// What every further response does, once the script is used up.
     public volatile Step afterScript = new Say("That is all I know.", 800);
 
+    /// What every response does while this is set, or null. The script waits meanwhile, so an
+    /// outage (Fail, Nothing) does not use it up.
+    public volatile Step instead;
+
     /// The steps that answer a text message, before the script goes on. For an empty list the
     /// script itself answers. The text may be the caller's, or the program's: an instruction
     /// between two turns is a text message too.

@@ -271,7 +271,8 @@ final class ModelConversation {
     /// Begins a response with the next step. Without `tools`, a step that calls one is only spoken
     /// of.
     private void respond(boolean tools) {
-        Step next = !textSteps.isEmpty() ? textSteps.remove()
+        Step instead = model.instead;
+        Step next = instead != null ? instead : !textSteps.isEmpty() ? textSteps.remove()
                 : script.hasNext() ? script.next() : model.afterScript;
         active = new ModelResponse(model, connection, this, tools || !model.minds
                 || !(next instanceof Tool)
