@@ -34,7 +34,8 @@ public final class FaultTest extends Stage {
             new DemoModel.Say("Hello, how can I help?", 1000),
             new DemoModel.Say("I see.", 600),
             new DemoModel.Say("That is a long story, which I am going to tell you now.", 4000),
-            new DemoModel.Tool("lookup_crm", "{\"phone\":\"+15550101\"}"),
+            // The caller's own number: the CRM is asked for nobody else.
+            new DemoModel.Tool("lookup_crm", "{\"phone\":\"" + ADA + "\"}"),
             new DemoModel.Say("Found.", 600),
             new DemoModel.Tool("update_crm_note", "{\"note\":\"Has called.\"}"),
             new DemoModel.Say("Written down.", 600));
