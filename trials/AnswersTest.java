@@ -9,6 +9,7 @@ import demo.DemoModel.Tool;
 import demo.DemoModel.Write;
 import jakarta.json.JsonObject;
 import org.junit.jupiter.api.Test;
+import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Step;
@@ -105,7 +106,7 @@ public final class AnswersTest extends Stand {
             var model = quick();
             model.afterScript = mute;
             var talk = begun(model);
-            talk.hears(voice.Clips.GOODBYE);
+            talk.hears(Clips.GOODBYE);
             talk.agentIsDone();
             talk.line.pass(Duration.ofMillis(300));
             End end = talk.ended();
@@ -126,7 +127,9 @@ public final class AnswersTest extends Stand {
         var talk = begun(model);
         talk.heard(50);
         talk.callerSays(1, 600);
-        talk.heard(100);
+        talk.hears(Clips.MOMENT);
+        eventually("the answer", () -> talk.line.captions.contains("agent I see."));
+        eventually("it is heard", () -> talk.line.listening());
         assertEquals(2, model.sessions().size());
         noMistakes(model);
     }
@@ -238,7 +241,7 @@ public final class AnswersTest extends Stand {
         var talk = scripted();
         talk.modelSends(1, started("1"), stopped("1"), transcript("1", "Hello?"), created("a"));
         talk.line.pass(Duration.ofSeconds(3));
-        talk.hears(voice.Clips.MOMENT);
+        talk.hears(Clips.MOMENT);
         talk.modelSends(1, started("2"), done("a", "cancelled"), stopped("2"),
                 transcript("2", ""), created("b"), done("b", "completed"));
         assertState("thinking", talk, "it is asked");
@@ -465,7 +468,7 @@ public final class AnswersTest extends Stand {
         var talk = begun(model);
         talk.heard(50);
         talk.happens(new Event.CallerWrote("Hello?"));
-        talk.hears(voice.Clips.GOODBYE);
+        talk.hears(Clips.GOODBYE);
         assertEquals(5, talk.steps(Step.ToolCalled.class).size());
         talk.agentIsDone();
         talk.line.pass(Duration.ofMillis(300));

@@ -308,6 +308,8 @@ final class Responses {
         if (unheard >= 2 * MOST_UNHEARD) {      // from two connections
             conversation.lose(fault);
         } else if (unheard == MOST_UNHEARD) {
+            // The caller has waited for two answers, so the recording comes at once.
+            conversation.mailbox.post(new Event.ModelAway(fault.why(), Turn.CALLER_WAITS));
             conversation.replace(fault);
         } else {
             askIfQuiet();
