@@ -189,11 +189,9 @@ final class Agent implements Program {
                         begin(contact, otherwise);
 
                 // In the conversation.
-                case Step.ToolCalled(var id, var name, var arguments) -> {
-                    boolean speak = !Tools.REPORTS.contains(name);  // about the answer
-                    tools.call(name, arguments)
-                            .thenAccept(json -> session.answer(id, json, speak));
-                }
+                case Step.ToolCalled(var id, var name, var arguments) ->
+                        tools.call(name, arguments).thenAccept(json ->
+                                session.answer(id, json, Tools.needsWords(name, json)));
                 case Step.KeysPressed(var keys) -> session.callerSays(KEYS.formatted(keys));
                 case Step.Silent(var again) when !again -> session.tell(SILENT);
                 case Step.Silent(_) -> {

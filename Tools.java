@@ -21,9 +21,6 @@ import voice.Tool;
 /// a model into anything. Not handled: hanging up (an exercise: `end_call`). The transfer itself is
 /// voice.Session's.
 final class Tools {
-    /// The tools that only report. A model that speaks while it calls one need not speak again.
-    static final Set<String> REPORTS = Set.of("record_intent", "update_crm_note");
-
     private static final Duration LOOK_UP_BOUND = Duration.ofSeconds(5);
     private static final int MOST_ANSWER = 1_000_000;   // bytes of an answer of the CRM
     private static final int MOST_FIELD = 200;          // characters of a field, for the model
@@ -131,6 +128,13 @@ final class Tools {
         }
         Log.log(events.party().call(), "the model called a tool that does not exist");
         return error("There is no tool of that name.");
+    }
+
+    /// Must the model say something about this answer, also if it has spoken while it called the
+    /// tool? A report needs no word, and neither does a transfer that begins.
+    static boolean needsWords(String tool, String json) {
+        return !List.of("record_intent", "update_crm_note").contains(tool)
+                && !json.startsWith("{\"transferring\":true");
     }
 
     private CompletableFuture<String> recordIntent(String intent) {
