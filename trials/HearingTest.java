@@ -22,7 +22,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// voice/: what we hear ourselves of the caller decides nothing. A model that hears more than we
 /// do, or less, is asked whether it is there, and keeps its connection. A model that is stuck is
-/// found, however quietly the caller speaks. And a process that was stopped has not waited.
+/// found, however quietly the caller speaks. StoppedTest has a process that was stopped, and
 /// LostModelTest has more of a model that is stuck.
 public final class HearingTest extends Stand {
     private static final Duration MS = SessionTest.MS;
@@ -249,28 +249,6 @@ public final class HearingTest extends Stand {
         assertFalse(talk.line.speaker.speaking());
         talk.line.pass(MS);
         assertTrue(talk.line.speaker.speaking());
-    }
-
-    /// What has happened meanwhile waits in sockets. So an alarm that was due must wait for it.
-    @Test
-    void anAlarmThatWasDueWhileTheProcessWasStoppedIsLater() throws Exception {
-        String java = System.getProperty("java.home") + "/bin/java";
-        Process waits = new ProcessBuilder(java, "-cp", System.getProperty("java.class.path"),
-                "trials/Waits.java").redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        afterwards(waits::destroyForcibly);
-        var said = waits.inputReader();
-        assertEquals("waits", said.readLine());
-        signal("-STOP", waits);
-        TimeUnit.SECONDS.sleep(3);
-        signal("-CONT", waits);
-        TimeUnit.SECONDS.sleep(1);              // it comes out of its socket late
-        waits.outputWriter().append("go\n").flush();
-        assertEquals("CallerHears[]", said.readLine());
-        assertEquals("AlarmDue[which=SILENCE]", said.readLine());
-    }
-
-    private static void signal(String which, Process to) throws Exception {
-        assertEquals(0, new ProcessBuilder("kill", which, "" + to.pid()).start().waitFor());
     }
 
     // A way to the model that is stalled.

@@ -25,8 +25,29 @@ public final class StoppedTest extends Stage {
                 () -> Files.readString(output).contains("OpenAI at"));
     }
 
-    private static void signal(String which) throws Exception {
-        assertEquals(0, new ProcessBuilder("kill", which, "" + program.pid()).start().waitFor());
+    private static void signal(String which, Process to) throws Exception {
+        assertEquals(0, new ProcessBuilder("kill", which, "" + to.pid()).start().waitFor());
+    }
+
+    /// What has happened meanwhile waits in sockets. So an alarm that was due must wait for it.
+    @Test
+    void anAlarmThatWasDueWhileTheProcessWasStoppedIsLater() throws Exception {
+        String java = System.getProperty("java.home") + "/bin/java";
+        Process waits = new ProcessBuilder(java, "-cp", System.getProperty("java.class.path"),
+                "trials/Waits.java").redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        try {
+            var said = waits.inputReader();
+            assertEquals("waits", said.readLine());
+            signal("-STOP", waits);
+            TimeUnit.SECONDS.sleep(3);
+            signal("-CONT", waits);
+            TimeUnit.SECONDS.sleep(1);          // it comes out of its socket late
+            waits.outputWriter().append("go\n").flush();
+            assertEquals("CallerHears[]", said.readLine());
+            assertEquals("AlarmDue[which=SILENCE]", said.readLine());
+        } finally {
+            waits.destroyForcibly();
+        }
     }
 
     /// How many responses the model has ended on each of five connections.
@@ -61,9 +82,9 @@ public final class StoppedTest extends Stage {
                 calls.get(i).say(600 + 100 * i, 500);
                 TimeUnit.MILLISECONDS.sleep(thenPass[i]);
             }
-            signal("-STOP");
+            signal("-STOP", program);
             TimeUnit.SECONDS.sleep(3);
-            signal("-CONT");
+            signal("-CONT", program);
             await("four answers", output, () -> all(4, before, answers(first)));
             TimeUnit.MILLISECONDS.sleep(1_500);     // so long they speak
             var then = answers(first);

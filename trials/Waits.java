@@ -4,7 +4,7 @@ import module java.base;
 import voice.Event;
 import voice.Mailbox;
 
-/// A program that waits for an event, and has an alarm. HearingTest runs it as a process, and stops
+/// A program that waits for an event, and has an alarm. StoppedTest runs it as a process, and stops
 /// that process for a while. The event comes when a line comes in. What comes is written out.
 final class Waits {
     private Waits() {}
