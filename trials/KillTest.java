@@ -204,7 +204,7 @@ public final class KillTest extends Stage {
         for (String never : List.of("NOT DELIVERED", "NOT ON DISK", "put aside", "not sent, ")) {
             assertTrue(!said.contains(never), never);
         }
-        var accepted = Pattern.compile("event [a-z_.]+ (evt_[0-9a-f-]{36})").matcher(said)
+        var accepted = Pattern.compile("event +[a-z_.]+ +(evt_[0-9a-f-]{36})").matcher(said)
                 .results().map(found -> found.group(1)).collect(Collectors.toSet());
 
         var ids = new HashSet<String>();                        // of all requests below

@@ -105,6 +105,7 @@ public final class StoppedTest extends Stage {
     void whoLosesTheirTrackInMidWordIsAnsweredAndThenAskedWhetherTheyAreThere() throws Exception {
         Path log = newFolder().resolve("log");
         worker(log, Map.of("SILENCE_SECONDS", "" + SILENCE, "LIVEKIT_AGENT_NAME", "asks"), "dev");
+        await("the check of the model", log, () -> Files.readString(log).contains("OpenAI at"));
         var caller = new Caller("untracked", "sip_" + ADA, "--phone", ADA, "--agent", "asks");
         caller.next("silent");                      // the greeting is over
         var session = model.sessions().getLast();
