@@ -235,6 +235,18 @@ public final class AnswersTest extends Stand {
         }
     }
 
+    @Test
+    void aNoiseDoesNotHideWhatTheModelWasTold() throws Exception {
+        var talk = scripted();
+        talk.agentSpeaks();
+        talk.modelSends(1, started("1"));
+        talk.does(call -> call.tell("The transfer has failed."));
+        var session = session(talk.model, 1);
+        eventually("it is told", () -> told(session).contains("system: The transfer has failed."));
+        talk.modelSends(1, stopped("1"), transcript("1", ""), created("a"), done("a", "completed"));
+        eventually("it is asked", () -> asked(talk.model).size() == 2);
+    }
+
     /// The recording is no answer to the question.
     @Test
     void aNoiseThatBreaksOffTheRecordingLeavesTheQuestionBefore() throws Exception {

@@ -118,12 +118,14 @@ final class History {
     }
 
     /// The model begins a response. It answers what the service had confirmed before that. An item
-    /// that comes later was on its way then, so the response cannot be about it. (The
-    /// service has refused an item that the model was asked about twice, if it is not confirmed.)
-    void responseBegins() {
-        unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id)
+    /// that comes later was on its way then, so the response cannot be about it. (The service has
+    /// refused an item that the model was asked about twice, if it is not confirmed.) Returns
+    /// whether the response answers any item of ours.
+    boolean responseBegins() {
+        boolean answers = unanswered.keySet().removeIf(id -> !confirms || confirmed.contains(id)
                 || timesAsked.getOrDefault(id, 0) > 1);
         confirmed.clear();
+        return answers;
     }
 
     /// What the caller says. The text is "" while only the sound is known. The transcript may come

@@ -14,6 +14,7 @@ final class Response {
 
     final String id;                            // "" when the service does not say
     boolean overtaken;                          // the caller has spoken since it was asked for
+    boolean toItems;                            // it is to answer what the model was told
     boolean sound;
     boolean text;                               // written words without sound
     final Set<String> calls = new HashSet<>();  // the ids of its tool calls

@@ -144,7 +144,7 @@ final class Responses {
         comesByItself &= stale;                 // if this one is stale, that one is still to come
         request = null;
         wanted = overtaken = transcriptDecides = false;
-        conversation.history.responseBegins();
+        response.toItems = conversation.history.responseBegins();
         // It may have been on its way while the caller said more: then it is not an answer.
         if (stale || conversation.callerSpeaking() || conversation.history.callerUnanswered()) {
             breakOff();
@@ -258,7 +258,7 @@ final class Responses {
                 wanted |= comesByItself;
                 comesByItself = false;
             }
-            case UNHEARD -> cannotBeHeard(whole.text);
+            case UNHEARD -> cannotBeHeard(whole.text || whole.toItems);
             case FAILED -> {
                 var said = done.statusDetails().flatMap(RealtimeResponseStatus::error);
                 var error = RealtimeError.builder()
@@ -274,10 +274,12 @@ final class Responses {
     // Answers that the caller cannot hear.
 
     /// Some noise may have broken off the agent. The model then has nothing to answer, and answers
-    /// nothing. Only the transcript says that it was noise.
-    private void cannotBeHeard(boolean text) {
+    /// nothing. Only the transcript says that it was noise. `certain`: the model has something to
+    /// answer in any case.
+    private void cannotBeHeard(boolean certain) {
         String turn = conversation.unansweredTurn();
-        if (text || turn == null || !maybeNoise.containsKey(turn) || !conversation.transcribes()) {
+        if (certain || turn == null || !maybeNoise.containsKey(turn)
+                || !conversation.transcribes()) {
             askOnceMore();
         } else if (maybeNoise.containsValue(false)) {
             transcriptDecides = true;
