@@ -151,6 +151,31 @@ public final class HearingTest extends Stand {
                 _ -> true, SOON));
     }
 
+    @Test
+    void whatIsHeardAgainBreaksOffTheAgentAndNotTheRecording() throws Exception {
+        for (boolean agentSpeaks : List.of(true, false)) {
+            var talk = greeted(new Say("I see.", 50));
+            talk.model.refuseWith = 503;
+            if (agentSpeaks) {
+                talk.modelSends(1, "{'type':'response.output_audio.delta','item_id':'long',"
+                        + "'delta':'" + Base64.getEncoder().encodeToString(times(480_000, 1))
+                        + "'}");
+            }
+            session(talk.model, 1).drop();
+            eventually("the first try", () -> talk.model.refused() == 1);
+            if (!agentSpeaks) {
+                talk.agentSpeaks();             // like a recording: it is not the model's
+            }
+            talk.line.say(500, 0);
+            talk.model.refuseWith = 0;
+            LostModelTest.later(talk, "a model", () -> talk.model.sessions().size() == 2);
+            assertNotNull(session(talk.model, 2).awaitSent("input_audio_buffer.speech_started",
+                    _ -> true, SOON));
+            talk.modelSends(2);
+            assertEquals(agentSpeaks ? List.of() : List.of("sentence 1"), talk.agentIsDone());
+        }
+    }
+
     /// So the recording that bridges the time is not late.
     @Test
     @Timeout(60)

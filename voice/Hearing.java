@@ -50,6 +50,7 @@ final class Hearing {
     private int pieceFilled;                            // bytes
     private final List<Piece> kept = new LinkedList<>();
     private long sent;                                  // pieces that the link has taken
+    private long heardAgain;                            // of these, the first ones were kept
     private long dropped;                               // pieces that the link had no room for
 
     private boolean modelHearsSpeech;                   // it has reported a beginning, and no end
@@ -194,6 +195,12 @@ final class Hearing {
         return callerQuiet;
     }
 
+    /// Is what begins at `startMs` of the sound of this connection a turn that the caller has begun
+    /// in an earlier connection?
+    synchronized boolean isHeardAgain(long startMs) {
+        return startMs < heardAgain * PIECE_MS;
+    }
+
     /// For how long the caller has waited in vain, now that the connection was given up here.
     synchronized Duration callerWaited() {
         return callerWaited;
@@ -206,7 +213,7 @@ final class Hearing {
         if (again) {
             kept.forEach(each -> next.hear(each.pcm));
         }
-        sent = again ? kept.size() : 0;
+        sent = heardAgain = again ? kept.size() : 0;
         modelHearsSpeech = false;
         // Until `next` reports it. If `next` fails before, the one after that has to hear it.
         mismatchSince = again ? now : 0;

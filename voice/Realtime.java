@@ -297,10 +297,7 @@ public final class Realtime implements AutoCloseable {
     /// The time has passed that Event.TryAgainIn has named.
     public synchronized void tryAgain() {
         pausing = false;
-        if (closed) {
-            return;
-        }
-        if (link.isClosed()) {
+        if (!closed && link.isClosed()) {
             connect(link);
         } else {
             responses.askIfQuiet();
@@ -360,7 +357,7 @@ public final class Realtime implements AutoCloseable {
                 unfinishedItem = null;
             }
         } else if (event.isInputAudioBufferSpeechStarted()) {
-            callerBegins(event.asInputAudioBufferSpeechStarted()._itemId().asString().orElse(""));
+            callerBegins(event.asInputAudioBufferSpeechStarted());
         } else if (event.isInputAudioBufferSpeechStopped()) {
             hearing.callerFinished(event.asInputAudioBufferSpeechStopped()._audioEndMs().asKnown()
                     .orElse(0L));
@@ -417,16 +414,18 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    private void callerBegins(String item) {
+    private void callerBegins(InputAudioBufferSpeechStartedEvent begun) {
         settle();
         boolean answered = !turnUnanswered;
+        boolean again = hearing.isHeardAgain(begun._audioStartMs().asKnown().orElse(0L));
         callerSpeaking = turnUnanswered = true;
-        callersItem = item;
-        history.callerSays(item, "");
-        // The sound ends here, and not on the call's thread: that may be late, and would then break
-        // off the next answer.
-        responses.callerSpeaks(item, answered, silence());
-        mailbox.post(new Event.CallerSpeaks());
+        callersItem = begun._itemId().asString().orElse("");
+        history.callerSays(callersItem, "");
+        // The sound ends here, and not on the call's thread, which may be late. What is heard again
+        // does not break off the recording that bridges the time.
+        responses.callerSpeaks(callersItem, answered,
+                (!again || speaker.holds(lastItemWithSound)) && silence());
+        mailbox.post(again && !answered ? new Event.TurnChanged() : new Event.CallerSpeaks());
     }
 
     private void soundCame(Link from, String itemId, byte[] sound) {

@@ -258,7 +258,8 @@ public final class Session implements AutoCloseable {
             }
             case HEARD, HEARD_AT_LATEST -> turn.heard();
             case CALLER_WAITS, MODEL_AWAY -> {
-                if (talking && !line.speaker().speaking()) {
+                if (talking && !line.speaker().speaking()
+                        && (which == Alarm.CALLER_WAITS || !turn.bridged())) {
                     turn.play(Clips.MOMENT);
                 }
             }

@@ -93,11 +93,16 @@ public final class Speaker implements AutoCloseable {
     /// All sound of the item was queued. So what is left of it may be played even when it is less
     /// than a whole frame. Does nothing if there is no sound of it here.
     public synchronized void end(String itemId) {
-        if (itemId.equals(playing)
-                || queue.stream().anyMatch(piece -> piece.itemId.equals(itemId))) {
+        if (holds(itemId)) {
             queue.add(new Piece(itemId, ByteBuffer.allocate(0), true));
             ends++;
         }
+    }
+
+    /// Is this item being heard, or queued? `itemId` may be null.
+    public synchronized boolean holds(String itemId) {
+        return itemId != null && (itemId.equals(playing)
+                || queue.stream().anyMatch(piece -> piece.itemId.equals(itemId)));
     }
 
     /// From the next frame on there is silence. Returns what was cut off: the item being heard, and

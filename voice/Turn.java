@@ -31,6 +31,7 @@ final class Turn {
     private boolean momentPlays;            // Clips.MOMENT, for those who wait, is being heard
     private boolean inSentence;             // the caller hears the agent, or another recording
     private long sentenceSince;             // by the call's clock; only if `inSentence`
+    private boolean bridged;                // it was played since the agent has spoken last
     private boolean greeted;                // the greeting's first sound has come
     private boolean callerWasSpeaking;      // when `look` ran last
     private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
@@ -97,14 +98,20 @@ final class Turn {
 
     /// The first sound of an answer has come.
     void agentSpeaks() {
-        momentPlays = false;
+        momentPlays = bridged = false;
         greeted = true;
+    }
+
+    /// The caller has been asked to wait already. They are asked again when they have heard nothing
+    /// for 3 s, and not whenever another connection is away.
+    boolean bridged() {
+        return bridged;
     }
 
     /// Plays a recording.
     void play(Clips which) {
         Log.step(session.line.id(), "agent", "recording: " + which);
-        momentPlays = which == Clips.MOMENT;
+        momentPlays = bridged = which == Clips.MOMENT;
         inSentence = false;                     // nothing that was said before goes on
         String item = "clip " + ++recordings;
         session.line.speaker().play(item, which.pcm());
