@@ -368,7 +368,7 @@ public final class AnswersTest extends Stand {
                 eventually("it is asked, or given up", () -> {
                     talk.line.speaker.clear();
                     if (talk.model.sessions().size() == before) {   // the call waits for the time
-                        talk.line.leap(Duration.ofMillis(20));
+                        talk.line.leap(Duration.ofMillis(100));
                     }
                     return talk.end.isDone() || asked(talk.model).size() >= least;
                 });

@@ -40,10 +40,11 @@ public final class Runner {
     // Methods and no constants: from source Java compiles each class that it loads.
 
     private static List<Class<?>> floors() {
-        return List.of(AttackTest.class, VoiceTest.class, SessionTest.class, EndingTest.class,
-                HearingTest.class, LostModelTest.class, AnswersTest.class, OutboxTest.class,
-                FolderTest.class, SettingsTest.class, HealthTest.class, RoomTest.class,
-                DemoTest.class, HouseTest.class, SupplyTest.class);
+        // What takes longest begins first.
+        return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
+                AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
+                LostModelTest.class, OutboxTest.class, SettingsTest.class, HealthTest.class,
+                RoomTest.class, DemoTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
