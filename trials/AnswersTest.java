@@ -356,6 +356,26 @@ public final class AnswersTest extends Stand {
         }
     }
 
+    /// The new connection cannot hear the question once more: 15 s of sound are kept.
+    @Test
+    void aQuestionThatIsLongAgoIsAskedInWriting() throws Exception {
+        var talk = scripted();
+        talk.callerSays(1, 600);
+        var session = session(talk.model, 1);
+        assertNotNull(session.awaitSent("conversation.item.input_audio_transcription.completed",
+                _ -> true, SOON));
+        HearingTest.lives(talk, 0, 9_500);
+        talk.model.refuseWith = 503;
+        talk.line.live(0, 1_000);
+        eventually("10 s without an answer", () -> talk.model.refused() > 0);
+        talk.line.live(0, 5_500);
+        talk.model.refuseWith = 0;
+        LostModelTest.later(talk, "it is back", () -> talk.model.sessions().size() == 2);
+        var next = session(talk.model, 2);
+        eventually("it is asked", () -> asked(talk.model).size() == 2);
+        assertTrue(told(next).contains("user: (0.6 s of speech)"), told(next).toString());
+    }
+
     /// Each time a little sound comes. The agent would never end to begin.
     @Test
     void aModelThatFailsInEveryAnswerIsGivenUpAfterEightSeconds() throws Exception {

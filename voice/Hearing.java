@@ -206,6 +206,11 @@ final class Hearing {
         return callerWaited;
     }
 
+    /// What is kept may be too long ago for the caller's turn: then it is all silence.
+    synchronized boolean keepsSpeech() {
+        return !kept.isEmpty() && kept.getFirst().at <= lastSound;
+    }
+
     /// From now on the sound goes to `next`. When the caller's turn has no answer yet, or the model
     /// may not have heard it, `next` first hears it once more.
     synchronized void moveTo(Link next, boolean turnUnanswered) {

@@ -306,19 +306,19 @@ public final class Realtime implements AutoCloseable {
     }
 
     private void connect(Link before) {
-        var next = new Link(this, model, phoneCall, before != null);
+        link = new Link(this, model, phoneCall, before != null);
         boolean brokeOff = unfinishedItem != null;
         callerSpeaking = false;
+        turnUnanswered &= hearing.keepsSpeech();    // or else it is told, and asked about
         unfinishedItem = null;
         connectedAt = 0;
         if (before != null && setup != null) {
-            next.configure(setup.instructions, setup.tools, refusedSettings);
-            history.tell(next, unansweredTurn(), brokeOff);
+            link.configure(setup.instructions, setup.tools, refusedSettings);
+            history.tell(link, unansweredTurn(), brokeOff);
         }
-        hearing.moveTo(next, turnUnanswered);
-        link = next;
+        hearing.moveTo(link, turnUnanswered);
         responses.moved(turnUnanswered, brokeOff);
-        next.start();
+        link.start();
     }
 
     // What the model sends.
