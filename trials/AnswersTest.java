@@ -384,6 +384,7 @@ public final class AnswersTest extends Stand {
             long since = talk.line.mailbox.nanos();
             talk.does(call -> call.tell("Something."));
             for (int tries = 2; !talk.end.isDone(); tries++) {
+                assertTrue(tries < 20, "it is asked again and again");
                 int least = tries, before = talk.model.sessions().size();
                 eventually("it is asked, or given up", () -> {
                     talk.line.speaker.clear();
