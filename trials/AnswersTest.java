@@ -376,6 +376,19 @@ public final class AnswersTest extends Stand {
         assertTrue(told(next).contains("user: (0.6 s of speech)"), told(next).toString());
     }
 
+    /// Nobody waits for an answer, but the connection breaks as soon as it is there.
+    @Test
+    void theRecordingIsRepeatedAlsoIfTheModelIsBackNowAndThen() throws Exception {
+        var talk = scripted();
+        var away = new Event.ModelAway("x", Duration.ZERO);
+        for (String clip : List.of("clip 1", "", "", "clip 2", "", "", "clip 3")) {
+            talk.happens(away);
+            talk.line.pass(Duration.ofSeconds(1));
+            assertEquals(clip, String.join("", talk.agentIsDone()));
+            talk.happens(new Event.ModelBack());
+        }
+    }
+
     /// Each time a little sound comes. The agent would never end to begin.
     @Test
     void aModelThatFailsInEveryAnswerIsGivenUpAfterEightSeconds() throws Exception {

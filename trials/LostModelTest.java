@@ -670,7 +670,7 @@ public final class LostModelTest extends Stand {
         talk.happens(new Event.ModelBack());
         talk.line.pass(Duration.ofSeconds(10));
         talk.happens(new Event.ModelAway("x", Duration.ZERO));     // it comes and goes
-        talk.line.pass(Duration.ofMillis(2_999));
+        talk.line.pass(Duration.ofMillis(999));
         assertEquals(List.of(), talk.agentIsDone());
         talk.line.pass(MS);
         assertEquals(List.of("clip 4"), talk.agentIsDone());

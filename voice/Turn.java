@@ -32,6 +32,7 @@ final class Turn {
     private boolean inSentence;             // the caller hears the agent, or another recording
     private long sentenceSince;             // by the call's clock; only if `inSentence`
     private boolean bridged;                // it was played since the agent has spoken last
+    private long bridgedSince;              // by the call's clock; only if `bridged`
     private boolean greeted;                // the greeting's first sound has come
     private boolean callerWasSpeaking;      // when `look` ran last
     private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
@@ -102,16 +103,17 @@ final class Turn {
         greeted = true;
     }
 
-    /// The caller has been asked to wait already. They are asked again when they have heard nothing
-    /// for 3 s, and not whenever another connection is away.
+    /// The caller has been asked to wait less than 3 s ago. So they are not asked again, although
+    /// another connection is away.
     boolean bridged() {
-        return bridged;
+        return bridged && session.mailbox.nanos() - bridgedSince < CALLER_WAITS.toNanos();
     }
 
     /// Plays a recording.
     void play(Clips which) {
         Log.step(session.line.id(), "agent", "recording: " + which);
         momentPlays = bridged = which == Clips.MOMENT;
+        bridgedSince = session.mailbox.nanos();
         inSentence = false;                     // nothing that was said before goes on
         String item = "clip " + ++recordings;
         session.line.speaker().play(item, which.pcm());
