@@ -129,7 +129,7 @@ final class Hearing {
         }
         if (probeSent != 0 && now - probeSent > Link.PROBE_ANSWERED.toNanos()) {
             probeSent = 0;
-            if (link.probeUnanswered()) {
+            if (link.answersUpdates()) {
                 giveUp("the model says nothing any more");
             }
         } else if (modelHearsSpeech && now - lastSound > END_NOT_NOTICED.toNanos()) {

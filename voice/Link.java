@@ -57,15 +57,14 @@ final class Link {
     private final BlockingQueue<Outgoing> outgoing = new LinkedBlockingQueue<>();
     private final AtomicInteger soundWaiting = new AtomicInteger();         // pieces in the queue
     private volatile RealtimeConnection connection;
-    private volatile boolean hasReceived;               // the model has sent an event
-    private volatile boolean probeUnanswered;           // and none since the latest probe
-    private volatile boolean answersUpdates;
     private volatile boolean closed;
+    // Written under the lock of Realtime.
+    private volatile int events;                        // that the model has sent
+    private volatile boolean answersUpdates;
 
     // Guarded by the lock of Realtime, which holds that lock when it calls a method that uses
     // these.
     private Thread receiving;
-    private int events;                                                     // received
     private final Map<String, Integer> soundBytes = new HashMap<>();        // received, by item
 
     /// `replacement`: a Link before this one has failed.
@@ -81,7 +80,7 @@ final class Link {
         receiving = Thread.ofVirtual().name("model " + phoneCall).start(this::run);
         Duration bound = replacement ? REPLACEMENT_CONNECTING : Model.CONNECTING;
         CompletableFuture.delayedExecutor(bound.toMillis(), TimeUnit.MILLISECONDS).execute(() -> {
-            if (!hasReceived) {
+            if (events == 0) {
                 fail("no answer within " + bound.toSeconds() + " s");
             }
         });
@@ -123,13 +122,11 @@ final class Link {
     /// the first time.
     boolean eventCame(boolean update) {
         answersUpdates |= update;
-        events++;
-        hasReceived = true;
-        probeUnanswered = false;
-        return events == 1;
+        return ++events == 1;
     }
 
-    /// The model has answered an update in this connection. Some services never do.
+    /// The model has answered an update in this connection. Some services never do. Their silence
+    /// after a probe means nothing.
     boolean answersUpdates() {
         return answersUpdates;
     }
@@ -234,14 +231,7 @@ final class Link {
     /// Sends an update that changes nothing. The model always answers an update. So a model that
     /// has not sent anything by PROBE_ANSWERED is stuck.
     void probe() {
-        probeUnanswered = true;
         send(update("probe", RealtimeSessionCreateRequest.builder().build()));
-    }
-
-    /// The model has sent nothing since the latest probe. (Some services never answer an update.
-    /// For them this is always false.)
-    boolean probeUnanswered() {
-        return probeUnanswered && answersUpdates;
     }
 
     static RealtimeClientEvent update(String eventId, RealtimeSessionCreateRequest session) {

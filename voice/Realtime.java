@@ -351,10 +351,8 @@ public final class Realtime implements AutoCloseable {
                 heard(item, 0, 0);
             }
         } else if (event.isResponseOutputAudioDone()) {
-            String item = event.asResponseOutputAudioDone().itemId();
-            if (item.equals(unfinishedItem)) {      // and nothing of it was dropped
-                speaker.end(item);
-                unfinishedItem = null;
+            if (event.asResponseOutputAudioDone().itemId().equals(unfinishedItem)) {
+                soundIsOver();                      // and nothing of it was dropped
             }
         } else if (event.isInputAudioBufferSpeechStarted()) {
             callerBegins(event.asInputAudioBufferSpeechStarted());

@@ -29,10 +29,10 @@ final class Turn {
     private String shown = "";              // what LiveKit's clients see
     private int recordings;                 // that were played
     private boolean momentPlays;            // Clips.MOMENT, for those who wait, is being heard
-    private boolean inSentence;             // the caller hears the agent, or another recording
-    private long sentenceSince;             // by the call's clock; only if `inSentence`
     private boolean bridged;                // it was played since the agent has spoken last
     private long bridgedSince;              // by the call's clock; only if `bridged`
+    private boolean inSentence;             // the caller hears the agent, or another recording
+    private long sentenceSince;             // by the call's clock; only if `inSentence`
     private boolean greeted;                // the greeting's first sound has come
     private boolean callerWasSpeaking;      // when `look` ran last
     private final Deque<Integer> signs = new ArrayDeque<>();    // of the model's life; see askModel
