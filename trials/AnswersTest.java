@@ -30,9 +30,8 @@ public final class AnswersTest extends Stand {
     }
 
     private static String sound(String response, String item, int ms) {
-        return "{'type':'response.output_audio.delta','response_id':'" + response
-                + "','item_id':'" + item + "','delta':'"
-                + Base64.getEncoder().encodeToString(times(ms * 48, 0x11)) + "'}";
+        return Talk.sound(item, ms).replace("'item_id'",
+                "'response_id':'" + response + "','item_id'");
     }
 
     private static String said(String item, String text) {
@@ -364,13 +363,13 @@ public final class AnswersTest extends Stand {
         var session = session(talk.model, 1);
         assertNotNull(session.awaitSent("conversation.item.input_audio_transcription.completed",
                 _ -> true, SOON));
-        HearingTest.lives(talk, 0, 9_500);
+        talk.lives(0, 9_500);
         talk.model.refuseWith = 503;
         talk.line.live(0, 1_000);
         eventually("10 s without an answer", () -> talk.model.refused() > 0);
         talk.line.live(0, 5_500);
         talk.model.refuseWith = 0;
-        LostModelTest.later(talk, "it is back", () -> talk.model.sessions().size() == 2);
+        talk.later("it is back", () -> talk.model.sessions().size() == 2);
         var next = session(talk.model, 2);
         eventually("it is asked", () -> asked(talk.model).size() == 2);
         assertTrue(told(next).contains("user: (0.6 s of speech)"), told(next).toString());
@@ -550,7 +549,7 @@ public final class AnswersTest extends Stand {
                 new Case("a tool", call -> call.answer("call", "{}", true), false))) {
             var talk = Talk.greeted(this, Talk.SALES);
             var session = session(talk.model, 1);
-            talk.model.createdMs = 3_600_000;           // this test creates it
+            talk.model.responds = false;                // this test does
             talk.does(call -> call.tell("Something else."));
             eventually("it is asked", () -> asked(talk.model).size() == 2);
             talk.modelSends(1);

@@ -35,16 +35,6 @@ public final class HearingTest extends Stand {
                 + (atMs.isEmpty() ? "" : ",'audio_end_ms':" + atMs) + "}";
     }
 
-    /// The caller speaks for `ms` milliseconds and is then silent for `silence` ms. The model, on
-    /// its first connection, does not fall behind, and is still in use at the end.
-    static void lives(Talk talk, int ms, int silence) throws Exception {
-        for (int at = 0; at < ms + silence; at += 500) {
-            int speech = Math.clamp(ms - at, 0, 500);
-            talk.line.live(speech, Math.clamp(ms + silence - at - speech, 0, 500 - speech));
-            talk.modelSends(1);
-        }
-    }
-
     /// A call in which nobody is asked whether they are there.
     private Talk greeted(DemoModel.Step... answers) throws Exception {
         var model = model(Stream.concat(Stream.of(new Say("Hello.", 50)), Stream.of(answers))
@@ -61,8 +51,8 @@ public final class HearingTest extends Stand {
     void whatTheModelDoesNotTakeForSpeechCostsNothing() throws Exception {
         var talk = greeted();
         talk.model.onsetMs = 400;
-        lives(talk, 0, 16_000);
-        lives(talk, 300, 6_000);
+        talk.lives(0, 16_000);
+        talk.lives(300, 6_000);
         talk.heard(50);
         assertEquals(1, talk.model.sessions().size());
     }
@@ -72,14 +62,14 @@ public final class HearingTest extends Stand {
         var talk = greeted(new Say("Yes?", 50));
         talk.model.loud = 10;
         talk.line.volume = FAINT;
-        lives(talk, 0, 16_000);
+        talk.lives(0, 16_000);
         talk.line.live(300, 0);
         assertNotNull(session(talk.model, 1).awaitSent("input_audio_buffer.speech_started",
                 _ -> true, SOON));
         talk.modelSends(1);
-        lives(talk, 0, 600);
+        talk.lives(0, 600);
         talk.heard(100);                    // the answer takes real time
-        lives(talk, 0, 5_400);
+        talk.lives(0, 5_400);
         assertEquals(100, talk.line.heardMs.get());
         assertEquals(1, talk.model.sessions().size());
     }
@@ -90,7 +80,7 @@ public final class HearingTest extends Stand {
             var talk = greeted();
             talk.line.volume = volume;
             talk.modelSends(1, SessionTest.SPEECH_STARTED);
-            lives(talk, 30_000, 0);
+            talk.lives(30_000, 0);
             talk.heard(50);
         }
     }
@@ -99,9 +89,9 @@ public final class HearingTest extends Stand {
     @Test
     void theSilenceThatTheModelMayMissBeginsWhenItHearsSpeech() throws Exception {
         var talk = greeted();
-        lives(talk, 0, 16_000);
+        talk.lives(0, 16_000);
         talk.modelSends(1, SessionTest.SPEECH_STARTED);
-        lives(talk, 0, 15_000);
+        talk.lives(0, 15_000);
         talk.line.live(0, 20);
         session(talk.model, 2);
     }
@@ -114,10 +104,7 @@ public final class HearingTest extends Stand {
         var talk = greeted();
         talk.line.volume = QUIET;
         session(talk.model, 1).getStuck();
-        talk.line.live(600, 3_020);
-        assertEquals(1, talk.model.sessions().size());
-        talk.line.live(0, 20);
-        session(talk.model, 2);
+        talk.isGivenUpAfter(600, 3_020);
     }
 
     @Test
@@ -130,10 +117,7 @@ public final class HearingTest extends Stand {
                 event -> event.getString("event_id").equals("probe"), SOON));
         talk.modelSends(1);                 // after its answer
         session.getStuck();
-        talk.line.live(600, 3_020);
-        assertEquals(1, talk.model.sessions().size());
-        talk.line.live(0, 20);
-        session(talk.model, 2);
+        talk.isGivenUpAfter(600, 3_020);
     }
 
     /// The next try was to tell it, and has failed, too.
@@ -144,9 +128,9 @@ public final class HearingTest extends Stand {
         session(talk.model, 1).drop();
         eventually("the first try", () -> talk.model.refused() == 1);
         talk.line.say(500, 700);
-        LostModelTest.later(talk, "two more", () -> talk.model.refused() == 3);
+        talk.later("two more", () -> talk.model.refused() == 3);
         talk.model.refuseWith = 0;
-        LostModelTest.later(talk, "a model", () -> talk.model.sessions().size() == 2);
+        talk.later("a model", () -> talk.model.sessions().size() == 2);
         assertNotNull(session(talk.model, 2).awaitSent("input_audio_buffer.speech_started",
                 _ -> true, SOON));
     }
@@ -157,9 +141,7 @@ public final class HearingTest extends Stand {
             var talk = greeted(new Say("I see.", 50));
             talk.model.refuseWith = 503;
             if (agentSpeaks) {
-                talk.modelSends(1, "{'type':'response.output_audio.delta','item_id':'long',"
-                        + "'delta':'" + Base64.getEncoder().encodeToString(times(480_000, 1))
-                        + "'}");
+                talk.modelSends(1, Talk.sound("long", 10_000));
             }
             session(talk.model, 1).drop();
             eventually("the first try", () -> talk.model.refused() == 1);
@@ -168,7 +150,7 @@ public final class HearingTest extends Stand {
             }
             talk.line.say(500, 0);
             talk.model.refuseWith = 0;
-            LostModelTest.later(talk, "a model", () -> talk.model.sessions().size() == 2);
+            talk.later("a model", () -> talk.model.sessions().size() == 2);
             assertNotNull(session(talk.model, 2).awaitSent("input_audio_buffer.speech_started",
                     _ -> true, SOON));
             talk.modelSends(2);
@@ -217,9 +199,9 @@ public final class HearingTest extends Stand {
                 "9000000000000000000", "-9000000000000000000")) {
             var talk = greeted();
             talk.modelSends(1, SessionTest.SPEECH_STARTED);
-            lives(talk, 40, 1_000);
+            talk.lives(40, 1_000);
             talk.modelSends(1, speechStopped("540"), SessionTest.SPEECH_STARTED);
-            lives(talk, 40, 5_000);
+            talk.lives(40, 5_000);
             talk.modelSends(1, speechStopped(at));
             talk.line.pass(Duration.ofMillis(2_999));
             assertFalse(talk.line.speaker.speaking(), at);
@@ -232,7 +214,7 @@ public final class HearingTest extends Stand {
     @Test
     void theModelsPlacesAreThoseOfItsOwnConnection() throws Exception {
         var talk = greeted();
-        lives(talk, 0, 5_000);
+        talk.lives(0, 5_000);
         session(talk.model, 1).drop();
         session(talk.model, 2);
         talk.modelSends(2, SessionTest.SPEECH_STARTED);
@@ -267,7 +249,7 @@ public final class HearingTest extends Stand {
     void theTimeOfTheStopIsNoTimeThatTheCallerHasWaited() throws Exception {
         var talk = greeted();
         talk.modelSends(1, SessionTest.SPEECH_STARTED);
-        lives(talk, 40, 200);
+        talk.lives(40, 200);
         stopped(talk);
         talk.modelSends(1, speechStopped("540"));
         talk.line.pass(Duration.ofMillis(3_000 - 240 - 1));

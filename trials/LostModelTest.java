@@ -141,12 +141,10 @@ public final class LostModelTest extends Stand {
     @Test
     void whatTheCallerHasNotHeardIsNotTold() throws Exception {
         var talk = greeted(Talk.SALES);
-        String sound = Base64.getEncoder().encodeToString(times(1_000 * 48, 0x11));
         talk.modelSends(1, SessionTest.RESPONSE_CREATED,
                 "{'type':'response.output_audio_transcript.delta','item_id':'sentence',"
                         + "'delta':'01234567890123456789'}",
-                "{'type':'response.output_audio.delta','item_id':'sentence','delta':'" + sound
-                        + "'}");
+                Talk.sound("sentence", 1_000));
         eventually("some of it is heard", () -> talk.line.heardMs.get() >= 250);
         talk.modelSends(1, SessionTest.SPEECH_STARTED);
         talk.modelSends(1,
@@ -179,10 +177,8 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, model);
         talk.heard(50);
         session(model, 1).getStuck();
-        line.live(600, 3_020);
-        assertEquals(1, model.sessions().size());
-        line.live(0, 20);
-        assertAnswers(session(model, 2));   // it was told what the first one has not heard
+        // It was told what the first one has not heard.
+        assertAnswers(talk.isGivenUpAfter(600, 3_020));
         noMistakes(model);
     }
 
@@ -196,10 +192,7 @@ public final class LostModelTest extends Stand {
         callersItem(session(model, 1));
         talk.modelSends(1);
         session(model, 1).getStuck();
-        line.live(600, 3_440);
-        assertEquals(1, model.sessions().size());
-        line.live(0, 20);
-        assertAnswers(session(model, 2));
+        assertAnswers(talk.isGivenUpAfter(600, 3_440));
         noMistakes(model);
     }
 
@@ -210,10 +203,7 @@ public final class LostModelTest extends Stand {
         callersItem(session(talk.model, 1));
         talk.modelSends(1);
         session(talk.model, 1).getStuck();
-        talk.line.live(10_440, 0);
-        assertEquals(1, talk.model.sessions().size());
-        talk.line.live(20, 0);
-        session(talk.model, 2);
+        talk.isGivenUpAfter(10_440, 0);
     }
 
     @Test
@@ -267,11 +257,6 @@ public final class LostModelTest extends Stand {
         noMistakes(model);
     }
 
-    private static String sound(String item, int ms) {
-        return "{'type':'response.output_audio.delta','item_id':'" + item + "','delta':'"
-                + Base64.getEncoder().encodeToString(times(ms * 48, 0x11)) + "'}";
-    }
-
     /// So much time passes, and the model gives a sign of life whenever it is asked for one.
     private static void isSlow(Talk talk, int connection, int ms) throws Exception {
         talk.modelSends(connection);            // it has connected
@@ -290,7 +275,7 @@ public final class LostModelTest extends Stand {
         assertNotNull(session(model).awaitSent("response.created", _ -> true, SOON));
         for (int i = 1; i <= 2; i++) {
             isSlow(talk, 1, 9_999);
-            talk.modelSends(1, sound("slow " + i, 50), SessionTest.RESPONSE_DONE);
+            talk.modelSends(1, Talk.sound("slow " + i, 50), SessionTest.RESPONSE_DONE);
             eventually("it is heard", line::listening);
             talk.modelSends(1, SessionTest.RESPONSE_CREATED);
         }
@@ -423,17 +408,9 @@ public final class LostModelTest extends Stand {
 
     // Troubles that may pass.
 
-    /// The time passes, quickly, until this holds.
-    static void later(Talk talk, String what, BooleanSupplier holds) throws Exception {
-        eventually(what, () -> {
-            talk.line.leap(Duration.ofMillis(50));
-            return holds.getAsBoolean();
-        });
-    }
-
-    /// It passes until the recorded goodbye was heard.
+    /// The time passes, quickly, until the recorded goodbye was heard.
     private static End lost(Talk talk) throws Exception {
-        later(talk, "the end", () -> {
+        talk.later("the end", () -> {
             talk.line.speaker.clear();
             return talk.end.isDone();
         });
@@ -451,7 +428,7 @@ public final class LostModelTest extends Stand {
         var talk = Talk.begun(this, line, refusing);
         line.settle();
         var tries = new ArrayList<Long>();
-        later(talk, "the end", () -> {
+        talk.later("the end", () -> {
             if (refusing.refused() > tries.size()) {
                 tries.add(line.mailbox.nanos() / 1_000_000);
             }
@@ -534,9 +511,9 @@ public final class LostModelTest extends Stand {
             talk.model.refuseWith = status;
             session(talk.model, 1).drop();
             eventually("the first try", () -> talk.model.refused() == 1);   // at once
-            later(talk, "two more", () -> talk.model.refused() == 3);
+            talk.later("two more", () -> talk.model.refused() == 3);
             talk.model.refuseWith = 0;
-            later(talk, "it is back", () -> talk.model.sessions().size() == 2);
+            talk.later("it is back", () -> talk.model.sessions().size() == 2);
             talk.agentIsDone();
             talk.callerSays(2, 600);
             int heard = talk.line.heardMs.get();
@@ -610,7 +587,7 @@ public final class LostModelTest extends Stand {
         failing.firstSoundMs = 10;
         failing.afterScript = new Fail("server_error");
         var talk = Talk.begun(this, new TestLine(), failing);
-        later(talk, "a new connection", () -> failing.sessions().size() == 2);
+        talk.later("a new connection", () -> failing.sessions().size() == 2);
         assertEquals(2, asked(session(failing, 1)));
         eventually("the greeting", () -> talk.line.heardMs.get() == 50);
     }
@@ -650,7 +627,7 @@ public final class LostModelTest extends Stand {
         session(talk.model, 5).drop();          // too soon: this is the same trouble
         assertThrows(AssertionError.class, () -> eventually("not at once", 1,
                 () -> talk.model.sessions().size() > before));
-        later(talk, "but soon", () -> talk.model.sessions().size() > before);
+        talk.later("but soon", () -> talk.model.sessions().size() > before);
     }
 
     @Test

@@ -431,7 +431,7 @@ public final class SessionTest extends Stand {
         for (var each : Map.of(0, 3_000, 1_000, 2_000, 2_700, 300, 5_400, 300).entrySet()) {
             var talk = greeted();
             talk.modelSends(1, SPEECH_STARTED);
-            HearingTest.lives(talk, 40, each.getKey());
+            talk.lives(40, each.getKey());
             talk.modelSends(1, HearingTest.speechStopped("540"));       // with 500 ms of silence
             talk.line.pass(Duration.ofMillis(each.getValue() - 1));
             assertFalse(talk.line.speaker.speaking(), each.toString());

@@ -196,6 +196,40 @@ final class Talk {
         line.say(Stand.session(model, connection), ms);
     }
 
+    /// So much sound of an item, as `modelSends` takes it.
+    static String sound(String item, int ms) {
+        return "{'type':'response.output_audio.delta','item_id':'" + item + "','delta':'"
+                + Base64.getEncoder().encodeToString(
+                        Stand.times(ms * Speaker.BYTES_PER_MS, 0x11)) + "'}";
+    }
+
+    /// The caller speaks for `ms` milliseconds and is then silent for `silence` ms. The model, on
+    /// its first connection, does not fall behind, and is still in use at the end.
+    void lives(int ms, int silence) throws Exception {
+        for (int at = 0; at < ms + silence; at += 500) {
+            int speech = Math.clamp(ms - at, 0, 500);
+            line.live(speech, Math.clamp(ms + silence - at - speech, 0, 500 - speech));
+            modelSends(1);
+        }
+    }
+
+    /// The caller does the same, and the first connection is given up with the next piece of their
+    /// sound, and not before. Returns the second one.
+    DemoModel.Session isGivenUpAfter(int ms, int silence) throws Exception {
+        line.live(ms, silence);
+        assertEquals(1, model.sessions().size());
+        line.live(silence == 0 ? 20 : 0, silence == 0 ? 0 : 20);
+        return Stand.session(model, 2);
+    }
+
+    /// The time passes, quickly, until this holds.
+    void later(String what, BooleanSupplier holds) throws InterruptedException {
+        Stand.eventually(what, () -> {
+            line.leap(Duration.ofMillis(50));
+            return holds.getAsBoolean();
+        });
+    }
+
     /// How the call has ended.
     End ended() throws Exception {
         return end.get(Stand.SOON.toSeconds(), TimeUnit.SECONDS);
