@@ -75,12 +75,14 @@ final class Agent implements Program {
     static final String CRM_AWAY = "The CRM cannot be asked at the moment.";
 
     static final String KEYS = "The caller pressed %s";
-
     static final String SILENT = "The caller has said nothing for a while. Ask in a few words "
             + "whether they are still there.";
     static final String STILL_SILENT = "The caller still says nothing. Say goodbye in one short "
             + "sentence; the call ends after that.";
 
+    static final String BACK = "The caller's connection was lost and is back. They may have missed "
+            + "your last words. Say so, and go on from there.";
+    static final String TIME_IS_UP = "The call has to end now. Say goodbye in one short sentence.";
     static final String TRANSFER_UNKNOWN = "It is not known yet whether the transfer to %s works. "
             + "Ask the caller to stay on the line.";
     static final String TRANSFER_FAILED = "The transfer to %s has failed%s. Tell the caller, and "
@@ -200,6 +202,8 @@ final class Agent implements Program {
                             "silence", "the caller has said nothing for long", GOODBYE_BOUND);
                 }
 
+                case Step.CallerBack() -> session.tell(BACK);
+                case Step.TimeIsUp() -> session.tell(TIME_IS_UP);
                 // The result of a transfer_call.
                 case Step.Transferred(var to) -> events.transferred(to);
                 case Step.TransferFailed(var to, var why) -> {

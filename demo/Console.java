@@ -103,7 +103,7 @@ final class Console implements Line {
     @Override public CompletableFuture<Void> hangUp() { return hungUp; }
 
     @Override
-    public void join(String number) {
+    public void join(String number, String identity) {
         mailbox.post(new Event.CallerJoined());
     }
 

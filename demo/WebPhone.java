@@ -159,7 +159,7 @@ public final class WebPhone implements Line, AutoCloseable {
     @Override public boolean onPhone() { return true; }
 
     @Override
-    public void join(String number) throws IOException, InterruptedException {
+    public void join(String number, String identity) throws IOException, InterruptedException {
         WebRtc.await(connected, CONNECTING, "no sound gets through from the browser");
         mailbox.post(new Event.CallerJoined());
     }

@@ -9,8 +9,9 @@ import voice.Event;
 /// [participant](https://docs.livekit.io/intro/basics/rooms-participants-tracks/participants/)
 /// of the room it is, what LiveKit says about that participant, which of its
 /// [tracks](https://docs.livekit.io/intro/basics/rooms-participants-tracks/tracks/) we listen to,
-/// when it hears us and when it has left. Each change is posted to the call's mailbox. A person
-/// whom we have dialled is also called the caller.
+/// when it hears us, when it has left, and when its connection is lost. Each change is posted to
+/// the call's mailbox. A person whom we have dialled is also called the caller. This class also
+/// knows who else is there: other persons, or another agent that has the call.
 ///
 /// Room makes one. Everything here runs on the room's thread, except what is marked for any thread.
 ///
@@ -27,7 +28,11 @@ final class Caller {
     private final Room room;
 
     private volatile String dialledNumber;                  // null when we are called
-    private ParticipantInfo participant;                    // null until the caller is there
+    private volatile String named = "";                     // the caller's identity; "": anybody's
+    private ParticipantInfo us = ParticipantInfo.getDefaultInstance();
+    private volatile ParticipantInfo participant;           // null until the caller is there
+    private boolean lost;                                   // reported as Event.CallerLost
+    private final Map<String, String> persons = new ConcurrentHashMap<>();  // sids, by identity
     private String track = "";                              // sid of the one we listen to
     private int lastPacket;                                 // number of its last data packet
     private boolean listIsComing;                           // LiveKit will send a list of all
@@ -44,13 +49,15 @@ final class Caller {
         this.room = room;
     }
 
-    /// We are going to dial this number, so only the participant with it is the caller. Room calls
-    /// this before it joins. `number` is null when somebody calls us.
-    void willBeDialled(String number) {
+    /// We are going to dial this number, so only the participant with it is the caller. It is null
+    /// when somebody calls us. The caller is then the participant with this identity, or, if that
+    /// is "", whoever comes. Room calls this before it joins.
+    void willBe(String number, String identity) {
         dialledNumber = number;
+        named = identity;
     }
 
-    /// The number that `willBeDialled` was given, or null. Any thread.
+    /// The number that `willBe` was given, or null. Any thread.
     String dialledNumber() {
         return dialledNumber;
     }
@@ -70,9 +77,20 @@ final class Caller {
 
     // Who is there.
 
-    /// The caller's identity in the room, or "" when nobody has come yet.
+    /// The caller's identity in the room, or "" when nobody has come yet. Any thread.
     String identity() {
-        return participant == null ? "" : participant.getIdentity();
+        ParticipantInfo now = participant;
+        return now == null ? "" : now.getIdentity();
+    }
+
+    /// Is a person there who is not the caller? Any thread.
+    boolean isWithSomebody() {
+        return persons.keySet().stream().anyMatch(identity -> !identity.equals(identity()));
+    }
+
+    /// We are in the room, as this participant.
+    void weAre(ParticipantInfo agent) {
+        us = agent;
     }
 
     /// These participants were in the room when we joined it. A phone goes before anybody else.
@@ -98,6 +116,7 @@ final class Caller {
     /// Only these participants are in the room. If the caller is not one of them, the caller has
     /// left while our connection was lost.
     void onlyTheseAreThere(List<ParticipantInfo> all) {
+        persons.keySet().retainAll(all.stream().map(one -> one.getIdentity()).toList());
         if (participant != null && all.stream().noneMatch(this::isCaller)) {
             left(DisconnectReason.UNKNOWN_REASON);
         }
@@ -105,6 +124,11 @@ final class Caller {
 
     /// LiveKit has news of this participant.
     void update(ParticipantInfo news) {
+        count(news);
+        if (hasTheCall(news)) {
+            room.leaveToOthers("another agent of this name is in the room, and was first");
+            return;
+        }
         boolean known = isCaller(news);
         boolean same = participant != null && news.getSid().equals(participant.getSid());
         if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
@@ -113,6 +137,7 @@ final class Caller {
             // so: when somebody else has taken the identity, LiveKit leaves out the kind here.
             if (same && !room.ended()) {
                 left(news.getDisconnectReason());
+                participant = participant.toBuilder().setVersion(news.getVersion()).build();
             }
             return;
         }
@@ -130,7 +155,10 @@ final class Caller {
         sipCallId = attribute("sip.callID");
         if (!known) {
             room.mailbox().post(new Event.CallerJoined());
+        } else if (lost) {
+            room.mailbox().post(new Event.CallerBack());
         }
+        lost = false;
         subscribe();
         if (dialledNumber != null && !answerReported && callStatus().equals("active")) {
             answerReported = true;
@@ -149,21 +177,61 @@ final class Caller {
     }
 
     /// Is this participant the caller from now on? When we dial, only the dialled phone is. When
-    /// somebody calls us, a browser becomes the caller if nobody is the caller yet. A phone becomes
-    /// the caller even if a browser is it already, but not after we have picked up.
+    /// somebody calls us, the dispatch may have named the caller. Otherwise a browser becomes the
+    /// caller if nobody is the caller yet. A phone becomes the caller even if a browser is it
+    /// already, until we listen to that browser.
     private boolean becomesCaller(ParticipantInfo other) {
         if (dialledNumber != null) {
             return isPhone(other) && other.getIdentity().equals(dialledIdentity());
         }
-        return isPhone(other) && !isPhone(participant) && !room.pickedUp()
+        if (!named.isEmpty()) {
+            return participant == null && other.getIdentity().equals(named);
+        }
+        return isPhone(other) && !isPhone(participant) && room.ear() == null
                 || participant == null && other.getKind() == ParticipantInfo.Kind.STANDARD;
     }
 
+    /// The caller is not in the room any more. Some reasons say that they, or somebody else, wanted
+    /// that. All others mean that their connection was lost, or that the same person has another
+    /// one now, as after a reload of their browser. They may come back under the same identity. A
+    /// phone that has hung up does not come back, whatever the reason is.
     private void left(DisconnectReason why) {
         switch (why) {
             case ROOM_DELETED, ROOM_CLOSED, SERVER_SHUTDOWN -> room.lost("the room ended: " + why);
-            default -> room.mailbox().post(new Event.CallerLeft(why.name()));
+            case CLIENT_INITIATED, PARTICIPANT_REMOVED, USER_UNAVAILABLE, USER_REJECTED,
+                    SIP_TRUNK_FAILURE -> room.mailbox().post(new Event.CallerLeft(why.name()));
+            default -> {
+                if (callStatus().equals("hangup")) {
+                    room.mailbox().post(new Event.CallerLeft(why.name()));
+                } else if (!lost) {
+                    lost = true;
+                    room.mailbox().post(new Event.CallerLost(why.name()));
+                }
+            }
         }
+    }
+
+    // Who else is there.
+
+    /// Remembers who of the participants is a person.
+    private void count(ParticipantInfo news) {
+        if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
+            persons.remove(news.getIdentity(), news.getSid());
+        } else if (isPhone(news) || news.getKind() == ParticipantInfo.Kind.STANDARD) {
+            persons.put(news.getIdentity(), news.getSid());
+        }
+    }
+
+    /// A room that was dispatched twice has two agents of our name. Is this the other one, and was
+    /// it here before us? (A session of our own from before a lost connection has our identity.)
+    private boolean hasTheCall(ParticipantInfo other) {
+        return other.getKind() == ParticipantInfo.Kind.AGENT
+                && other.getState() != ParticipantInfo.State.DISCONNECTED
+                && !other.getIdentity().equals(us.getIdentity())
+                && other.getAttributesOrDefault("lk.agent.name", "").equals(room.agentName())
+                && Comparator.comparingLong(ParticipantInfo::getJoinedAt)
+                        .thenComparingLong(ParticipantInfo::getJoinedAtMs)
+                        .thenComparing(ParticipantInfo::getSid).compare(other, us) < 0;
     }
 
     private static boolean isPhone(ParticipantInfo participant) {

@@ -29,7 +29,7 @@ public final class Room implements Line {
     private static final Duration ASSIGNMENT = Duration.ofMillis(7_500);    // as LiveKit's SDKs
     private static final Duration JOINING = Duration.ofSeconds(10);
     private static final Duration TERMINATION = Duration.ofMillis(500);
-    private static final Duration DELETING = Duration.ofSeconds(4);
+    private static final Duration HANGING_UP = Duration.ofSeconds(4);
     private static final Duration LEAVING = Duration.ofSeconds(2);
     private static final int MOST_TYPED = 5;                // texts and odd keys, in a second
     private static final int MOST_KEYS = 100;               // in a second; a dialler presses 20
@@ -60,6 +60,7 @@ public final class Room implements Line {
     private long dropLogged = mailbox.nanos() - TimeUnit.SECONDS.toNanos(1);
     private boolean pickedUp;                               // our sound belongs in the room
     private volatile boolean ended;
+    private volatile boolean theirs;                        // others have the call now
 
     Room(Worker worker, Job job) {
         this.worker = worker;
@@ -90,6 +91,7 @@ public final class Room implements Line {
     boolean joining() { return !joined.isDone(); }
     boolean pickedUp() { return pickedUp; }
     boolean ended() { return ended; }
+    String agentName() { return worker.agentName(); }
 
     /// Loads the classes of a room's parts, and builds the messages of a join once. Otherwise the
     /// first call would wait for both. In a program that is started from source, Java compiles each
@@ -113,6 +115,11 @@ public final class Room implements Line {
         this.assignment.complete(assignment);
     }
 
+    /// The worker is going to be stopped. Any thread.
+    void timeIsUp() {
+        mailbox.post(new Event.TimeIsUp());
+    }
+
     /// The worker is being stopped. Asks the call to end, and ends the waiting in `join`. Any
     /// thread.
     void stop() {
@@ -129,14 +136,14 @@ public final class Room implements Line {
     void terminated() {
         workAfter(TERMINATION, () -> {
             if (signalling.firstSessionStands()) {
-                lost("LiveKit ended the job");
+                takenOut("LiveKit ended the job");
             }
         });
     }
 
     @Override
-    public void join(String number) throws IOException, InterruptedException {
-        caller.willBeDialled(number);
+    public void join(String number, String identity) throws IOException, InterruptedException {
+        caller.willBe(number, identity);
         JobAssignment mine =
                 WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
         // A platform thread, because it waits inside WebRTC's native code. A virtual thread that
@@ -152,17 +159,16 @@ public final class Room implements Line {
     /// most. The call's thread calls it, after LiveKit has read the job's result: a job whose agent
     /// leaves before that counts as failed.
     void close() {
-        if (hangUpAsked && assignment.isDone()) {
-            // If we have lost the room, a room of another call may have its name by now.
-            var deleted = worker.rooms().delete(id(), room(), roomSid(), !ended);
-            deleted.whenComplete((_, trouble) -> {
+        if (hangUpAsked && assignment.isDone() && !theirs) {
+            var gone = endForTheCaller();
+            gone.whenComplete((_, trouble) -> {
                 if (trouble == null) {
                     hungUp.complete(null);
                 } else {
                     hungUp.completeExceptionally(trouble);
                 }
             });
-            waitFor(deleted, DELETING, "the room is not deleted yet");
+            waitFor(gone, HANGING_UP, "the caller is not hung up yet");
         } else {
             hungUp.complete(null); // nobody is to be hung up, or the job never was ours
         }
@@ -172,6 +178,14 @@ public final class Room implements Line {
         }
         work.add(this::leave);
         waitFor(left, LEAVING, "leaving the room takes too long");
+    }
+
+    /// If another person is in the room, only the caller is taken out of it. Otherwise the room is
+    /// deleted. If we have lost the room, a room of another call may have its name by now.
+    private CompletableFuture<Void> endForTheCaller() {
+        return !caller.isWithSomebody()
+                ? worker.rooms().delete(id(), room(), roomSid(), !ended)
+                : worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity());
     }
 
     /// Waits, `bound` at most. A failure is only logged: leaving goes on.
@@ -209,6 +223,26 @@ public final class Room implements Line {
         }
     }
 
+    /// LiveKit has taken us out of the room. That ends the call for the caller, too, unless a
+    /// person is with them.
+    void takenOut(String why) {
+        if (caller.isWithSomebody()) {
+            leaveToOthers(why);
+        } else {
+            lost(why);
+        }
+    }
+
+    /// Somebody else has the call from now on. Nobody is hung up, and the room stays.
+    void leaveToOthers(String why) {
+        if (!ended) {
+            ended = true;
+            theirs = true;
+            joined.completeExceptionally(new IOException(why));
+            mailbox.post(new Event.TakenOver(why));
+        }
+    }
+
     private void leave() {
         ended = true;
         try {
@@ -230,6 +264,7 @@ public final class Room implements Line {
         peers = new Peers(this, join.getIceServersList(), join.getClientConfiguration()
                 .getForceRelay() == ClientConfigSetting.ENABLED);
         peers.offer(false);
+        caller.weAre(join.getParticipant());
         caller.foundInRoom(join.getOtherParticipantsList());
         if (again) {
             caller.onlyTheseAreThere(join.getOtherParticipantsList());
@@ -382,8 +417,7 @@ public final class Room implements Line {
         if (caller.dialledNumber() != null) {
             // Only the phone is removed at once. `close` deletes the room a little later, so that
             // whoever watches it can still read there how the call has ended.
-            Thread.ofVirtual().name("hang up " + id())
-                    .start(() -> worker.rooms().remove(id(), room(), caller.dialledIdentity()));
+            worker.rooms().remove(id(), room(), roomSid(), !ended, caller.dialledIdentity());
         }
         return hungUp;
     }

@@ -3,6 +3,7 @@ package room;
 import module java.base;
 import io.livekit.server.RoomServiceClient;
 import okhttp3.OkHttpClient;
+import retrofit2.Call;
 import voice.Log;
 
 /// What [LiveKit's room API](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/)
@@ -37,24 +38,40 @@ public final class Rooms {
     /// Returns at once. The attempts go on for a minute, on a thread of their own. The future
     /// completes when the room is gone. It fails when the room is still there after that minute.
     public CompletableFuture<Void> delete(String callId, String room, String sid, boolean sure) {
+        return done(callId, room, sid, sure, "the room could not be deleted",
+                () -> service.deleteRoom(room));
+    }
+
+    /// Takes one participant out of the room, which hangs up a phone. The rest is as in `delete`.
+    /// An `identity` of "" is nobody's.
+    CompletableFuture<Void> remove(
+            String callId, String room, String sid, boolean sure, String identity) {
+        return identity.isEmpty() ? CompletableFuture.completedFuture(null)
+                : done(callId, room, sid, sure, "the caller could not be hung up",
+                        () -> service.removeParticipant(room, identity));
+    }
+
+    private CompletableFuture<Void> done(String callId, String room, String sid, boolean sure,
+            String otherwise, Supplier<Call<Void>> request) {
         var result = new CompletableFuture<Void>();
         Thread.ofVirtual().name("hang up " + callId).start(() -> {
-            boolean deleted = deleted(callId, room, sid, sure);
-            for (long ms = FIRST_PAUSE; !deleted && ms <= LAST_PAUSE; ms *= 2) {
+            boolean done = done(callId, room, sid, sure, otherwise, request.get());
+            for (long ms = FIRST_PAUSE; !done && ms <= LAST_PAUSE; ms *= 2) {
                 LockSupport.parkNanos(ms * 1_000_000);
-                deleted = deleted(callId, room, sid, false);
+                done = done(callId, room, sid, false, otherwise, request.get());
             }
-            if (deleted) {
+            if (done) {
                 result.complete(null);
             } else {
-                result.completeExceptionally(new IOException("the room could not be deleted"));
+                result.completeExceptionally(new IOException(otherwise));
             }
         });
         return result;
     }
 
-    /// One attempt. Blocks, 4 s at most. Returns whether the room is gone.
-    private boolean deleted(String callId, String room, String sid, boolean sure) {
+    /// One attempt. Blocks, 4 s at most. Returns whether it has worked, or the room is gone.
+    private boolean done(String callId, String room, String sid, boolean sure, String otherwise,
+            Call<Void> request) {
         try {
             if (!sure) {
                 Boolean there = isThere(room, sid);
@@ -62,13 +79,13 @@ public final class Rooms {
                     return there != null;
                 }
             }
-            int status = service.deleteRoom(room).execute().code();
-            if (status < 300 || status == 404) { // 404: somebody else has deleted the room
+            int status = request.execute().code();
+            if (status < 300 || status == 404) { // 404: somebody else has done it
                 return true;
             }
-            Log.log(callId, "the room could not be deleted: HTTP " + status);
+            Log.log(callId, otherwise + ": HTTP " + status);
         } catch (IOException | RuntimeException e) { // RuntimeException: a reply of no protobuf
-            Log.log(callId, "the room could not be deleted: " + Log.reason(e));
+            Log.log(callId, otherwise + ": " + Log.reason(e));
         }
         return false;
     }
@@ -81,16 +98,6 @@ public final class Rooms {
             return rooms == null ? null : rooms.stream().anyMatch(one -> one.getSid().equals(sid));
         } catch (IOException | RuntimeException e) {
             return null;
-        }
-    }
-
-    /// Takes one participant out of the room, which hangs up a phone. Blocks, 2 s at most. A
-    /// failure is only logged: the call's end deletes the room a little later anyway.
-    void remove(String callId, String room, String identity) {
-        try {
-            service.removeParticipant(room, identity).execute();
-        } catch (IOException | RuntimeException e) {
-            Log.log(callId, "the phone could not be hung up yet: " + Log.reason(e));
         }
     }
 }

@@ -242,10 +242,19 @@ final class Signalling {
                 switch (leave.getAction()) {
                     case RESUME -> comeBack("" + leave.getReason(), false);
                     case RECONNECT -> comeBack("" + leave.getReason(), true);
-                    default -> room.lost("the room ended: " + leave.getReason());
+                    default -> left(leave.getReason());
                 }
             }
             default -> { } // who speaks, how good the line is, pongs: a phone call needs none
+        }
+    }
+
+    /// We are out of the room for good.
+    private void left(DisconnectReason why) {
+        if (why == DisconnectReason.PARTICIPANT_REMOVED) {
+            room.takenOut("LiveKit has taken us out of the room");
+        } else {
+            room.lost("the room ended: " + why);
         }
     }
 

@@ -162,6 +162,10 @@ public final class Worker {
         return sip;
     }
 
+    String agentName() {
+        return agentName;
+    }
+
     private String api() {
         return url.replaceFirst("^ws", "http") + "/";
     }
@@ -188,6 +192,12 @@ public final class Worker {
                 TimeUnit.NANOSECONDS.timedWait(calls, deadline - System.nanoTime());
             }
         }
+    }
+
+    /// Has the running calls say goodbye and end, if their callers are talking to us. Returns at
+    /// once.
+    public void sayGoodbye() {
+        calls.values().forEach(Room::timeIsUp);
     }
 
     /// Accepts no more calls from now on, and asks the running calls to end. Blocks until they

@@ -150,7 +150,10 @@ public final class Rehearsal implements Line, AutoCloseable {
     @Override public String number() { return "+15550100"; }
     @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
-    @Override public void join(String number) { mailbox.post(new Event.CallerJoined()); }
+    @Override public void join(String number, String identity) {
+        mailbox.post(new Event.CallerJoined());
+    }
+
     @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }
     @Override public void listen(Consumer<byte[]> ear) { ear.accept(new byte[960]); }
     @Override public boolean onPhone() { return false; }

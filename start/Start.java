@@ -21,6 +21,8 @@ public final class Start {
     // container engines allow by default.
     static final Duration ENDING = Duration.ofMillis(1_250);
     static final Duration SENDING = Duration.ofSeconds(8);
+    // In the last part of DRAIN_SECONDS, those who are still talking to us hear a goodbye.
+    private static final Duration GOODBYE = Duration.ofSeconds(20);
     private static final Duration REGISTERS = Duration.ofSeconds(1);
     private static final Duration ROOM_OF_THE_DEAD = Duration.ofSeconds(2);
 
@@ -146,7 +148,11 @@ public final class Start {
         if (number == 1) {
             try {
                 Log.log("", "no new calls; running ones have " + drainSeconds + " s to their end");
-                worker.drain(Duration.ofSeconds(drainSeconds));
+                var all = Duration.ofSeconds(drainSeconds);
+                var goodbye = all.compareTo(GOODBYE) < 0 ? all : GOODBYE;
+                worker.drain(all.minus(goodbye));
+                worker.sayGoodbye();
+                worker.drain(goodbye);
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
             }

@@ -524,6 +524,9 @@ public final class EndingTest extends Stand {
                         "x".repeat(300), false),
                 new Case(List.of(new Event.ModelLost("it is gone"), new Event.LineLost("x")),
                         "room_lost", "room", "x", true),
+                new Case(List.of(new Event.TakenOver("x")), "taken_over", "room", null, false),
+                new Case(List.of(new Event.CallerLeft("SIP_TRUNK_FAILURE")), "bad_trunk", "agent",
+                        "SIP_TRUNK_FAILURE", false),
                 new Case(List.of(new Event.ModelLost("it is gone"), new Event.Stop()),
                         "worker_stopped", "worker", "it is gone", true))) {
             var talk = transfer(model, State.NONE);
@@ -541,18 +544,6 @@ public final class EndingTest extends Stand {
             assertEquals(each.reason.equals("error"), thrown != null);
             assertFalse(talk.line.shown.getLast().containsKey("call.reason"));
         }
-    }
-
-    @Test
-    void aCallEndsWhenItsTimeIsUp() throws Exception {
-        var talk = transfer(Talk.greeting(this), State.NONE);
-        talk.line.pass(Talk.LONGEST.minus(MS));
-        assertFalse(talk.end.isDone());
-        talk.line.pass(MS);
-        assertEquals("too_long", talk.ended().reason());
-        assertEquals("agent", talk.ended().by());
-        assertNull(talk.ended().cause());
-        assertEquals(Talk.LONGEST, talk.ended().length());
     }
 
     @Test

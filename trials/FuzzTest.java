@@ -426,7 +426,7 @@ public final class FuzzTest {
         }
 
         @Override
-        public void join(String number) throws IOException {
+        public void join(String number, String identity) throws IOException {
             dialled = number;
             if (noRoom) {
                 throw new IOException("no room");

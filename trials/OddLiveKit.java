@@ -239,7 +239,7 @@ final class OddLiveKit implements AutoCloseable {
         void answer(Line line) {
             try {
                 boolean dials = !honest && callers.once(5);
-                line.join(dials ? PHONE : null);
+                line.join(dials ? PHONE : null, "");
                 line.mailbox().alarm(Alarm.TOO_LONG, honest ? Duration.ofSeconds(10)
                         : Duration.ofMillis(callers.once(20) ? 6_000
                                 : 50 + callers.random.nextInt(300)));

@@ -43,16 +43,16 @@ public final class Runner {
         // What takes longest begins first.
         return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
                 AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
-                LostModelTest.class, OutboxTest.class, SettingsTest.class, HealthTest.class,
-                RoomTest.class, DemoTest.class, SupplyTest.class);
+                LostModelTest.class, LostCallerTest.class, OutboxTest.class, SettingsTest.class,
+                HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
     /// floors, but for those of other parts and those that mostly run other programs.
     static Stream<String> fast() {
         return Stream.concat(Stream.of("AgentTest"), floors().stream()
-                .filter(each -> !List.of(HealthTest.class, RoomTest.class, DemoTest.class,
-                        HouseTest.class, SupplyTest.class).contains(each))
+                .filter(each -> !List.of(HealthTest.class, RoomTest.class, CallerTest.class,
+                        DemoTest.class, HouseTest.class, SupplyTest.class).contains(each))
                 .map(Class::getName));
     }
 

@@ -119,6 +119,8 @@ final class Talk {
                     session.endWhenHeard("silence", "silent", Duration.ofSeconds(8));
                 }
             }
+            case Step.CallerBack() -> session.tell("They are back.");
+            case Step.TimeIsUp() -> session.tell("Time is up: say goodbye.");
             case Step.Transferred _, Step.TransferFailed _, Step.TransferUnknown _ -> { }
             case Step.Posted(Act(var what)) -> {
                 steps.removeLast();             // that is the test, and not the session

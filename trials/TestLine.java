@@ -108,7 +108,7 @@ public final class TestLine implements Line {
     }
 
     @Override
-    public void join(String number) throws IOException {
+    public void join(String number, String identity) throws IOException {
         if (noRoom != null) {
             throw noRoom;
         }

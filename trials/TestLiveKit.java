@@ -41,6 +41,8 @@ final class TestLiveKit implements AutoCloseable {
     volatile String iceServer = "";
     /// What `call` is told of: who is in the room, the agent too.
     final List<ParticipantInfo.Builder> listed = new CopyOnWriteArrayList<>();
+    /// When the agent has joined, by LiveKit's clock, in ms.
+    volatile long joinedAt = 1_000_000;
     /// Does the worker get a pong for each ping?
     volatile boolean pongs = true;
 
@@ -90,15 +92,19 @@ final class TestLiveKit implements AutoCloseable {
     }
 
     private MockResponse api(String method, RecordedRequest request) {
-        String name = "";
-        if (method.equals("DeleteRoom")) {
-            try {
-                name = " " + DeleteRoomRequest.parseFrom(request.getBody().toByteArray()).getRoom();
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
+        try {
+            byte[] body = request.getBody().toByteArray();
+            asked.add(method + switch (method) {
+                case "DeleteRoom" -> " " + DeleteRoomRequest.parseFrom(body).getRoom();
+                case "RemoveParticipant" -> {
+                    var whom = RoomParticipantIdentity.parseFrom(body);
+                    yield " " + whom.getRoom() + " " + whom.getIdentity();
+                }
+                default -> "";
+            });
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
         }
-        asked.add(method + name);
         Integer status = apiStatuses.poll();
         if (status != null) {
             return answer(status, new byte[0]);
@@ -167,9 +173,20 @@ final class TestLiveKit implements AutoCloseable {
     /// Somebody has left, and another one may have taken their identity. LiveKit does not say here
     /// what kind the one who has left was of.
     void left(String identity, String sid) {
+        left(identity, sid, LivekitModels.DisconnectReason.DUPLICATE_IDENTITY);
+    }
+
+    /// Somebody has left for that reason.
+    void left(String identity, String sid, LivekitModels.DisconnectReason why) {
         update(ParticipantInfo.newBuilder().setIdentity(identity).setSid(sid)
-                .setState(ParticipantInfo.State.DISCONNECTED)
-                .setDisconnectReason(LivekitModels.DisconnectReason.DUPLICATE_IDENTITY));
+                .setState(ParticipantInfo.State.DISCONNECTED).setDisconnectReason(why));
+    }
+
+    /// Another agent in a room, which has joined it so many ms after ours.
+    ParticipantInfo.Builder agent(String identity, String sid, String name, long later) {
+        long at = joinedAt + later;
+        return who(identity, sid, ParticipantInfo.Kind.AGENT, "lk.agent.name", name)
+                .setJoinedAt(at / 1_000).setJoinedAtMs(at);
     }
 
     /// Breaks the connection to the room. The agent comes back.
@@ -179,8 +196,13 @@ final class TestLiveKit implements AutoCloseable {
 
     /// The room is over.
     void endRoom() {
-        sendTo(room, SignalResponse.newBuilder().setLeave(LeaveRequest.newBuilder()
-                .setReason(LivekitModels.DisconnectReason.SERVER_SHUTDOWN)));
+        endFor(LivekitModels.DisconnectReason.SERVER_SHUTDOWN);
+    }
+
+    /// The agent is out of the room, for that reason.
+    void endFor(LivekitModels.DisconnectReason why) {
+        sendTo(room, SignalResponse.newBuilder().setLeave(
+                LeaveRequest.newBuilder().setReason(why)));
     }
 
     private static void sendTo(WebSocket room, SignalResponse.Builder message) {
@@ -253,7 +275,7 @@ final class TestLiveKit implements AutoCloseable {
         @Override
         public void onOpen(WebSocket socket, Response response) {
             room = socket;
-            var agent = ParticipantInfo.newBuilder().setSid("PA_agent");
+            var agent = agent("agent-AJ_1", "PA_agent", "an-agent", 0);
             if (again) {
                 sendTo(socket, SignalResponse.newBuilder().setReconnect(
                         ReconnectResponse.getDefaultInstance()));

@@ -3,12 +3,19 @@ package voice;
 import module java.base;
 import voice.Mailbox.Alarm;
 
-/// Why a call ends, and when it began and was answered. Session makes one. Everything here runs on
-/// the call's thread.
+/// Why a call ends, what is still done for a caller who is left alone or whose time is up, and when
+/// the call began and was answered. Session makes one. Everything here runs on the call's thread.
 final class Ending {
     private static final Duration OUTCOME = Duration.ofSeconds(3);  // for SIP's answer to come
     private static final Duration SHOWN = Duration.ofSeconds(2);
+    static final Duration LAST_WORDS = Duration.ofSeconds(15);
+    private static final Duration COMES_BACK = Duration.ofSeconds(15);
     private static final int MOST_CAUSE = 300;                      // characters
+    private static final String SUPPORT = "support";    // what TRANSFER_SUPPORT sets
+    private static final String TRUNK_FAILURE = "SIP_TRUNK_FAILURE";
+    // Something was broken if a call has ended for one of these reasons, or without a model.
+    private static final List<String> BROKEN =
+            List.of("room_lost", "caller_lost", "bad_trunk", "error");
 
     private final Session session;
     private Instant joined;                         // null: we were never in a room
@@ -16,6 +23,8 @@ final class Ending {
     private Instant answered;
     private boolean left;                           // the caller has left
     private String leftBecause;                     // LiveKit's disconnect reason
+    private String lostBecause;                     // the caller's connection; null: it is there
+    private boolean brokeOff;                       // that has broken off the conversation
     private String modelLost;                       // why, or null
     private String reason;                          // null as long as the call goes on
     private String cause;                           // in words
@@ -57,8 +66,52 @@ final class Ending {
         return modelLost;
     }
 
+    // A call that cannot go on.
+
+    /// The model is lost, so nobody can talk to the caller any more.
     void modelLost(String why) {
+        Log.step(session.line.id(), "model", "NOT to be had any more: " + why);
         modelLost = why;
+        session.modelAway = false;
+        session.mailbox.cancel(Alarm.MODEL_AWAY);
+        if (notYetAnswered()) {
+            end("model_lost", why);             // nobody has to pick up for a goodbye
+        } else if (session.talking) {
+            apologize();
+        } else if (session.begun) {
+            session.pickUp();
+        }
+    }
+
+    /// Puts the caller through to a colleague, if that is possible. Otherwise a recording says
+    /// goodbye, and the call ends. Nobody is left in silence.
+    void apologize() {
+        if (session.transfer.underWay()) {
+            return;                             // the caller is on the way to somebody
+        }
+        // As long as the outcome of a transfer is unknown, the transfer may still work. So no
+        // second REFER is sent.
+        boolean colleague = session.transfer.canBegin() && session.line.onPhone()
+                && session.options.destinations().containsKey(SUPPORT)
+                && !session.transfer.triedTo(SUPPORT);
+        session.line.speaker().clear();         // what is left would delay the recording
+        session.turn.play(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
+        if (colleague) {
+            session.transfer.begin(SUPPORT);
+        } else {
+            session.turn.whenHeard(() -> end("model_lost", modelLost));
+        }
+    }
+
+    /// The call is to end soon. If the caller is talking to us, they hear a goodbye before that.
+    /// Returns the step for the program, or null.
+    Step sayGoodbye(String reason, String why) {
+        if (!session.talking || session.transfer.underWay() || modelLost != null) {
+            return null;
+        }
+        session.conversation.interrupt();
+        session.turn.whenHeard(LAST_WORDS, () -> end(reason, why));
+        return new Step.TimeIsUp();
     }
 
     boolean over() {
@@ -67,8 +120,7 @@ final class Ending {
 
     void end(String reason, String why) {
         this.reason = reason;
-        cause = Log.cut(modelLost == null || reason.equals("room_lost") ? why : modelLost,
-                MOST_CAUSE);
+        cause = Log.cut(modelLost == null || BROKEN.contains(reason) ? why : modelLost, MOST_CAUSE);
         Log.step(session.line.id(), "call", "ends: " + reason + " (" + why + ")");
     }
 
@@ -84,12 +136,57 @@ final class Ending {
             session.mailbox.alarm(Alarm.NO_OUTCOME, OUTCOME);   // SIP's answer may still come
             return null;
         }
+        if (why.equals(TRUNK_FAILURE)) {
+            end("bad_trunk", why);
+            return null;
+        }
         return session.transfer.callerLeft(why);
     }
 
     /// The phone that we have called has left the room, and SIP has not said why.
     void noOutcome() {
-        end(leftBecause.equals("USER_REJECTED") ? "declined" : "no_answer", leftBecause);
+        end(switch (leftBecause) {
+            case "USER_REJECTED" -> "declined";
+            case TRUNK_FAILURE -> "bad_trunk";
+            default -> "no_answer";
+        }, leftBecause);
+    }
+
+    /// The caller's connection is lost. They have some time to come back, and the agent is silent
+    /// until then: nobody would hear it. Returns the step for the program, or null.
+    Step callerLost(String why) {
+        session.transfer.callOff("the caller is lost");
+        if (notYetAnswered() || !session.transfer.canBegin()) {
+            return callerLeft(why);     // nobody comes back who rings, or is on the way elsewhere
+        }
+        Log.step(session.line.id(), "caller", "is lost, and may come back: " + why);
+        lostBecause = why;
+        brokeOff |= session.breakOff();
+        session.mailbox.alarm(Alarm.CALLER_LOST, COMES_BACK);
+        return null;
+    }
+
+    /// Returns the step for the program, or null.
+    Step callerBack() {
+        if (lostBecause == null) {
+            return null;                // they have come back before anybody has missed them
+        }
+        Log.step(session.line.id(), "caller", "is back");
+        lostBecause = null;
+        session.mailbox.cancel(Alarm.CALLER_LOST);
+        boolean goesOn = brokeOff;
+        brokeOff = false;
+        session.goOn(goesOn);
+        return goesOn && modelLost == null ? new Step.CallerBack() : null;
+    }
+
+    boolean callerIsLost() {
+        return lostBecause != null;
+    }
+
+    /// The caller has not come back.
+    void callerStaysAway() {
+        end("caller_lost", lostBecause);
     }
 
     /// Nobody has answered our call. The codes are
@@ -110,9 +207,9 @@ final class Ending {
 
     End finish() {
         reason = reason == null ? "error" : reason;
-        var hungUp = left ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
-        boolean broken = modelLost != null
-                || List.of("room_lost", "bad_trunk", "error").contains(reason);
+        var hungUp = left || reason.equals("taken_over")
+                ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
+        boolean broken = modelLost != null || BROKEN.contains(reason);
         return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,
                 answered, now(), dialled(), sipCode == 0 ? null : sipCode,
                 reason.equals("transferred") ? session.transfer.destination() : null, hungUp);
@@ -120,9 +217,9 @@ final class Ending {
 
     private String by() {
         return switch (reason) {
-            case "caller_hung_up", "no_answer", "busy", "declined" -> "caller";
+            case "caller_hung_up", "caller_lost", "no_answer", "busy", "declined" -> "caller";
             case "model_lost" -> "model";
-            case "room_lost" -> "room";
+            case "room_lost", "taken_over" -> "room";
             case "worker_stopped", "error" -> "worker";
             default -> "agent";
         };
@@ -130,13 +227,13 @@ final class Ending {
 
     /// Have we made this call, or were we to make it?
     private boolean dialled() {
-        return session.outbound || reason.equals("bad_trunk");
+        return session.outbound || reason.equals("bad_trunk") && session.toBeDialled();
     }
 
     /// If we have made the call, shows in the room how it has ended. Blocks, 2 s at most.
     void show() {
-        if (joined == null || !dialled() || reason.equals("room_lost")
-                || reason.equals("worker_stopped")) {
+        if (joined == null || !dialled()
+                || List.of("room_lost", "taken_over", "worker_stopped").contains(reason)) {
             return;
         }
         session.mailbox.alarm(Alarm.OUTCOME_SHOWN, SHOWN);

@@ -24,6 +24,13 @@ public sealed interface Event {
     /// https://docs.livekit.io/reference/client-sdk-node/enums/DisconnectReason.html
     record CallerLeft(String why) implements Event {}
 
+    /// The connection of the caller to the room was lost, or another one takes its place. That is
+    /// not to say that they have hung up: they may come back, with CallerBack. `why` as above.
+    record CallerLost(String why) implements Event {}
+
+    /// The caller whose connection was lost is in the room again.
+    record CallerBack() implements Event {}
+
     /// The caller pressed a key of the phone: 0-9, *, # or A-D.
     record KeyPressed(String key) implements Event {}
 
@@ -58,6 +65,13 @@ public sealed interface Event {
 
     /// The room, or our connection to it, is gone for good.
     record LineLost(String why) implements Event {}
+
+    /// LiveKit has taken us out of the room. Somebody else is there with the caller, and has the
+    /// call now.
+    record TakenOver(String why) implements Event {}
+
+    /// The program is going to be stopped. A caller who is talking to us is to hear a goodbye.
+    record TimeIsUp() implements Event {}
 
     /// The program is being stopped, and wants the call to end.
     record Stop() implements Event {}

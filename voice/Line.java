@@ -31,8 +31,8 @@ public interface Line {
 
     /// Joins the room, before anybody has picked up. Blocks, 20 s at most. `number` is whom we are
     /// going to dial (E.164): only that phone is then the caller. It is null when somebody calls
-    /// us.
-    void join(String number) throws IOException, InterruptedException;
+    /// us. If `identity` is not empty then, the caller is the participant with that identity.
+    void join(String number, String identity) throws IOException, InterruptedException;
 
     /// Dials the number that `join` was given, on that outbound trunk of LiveKit's. CallerJoined
     /// follows. When the phone is answered, CallerAnswered and CallerHears follow. If it is not,

@@ -36,6 +36,8 @@ public final class Mailbox {
         NO_ANSWER,
         /// It is the caller's turn, and they have said nothing for a while.
         SILENCE,
+        /// The caller's connection was lost, and they have not come back.
+        CALLER_LOST,
         /// The phone that we have called has left the room, and SIP has not said why.
         NO_OUTCOME,
         /// A transfer has worked, and the phone has not left by itself. Or the phone has left, and

@@ -31,7 +31,7 @@ public final class Session implements AutoCloseable {
     private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
     private static final int MOST_KEYS = 64;    // characters; later keys do not move the alarm
     private static final int LAST_KEY = 200;    // characters; later keys are dropped
-    private static final String SUPPORT = "support";    // what TRANSFER_SUPPORT sets
+    private static final String TOO_LONG = "MAX_CALL_MINUTES are over";
     private static final String FORBIDDEN = "phone_number begins with none of OUTBOUND_PREFIXES";
 
     final Line line;
@@ -49,7 +49,7 @@ public final class Session implements AutoCloseable {
     private final List<Runnable> captions = new ArrayList<>();  // of what nobody has heard yet
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
-    private boolean begun;                      // the model knows whom it talks to
+    boolean begun;                              // the model knows whom it talks to
     private boolean pickedUp;
     boolean talking;                            // the caller hears us, and we hear them
     boolean modelAway;                          // there is no connection to the model
@@ -92,7 +92,9 @@ public final class Session implements AutoCloseable {
     /// UncheckedIOException when the room cannot be joined.
     public void join() {
         try {
-            line.join(outbound ? given : null);
+            line.join(outbound ? given : null,
+                    metadata.get("caller_identity") instanceof JsonString identity
+                            ? identity.getString() : "");
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         } catch (InterruptedException e) {
@@ -112,7 +114,7 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    private boolean toBeDialled() {
+    boolean toBeDialled() {
         return metadata.containsKey("phone_number");
     }
 
@@ -185,7 +187,8 @@ public final class Session implements AutoCloseable {
             case Event.CallerSpeaks() -> bargeIn();
             case Event.TurnChanged() -> { }     // `turn` looks before every event
             case Event.KeyPressed(var key) -> {
-                transfer.callOff();             // which would begin in the pause after the keys
+                // It would begin in the pause after the keys.
+                transfer.callOff("the caller presses keys");
                 if (keys.length() < LAST_KEY) {
                     keys.append(key).append(' ');
                 }
@@ -223,7 +226,14 @@ public final class Session implements AutoCloseable {
             case Event.CallerLeft(var why) -> {
                 return ending.callerLeft(why);
             }
+            case Event.CallerLost(var why) -> {
+                return ending.callerLost(why);
+            }
+            case Event.CallerBack() -> {
+                return ending.callerBack();
+            }
             case Event.LineLost(var why) -> end("room_lost", why);
+            case Event.TakenOver(var why) -> end("taken_over", why);
             case Event.ModelAway(_, var waited) -> {
                 if (!modelAway) {
                     modelAway = true;
@@ -236,7 +246,10 @@ public final class Session implements AutoCloseable {
                 mailbox.cancel(Alarm.MODEL_AWAY);
             }
             case Event.TryAgainIn(var pause) -> mailbox.alarm(Alarm.TRY_AGAIN, pause);
-            case Event.ModelLost(var why) -> modelLost(why);
+            case Event.ModelLost(var why) -> ending.modelLost(why);
+            case Event.TimeIsUp() -> {
+                return ending.sayGoodbye("worker_stopped", "the worker is going to be stopped");
+            }
             case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
             case Event.Posted(var what) -> {
                 return new Step.Posted(what);
@@ -283,7 +296,15 @@ public final class Session implements AutoCloseable {
                 return transfer.putThrough();
             }
             case STILL_HERE -> transfer.stillHere();
-            case TOO_LONG -> end("too_long", "MAX_CALL_MINUTES are over");
+            case CALLER_LOST -> ending.callerStaysAway();
+            case TOO_LONG -> {
+                if (transfer.underWay()) {      // which has an end of its own
+                    mailbox.alarm(Alarm.TOO_LONG, Ending.LAST_WORDS);
+                } else if (!talking) {
+                    end("too_long", TOO_LONG);
+                }
+                return ending.sayGoodbye("too_long", TOO_LONG);
+            }
             case OUTCOME_SHOWN -> { }           // `Ending.show` takes it
         }
         return null;
@@ -310,7 +331,7 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    private void pickUp() {
+    void pickUp() {
         if (!pickedUp) {
             pickedUp = true;
             mailbox.cancel(Alarm.PICK_UP);
@@ -324,7 +345,7 @@ public final class Session implements AutoCloseable {
     /// The caller can hear us now. The greeting has waited for this moment, and begins. From now on
     /// the model hears the caller.
     private void talk() {
-        if (!talking) {
+        if (!talking && !ending.callerIsLost()) {
             talking = true;
             ending.answered();
             mailbox.cancel(Alarm.CAN_HEAR);
@@ -332,12 +353,37 @@ public final class Session implements AutoCloseable {
             line.speaker().release();
             line.listen(conversation::hear);
             captions.forEach(Runnable::run);
+            captions.clear();
             Log.step(line.id(), "call", "is up");
             if (ending.modelLost() != null) {
-                apologize();
+                ending.apologize();
             } else if (modelAway) {
                 mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
             }
+        }
+    }
+
+    // What Ending does when a caller or the model is lost.
+
+    /// Nobody hears the agent any more, and it falls silent. Returns whether it was talking.
+    boolean breakOff() {
+        boolean was = talking;
+        if (was) {
+            conversation.interrupt();
+            line.speaker().hold();
+            talking = false;
+        }
+        return was;
+    }
+
+    /// The caller is back. What the agent has said meanwhile is dropped, if `breakOff` has broken
+    /// off the conversation.
+    void goOn(boolean brokeOff) {
+        if (brokeOff) {
+            conversation.interrupt();
+            talk();
+        } else if (pickedUp) {
+            mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
         }
     }
 
@@ -345,40 +391,6 @@ public final class Session implements AutoCloseable {
     private void bargeIn() {
         transfer.callerSpeaks();
         turn.callerSpeaks();
-    }
-
-    /// The model is lost, so nobody can talk to the caller any more.
-    private void modelLost(String why) {
-        Log.step(line.id(), "model", "NOT to be had any more: " + why);
-        ending.modelLost(why);
-        modelAway = false;
-        mailbox.cancel(Alarm.MODEL_AWAY);
-        if (ending.notYetAnswered()) {
-            end("model_lost", why);             // nobody has to pick up for a goodbye
-        } else if (talking) {
-            apologize();
-        } else if (begun) {
-            pickUp();
-        }
-    }
-
-    /// Puts the caller through to a colleague, if that is possible. Otherwise a recording says
-    /// goodbye, and the call ends. Nobody is left in silence.
-    void apologize() {
-        if (transfer.underWay()) {
-            return;                             // the caller is on the way to somebody
-        }
-        // As long as the outcome of a transfer is unknown, the transfer may still work. So no
-        // second REFER is sent.
-        boolean colleague = transfer.canBegin() && line.onPhone()
-                && options.destinations().containsKey(SUPPORT) && !transfer.triedTo(SUPPORT);
-        line.speaker().clear();                 // what is left would delay the recording
-        turn.play(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
-        if (colleague) {
-            transfer.begin(SUPPORT);
-        } else {
-            turn.whenHeard(() -> end("model_lost", ending.modelLost()));
-        }
     }
 
     void end(String reason, String why) {

@@ -79,6 +79,11 @@ public final class Speaker implements AutoCloseable {
         held = false;
     }
 
+    /// Nobody hears us for a while. What is queued waits until `release`.
+    public synchronized void hold() {
+        held = true;
+    }
+
     /// Queues sound of an item: 24 kHz, 16 bit little endian, mono. The sound is dropped when that
     /// item has been cut off, or when more is waiting than anybody will listen to.
     public synchronized void play(String itemId, byte[] pcm) {

@@ -19,6 +19,14 @@ public sealed interface Step {
     /// that this step has come before, and that they have said nothing since then.
     record Silent(boolean again) implements Step {}
 
+    /// The caller is here again, after their connection was lost. What the agent was saying then,
+    /// and has said since, was broken off.
+    record CallerBack() implements Step {}
+
+    /// The call has lasted for as long as a call may, or the program is going to be stopped. The
+    /// call ends when the caller has heard what the agent says now.
+    record TimeIsUp() implements Step {}
+
     /// The caller has been put through to that destination.
     record Transferred(String to) implements Step {}
 

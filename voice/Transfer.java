@@ -107,7 +107,7 @@ final class Transfer {
             callerSpoke = agentAnswered = false;
             session.mailbox.alarm(Alarm.STILL_HERE, LEAVES);
             if (modelLost) {
-                session.apologize();
+                session.ending.apologize();
                 return null;
             }
             return new Step.TransferUnknown(destination);
@@ -119,7 +119,7 @@ final class Transfer {
             session.end(modelLost ? "model_lost" : "caller_hung_up",
                     "while they were being transferred");
         } else if (modelLost) {
-            session.apologize();
+            session.ending.apologize();
         }
         return step;
     }
@@ -136,7 +136,7 @@ final class Transfer {
 
     /// The caller speaks or writes.
     void callerSpeaks() {
-        callOff();
+        callOff("the caller says something");
         if (agentAnswered) {
             stillHere();
         }
@@ -161,9 +161,9 @@ final class Transfer {
     /// A caller who says something or presses a key during the announcement may have changed their
     /// mind. The model learns of it, and begins the transfer again if they still want it. A model
     /// that is lost hears nobody, so nothing calls off the transfer to a colleague then.
-    void callOff() {
+    void callOff(String why) {
         if (state == State.ANNOUNCED && session.ending.modelLost() == null) {
-            Log.step(session.line.id(), "transfer", "called off: the caller says something");
+            Log.step(session.line.id(), "transfer", "called off: " + why);
             state = State.NONE;
             destination = null;                 // which was not tried
             session.turn.dropWhatFollows();

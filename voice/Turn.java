@@ -130,12 +130,17 @@ final class Turn {
         session.mailbox.alarm(Alarm.HEARD_AT_LATEST, SENTENCE_BEGINS);
     }
 
-    /// The same, but after `bound` at the latest, and unless the caller speaks before.
-    void whenHeardUnlessTheCallerSpeaks(Duration bound, Runnable what) {
+    /// The same, but after `bound` at the latest.
+    void whenHeard(Duration bound, Runnable what) {
         whenHeard(what);
-        unlessTheCallerSpeaks = true;
         firstSoundMovesBound = false;
         session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
+    }
+
+    /// The same, unless the caller speaks before.
+    void whenHeardUnlessTheCallerSpeaks(Duration bound, Runnable what) {
+        whenHeard(bound, what);
+        unlessTheCallerSpeaks = true;
     }
 
     /// The caller has heard all that the agent was saying, or has had enough time for it.

@@ -1,0 +1,360 @@
+package trials;
+
+import module java.base;
+import livekit.LivekitModels.DisconnectReason;
+import livekit.LivekitModels.ParticipantInfo;
+import livekit.LivekitModels.ParticipantInfo.Kind;
+import org.junit.jupiter.api.Test;
+import voice.Event;
+import voice.Line;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static trials.TestLiveKit.who;
+
+/// room/: who the caller is, and who else is in the room. LiveTest has the same with a real server
+/// and with real callers.
+public final class CallerTest extends RoomStand {
+    CallerTest() throws IOException {}
+
+    // Who the caller is.
+
+    /// What the call's mailbox has had, before the room was lost.
+    private List<String> events(Line line) throws InterruptedException {
+        livekit.endRoom();
+        var events = new ArrayList<String>();
+        Event next;
+        while (!((next = line.mailbox().next()) instanceof Event.LineLost)) {
+            assertFalse(next instanceof Event.AlarmDue, "the room does not end after " + events);
+            events.add(next.getClass().getSimpleName());
+        }
+        return events;
+    }
+
+    private static String known(Line line) {
+        return line.number() + " " + line.calledNumber() + " " + line.sipCallId() + " "
+                + line.onPhone();
+    }
+
+    private static final String NOBODY = "null null null false";
+    private static final String A_PHONE = PHONE + " " + CALLED + " SCL_1 ";
+
+    @Test
+    void aWebClientThatWritesAPhonesAttributesOntoItselfIsNobody() throws Exception {
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE)
+                .putAttributes("sip.callStatus", "ringing"));
+        Line line = joined("AJ_1");
+        line.pickUp();
+        livekit.update(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE));
+        // Nor does a caller hear us because they say so.
+        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals(NOBODY, known(line));
+    }
+
+    @Test
+    void aConnectorsPhoneIsAPhoneButOnlySipCanTransferOne() throws Exception {
+        for (Kind kind : List.of(Kind.SIP, Kind.CONNECTOR)) {
+            livekit.there.clear();
+            livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+            livekit.there.add(who("phone", "PA_2", kind, ON_THE_PHONE));
+            Line line = joined("AJ_" + kind);
+            assertEquals(List.of("CallerJoined"), events(line));    // a phone goes before a person
+            assertEquals(A_PHONE + (kind == Kind.SIP), known(line));
+        }
+    }
+
+    @Test
+    void aPhoneThatComesLaterIsTheCallerAndNotTheBrowser() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_2", Kind.CONNECTOR, ON_THE_PHONE));
+        livekit.update(who("other phone", "PA_3", Kind.SIP, "sip.phoneNumber", "+15550111"));
+        livekit.left("somebody", "PA_1");
+        assertEquals(List.of("CallerJoined", "CallerJoined"), events(line));
+        assertEquals(A_PHONE + false, known(line));
+    }
+
+    @Test
+    void noOtherKindIsEverTheCaller() throws Exception {
+        for (String number : new String[] {null, PHONE}) {
+            dials = number;
+            livekit.there.clear();
+            for (int kind : new int[] {Kind.INGRESS_VALUE, Kind.EGRESS_VALUE, Kind.AGENT_VALUE,
+                    Kind.BRIDGE_VALUE, 99}) {
+                livekit.there.add(who("sip_" + PHONE, "PA_" + kind, Kind.AGENT, ON_THE_PHONE)
+                        .setKindValue(kind));
+            }
+            Line line = joined("AJ_" + number);
+            livekit.update(livekit.there.toArray(ParticipantInfo.Builder[]::new));
+            assertEquals(List.of(), events(line));
+            assertEquals(NOBODY, known(line));
+        }
+    }
+
+    @Test
+    void whoTakesTheIdentityOfAPhoneThatWeDialIsNotThatPhone() throws Exception {
+        dials = PHONE;
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.STANDARD, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("sip_" + PHONE, "PA_2", Kind.SIP, ON_THE_PHONE)
+                .putAttributes("sip.callStatus", "ringing"));
+        livekit.left("sip_" + PHONE, "PA_1");
+        livekit.update(who("sip_" + PHONE, "PA_2", Kind.SIP, ON_THE_PHONE).setVersion(1));
+        livekit.update(who("sip_" + PHONE, "PA_3", Kind.STANDARD, ON_THE_PHONE));
+        livekit.left("sip_" + PHONE, "PA_2");
+        assertEquals(List.of("CallerJoined", "CallerAnswered", "CallerLost"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
+    @Test
+    void whoTakesTheIdentityOfThePhoneIsNotTheCallerWhoHasComeBack() throws Exception {
+        for (boolean leftFirst : new boolean[] {false, true}) {
+            livekit.there.clear();
+            livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+            Line line = joined("AJ_" + leftFirst);
+            if (leftFirst) {
+                livekit.left("phone", "PA_1");
+            }
+            livekit.update(who("phone", "PA_2", Kind.STANDARD, "sip.phoneNumber", "+15550111",
+                    "sip.callID", "SCL_2"));
+            if (!leftFirst) {
+                livekit.left("phone", "PA_1");
+            }
+            assertEquals(List.of("CallerJoined", "CallerLost"), events(line));
+            assertEquals(A_PHONE + true, known(line));
+        }
+    }
+
+    @Test
+    void thePhoneThatHasLeftIsMissedInTheListWhateverIsCalledLikeIt() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        livekit.stillThere.add(who("phone", "PA_2", Kind.STANDARD, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.cutRoom();
+        eventually("it comes back", () -> livekit.joins.get() == 2);
+        assertEquals(List.of("CallerJoined", "CallerLost"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
+    @Test
+    void aPhoneThatComesBackIsTheSameCaller() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_2", Kind.SIP, ON_THE_PHONE));
+        livekit.left("phone", "PA_1");
+        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals(A_PHONE + true, known(line));
+    }
+
+    // Callers who are lost.
+
+    private static final Set<DisconnectReason> WANTED = Set.of(DisconnectReason.CLIENT_INITIATED,
+            DisconnectReason.PARTICIPANT_REMOVED, DisconnectReason.USER_UNAVAILABLE,
+            DisconnectReason.USER_REJECTED, DisconnectReason.SIP_TRUNK_FAILURE);
+    private static final Set<DisconnectReason> OF_THE_ROOM = Set.of(DisconnectReason.ROOM_DELETED,
+            DisconnectReason.ROOM_CLOSED, DisconnectReason.SERVER_SHUTDOWN);
+
+    @Test
+    void whoseSessionIsLostOrReplacedHasNotHungUp() throws Exception {
+        livekit.there.add(who("somebody", "PA_0", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        var expected = new ArrayList<Event>(List.of(new Event.CallerJoined()));
+        int sids = 0;
+        for (DisconnectReason why : DisconnectReason.values()) {
+            if (why == DisconnectReason.UNRECOGNIZED || OF_THE_ROOM.contains(why)
+                    || WANTED.contains(why)) {
+                continue;
+            }
+            livekit.left("somebody", "PA_" + sids, why);
+            livekit.left("somebody", "PA_" + sids, why);    // said once more: once is enough
+            livekit.update(who("nobody", "PA_nobody", Kind.STANDARD));
+            livekit.update(who("somebody", "PA_" + ++sids, Kind.STANDARD));
+            expected.addAll(List.of(new Event.CallerLost(why.name()), new Event.CallerBack()));
+        }
+        for (Event event : expected) {
+            assertEquals(event, line.mailbox().next());
+        }
+        livekit.left("nobody", "PA_nobody");
+        assertEquals(List.of(), events(line));
+        assertEquals(9, sids);
+    }
+
+    @Test
+    void whoWantedToLeaveHasHungUp() throws Exception {
+        for (DisconnectReason why : WANTED) {
+            livekit.there.clear();
+            livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+            Line line = joined("AJ_" + why);
+            livekit.left("phone", "PA_1", why);
+            assertEquals(new Event.CallerJoined(), line.mailbox().next());
+            assertEquals(new Event.CallerLeft(why.name()), line.mailbox().next());
+            end("AJ_" + why);
+        }
+    }
+
+    @Test
+    void aPhoneThatHasHungUpDoesNotComeBackWhateverTheReason() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_1", Kind.SIP, "sip.callStatus", "hangup").setVersion(1));
+        livekit.left("phone", "PA_1", DisconnectReason.UNKNOWN_REASON);
+        assertEquals(List.of("CallerJoined", "CallerLeft"), events(line));
+    }
+
+    @Test
+    void oldNewsOfACallerWhoIsLostIsNotTheirReturn() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(ParticipantInfo.newBuilder().setIdentity("phone").setSid("PA_1")
+                .setVersion(7).setState(ParticipantInfo.State.DISCONNECTED)
+                .setDisconnectReason(DisconnectReason.MIGRATION));
+        livekit.update(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE).setVersion(6));
+        assertEquals(List.of("CallerJoined", "CallerLost"), events(line));
+    }
+
+    // Whom the dispatch names, and who comes later.
+
+    @Test
+    void theIdentityThatTheDispatchNamesIsTheCaller() throws Exception {
+        for (Kind kind : List.of(Kind.SIP, Kind.STANDARD, Kind.CONNECTOR)) {
+            named = "the one";
+            livekit.there.clear();
+            livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+            livekit.there.add(who("somebody", "PA_2", Kind.STANDARD));
+            Line line = joined("AJ_" + kind);
+            assertEquals(NOBODY, known(line));
+            livekit.update(who("the one", "PA_3", kind));
+            livekit.update(who("later phone", "PA_4", Kind.SIP, ON_THE_PHONE));
+            assertEquals(List.of("CallerJoined"), events(line));
+            assertEquals(kind == Kind.SIP, line.onPhone());
+            end(line.id());
+            becomes("WS_AVAILABLE 0 0.0");
+        }
+    }
+
+    @Test
+    void aPhoneThatComesAfterAPersonIsTheCallerUntilWeListenToThePerson() throws Exception {
+        for (boolean listens : List.of(false, true)) {
+            livekit.there.clear();
+            livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+            Line line = joined("AJ_" + listens);
+            line.pickUp();
+            if (listens) {
+                line.listen(_ -> {});
+            }
+            livekit.update(who("phone", "PA_2", Kind.SIP, "sip.phoneNumber", PHONE));
+            events(line);
+            assertEquals(listens ? null : PHONE, line.number());
+            end(line.id());
+        }
+    }
+
+    // Another agent, and other people.
+
+    /// The end of a call that was not ours after all: the job's result, once the call is over.
+    private void leavesAlone(String call) throws Exception {
+        if (lines.isEmpty()) {
+            runs();
+        }
+        joins = true;
+        offered(call);
+        livekit.assign(call);
+        eventually("it leaves", () -> livekit.updates().stream()
+                .anyMatch(update -> update.startsWith(call + " JS_FAILED")));
+        eventually("it is over", () -> livekit.status().startsWith("WS_AVAILABLE 0"));
+        assertEquals(List.of(), livekit.asked, "the room is the other agent's");
+        assertFalse(inTheirRooms.contains(call));
+    }
+
+    @Test
+    void theAgentThatCameLaterLeavesARoomThatWasDispatchedTwice() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        livekit.there.add(livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1));
+        leavesAlone("AJ_1");
+        livekit.there.set(1, livekit.agent("agent-AJ_0", "PA_a", "an-agent", 0));
+        leavesAlone("AJ_2");                        // at the same moment: the smaller sid stays
+    }
+
+    @Test
+    void nobodyElseIsTheAgentThatCameFirst() throws Exception {
+        for (var other : List.of(livekit.agent("agent-AJ_0", "PA_a", "an-agent", 1),
+                livekit.agent("agent-AJ_0", "PA_z", "an-agent", 0),
+                livekit.agent("agent-AJ_0", "PA_a", "another-agent", -1),
+                livekit.agent("agent-AJ_1", "PA_a", "an-agent", -1), // ours, before a rejoin
+                livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
+                        .setState(ParticipantInfo.State.DISCONNECTED),
+                livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
+                        .setKind(Kind.STANDARD))) {
+            livekit.there.clear();
+            livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+            livekit.there.add(other);
+            Line line = joined("AJ_" + lines.size());
+            assertEquals(List.of("CallerJoined"), events(line), other.toString());
+            end(line.id());
+        }
+    }
+
+    @Test
+    void anAgentOfAnEarlierMomentThatIsSeenLateHasTheCall() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        livekit.update(livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1));
+        assertEquals(new Event.CallerJoined(), line.mailbox().next());
+        assertEquals(Event.TakenOver.class, line.mailbox().next().getClass());
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of(), livekit.asked);
+    }
+
+    @Test
+    void whoTakesTheAgentOutOfTheRoomHasTheCallIfAPersonIsThere() throws Exception {
+        for (boolean terminated : List.of(false, true)) {
+            for (boolean withPerson : List.of(true, false)) {
+                String call = "AJ_" + terminated + withPerson;
+                livekit.there.clear();
+                livekit.asked.clear();
+                livekit.rooms.put(call, "RM_" + call);
+                livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+                livekit.there.add(who("guest", "PA_2", Kind.STANDARD));
+                livekit.there.add(who("recorder", "PA_3", Kind.EGRESS));
+                Line line = joined(call);
+                assertEquals(new Event.CallerJoined(), line.mailbox().next());
+                if (!withPerson) {
+                    livekit.left("guest", "PA_2", DisconnectReason.CLIENT_INITIATED);
+                }
+                if (terminated) {
+                    livekit.terminate(call);
+                } else {
+                    livekit.endFor(DisconnectReason.PARTICIPANT_REMOVED);
+                }
+                Event next = line.mailbox().next();
+                assertEquals(withPerson ? Event.TakenOver.class : Event.LineLost.class,
+                        next.getClass(), next.toString());
+                end(call);
+                becomes("WS_AVAILABLE 0 0.0");
+                assertEquals(withPerson ? List.of() : List.of("ListRooms", "DeleteRoom " + call),
+                        livekit.asked);
+            }
+        }
+    }
+
+    @Test
+    void onlyTheCallerIsHungUpWhereAPersonIsWithThem() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("guest", "PA_2", Kind.STANDARD));
+        livekit.update(who("colleague", "PA_3", Kind.SIP));
+        livekit.left("guest", "PA_2", DisconnectReason.CLIENT_INITIATED);
+        livekit.rooms.put("AJ_1", "RM_AJ_1");
+        livekit.apiStatuses.add(500);
+        livekit.left("phone", "PA_1");
+        for (var seen : List.of(new Event.CallerJoined(),
+                new Event.CallerLost("DUPLICATE_IDENTITY"))) {
+            assertEquals(seen, line.mailbox().next());      // and all that came before
+        }
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("RemoveParticipant AJ_1 phone", "ListRooms",
+                "RemoveParticipant AJ_1 phone"), livekit.asked);
+    }
+}

@@ -1,0 +1,262 @@
+package trials;
+
+import module java.base;
+import demo.DemoModel;
+import demo.DemoModel.Say;
+import org.junit.jupiter.api.Test;
+import voice.Clips;
+import voice.Event;
+import voice.Options;
+import voice.Step;
+import trials.EndingTest.State;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/// voice/: callers whose connection is lost and who may come back, and calls whose time is up.
+/// CallerTest has what LiveKit says about such callers.
+public final class LostCallerTest extends Stand {
+    private static final Duration MS = SessionTest.MS;
+    private static final Event LOST = new Event.CallerLost("CONNECTION_TIMEOUT");
+    private static final Event BACK = new Event.CallerBack();
+
+    private Talk greeted() throws Exception {
+        return Talk.greeted(this, Talk.SALES);
+    }
+
+    /// The call ends after so much time, and no millisecond before.
+    private static void endsAfter(Talk talk, Duration time, String reason, String cause)
+            throws Exception {
+        talk.line.pass(time.minus(MS));
+        assertFalse(talk.end.isDone());
+        talk.line.leap(MS);
+        assertEquals(reason, talk.ended().reason());
+        assertEquals(cause, talk.ended().cause());
+    }
+
+    // Callers who are lost.
+
+    @Test
+    void aCallerWhoIsLostHasFifteenSecondsToComeBack() throws Exception {
+        var talk = greeted();
+        talk.happens(LOST);
+        endsAfter(talk, Duration.ofSeconds(15), "caller_lost", "CONNECTION_TIMEOUT");
+        assertEquals("caller", talk.ended().by());
+        assertTrue(talk.line.hungUp, "whoever comes back later must not sit there with nobody");
+    }
+
+    @Test
+    void theConversationGoesOnWithACallerWhoComesBack() throws Exception {
+        var talk = greeted();
+        for (int times = 1; times <= 2; times++) {
+            talk.happens(LOST);
+            talk.line.pass(Duration.ofSeconds(15).minus(MS));
+            int heard = talk.line.heardMs.get();
+            talk.happens(BACK);
+            assertEquals(Collections.nCopies(times, new Step.CallerBack()),
+                    talk.steps(Step.CallerBack.class));
+            talk.heard(heard + 50);                 // the model knows, and says something
+            talk.line.pass(Duration.ofSeconds(2));
+        }
+        talk.callerSays(1, 600);
+        assertEquals(2, session(talk.model, 1).received().stream()
+                .filter(it -> it.toString().contains("They are back.")).count());
+        talk.happens(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertEquals("caller_hung_up", talk.ended().reason());
+        noMistakes(talk.model);
+    }
+
+    @Test
+    void whatIsSaidWhileNobodyIsThereIsNotPlayed() throws Exception {
+        var talk = greeted();
+        talk.agentSpeaks();
+        talk.happens(LOST);
+        assertEquals(List.of(), talk.agentIsDone(), "what was being said is broken off");
+        int heard = talk.line.heardMs.get();
+        talk.modelSends(1, "{'type':'response.created','response':{'id':'r1'}}",
+                Talk.sound("unheard", 50));
+        talk.line.pass(Duration.ofSeconds(4));      // nobody waits, so no recording plays either
+        assertTrue(talk.line.speaker.holds("unheard"));
+        assertEquals(heard, talk.line.heardMs.get());
+        talk.happens(BACK);
+        assertFalse(talk.line.speaker.holds("unheard"), "it is of no use any more");
+        session(talk.model, 1).await("conversation.item.truncate",
+                it -> it.getString("item_id").equals("unheard")
+                        && it.getInt("audio_end_ms") == 0, SOON);
+    }
+
+    @Test
+    void theSilenceOfACallerWhoIsAwayDoesNotCount() throws Exception {
+        var talk = Talk.begun(this, new TestLine(), Talk.greeting(this), new Options("ST_1",
+                List.of("+1"), Talk.SALES, Duration.ofSeconds(5), Talk.LONGEST));
+        talk.heard(50);
+        talk.happens(LOST);
+        talk.line.pass(Duration.ofSeconds(14));
+        assertEquals(List.of(), talk.steps(Step.Silent.class));
+    }
+
+    @Test
+    void whoIsLostBeforeTheyHearAnythingHearsTheGreetingFromItsBeginning() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        talk.happens(LOST, new Event.CallerHears());
+        line.pass(Duration.ofSeconds(10));
+        assertEquals(0, line.heardMs.get());
+        talk.happens(BACK);
+        assertEquals(List.of(), talk.steps(Step.CallerBack.class));
+        line.pass(Duration.ofSeconds(3));
+        talk.heard(50);
+    }
+
+    @Test
+    void inATransferWhoIsLostHasLeft() throws Exception {
+        record Case(State state, Event then, String reason) {}
+        for (Case each : List.of(new Case(State.REFERRED, EndingTest.WORKED, "transferred"),
+                new Case(State.REFERRED, EndingTest.REFUSED, "caller_hung_up"),
+                new Case(State.UNKNOWN, LOST, "transferred"),
+                new Case(State.DONE, LOST, "transferred"))) {
+            var talk = greeted();
+            EndingTest.bring(talk, each.state);
+            talk.happens(LOST, each.then);
+            assertEquals(each.reason, talk.ended().reason(), each.toString());
+        }
+    }
+
+    @Test
+    void whoIsLostDuringTheAnnouncementIsNotSentAnywhere() throws Exception {
+        var talk = greeted();
+        EndingTest.bring(talk, State.ANNOUNCED);
+        talk.happens(LOST);
+        talk.line.pass(Duration.ofSeconds(1));
+        talk.happens(BACK);
+        talk.line.pass(Duration.ofSeconds(25));
+        assertEquals(List.of(), List.copyOf(talk.line.transfers));
+        assertFalse(talk.end.isDone());
+    }
+
+    @Test
+    void aModelThatIsLostMeanwhileSaysGoodbyeToACallerWhoComesBack() throws Exception {
+        var talk = greeted();
+        talk.happens(LOST, new Event.ModelLost("it is gone"));
+        talk.line.pass(Duration.ofSeconds(10));
+        talk.happens(BACK);
+        talk.hears(Clips.GOODBYE);
+        talk.agentIsDone();
+        endsAfter(talk, Duration.ofMillis(300), "model_lost", "it is gone");
+    }
+
+    @Test
+    void aCallerWhoStaysAwayIsTheReasonWhateverElseIsLost() throws Exception {
+        var talk = greeted();
+        talk.happens(LOST, new Event.ModelLost("it is gone"));
+        endsAfter(talk, Duration.ofSeconds(15), "caller_lost", "CONNECTION_TIMEOUT");
+    }
+
+    @Test
+    void aPhoneThatRingsDoesNotComeBack() throws Exception {
+        record Case(String why, String reason, String cause) {}
+        for (Case each : List.of(new Case("CONNECTION_TIMEOUT", "no_answer", null),
+                new Case("SIP_TRUNK_FAILURE", "bad_trunk", "SIP_TRUNK_FAILURE"))) {
+            var line = new TestLine();
+            line.metadata = SessionTest.TO_CALL;
+            line.answers = false;
+            var talk = Talk.begun(this, line, Talk.greeting(this));
+            line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+            talk.happens(new Event.CallerJoined(), new Event.CallerLost(each.why));
+            endsAfter(talk, Duration.ofSeconds(3), each.reason, each.cause);
+            assertTrue(talk.ended().dialled());
+        }
+    }
+
+    // Calls whose time is up.
+
+    /// The caller has talked to the agent for so long, and neither is speaking.
+    private Talk afterLong(DemoModel model) throws Exception {
+        var talk = Talk.begun(this, new TestLine(), model, SessionTest.patient("ST_1"));
+        talk.heard(50);
+        talk.line.pass(Talk.LONGEST.minus(MS));
+        assertEquals(List.of(), talk.steps(Step.TimeIsUp.class));
+        return talk;
+    }
+
+    @Test
+    void aCallWhoseTimeIsUpEndsWhenTheCallerHasHeardAGoodbye() throws Exception {
+        var talk = afterLong(Talk.greeting(this));
+        talk.agentSpeaks();                         // which is broken off
+        talk.line.pass(MS);
+        assertEquals(List.of(new Step.TimeIsUp()), talk.steps(Step.TimeIsUp.class));
+        int before = talk.line.heardMs.get();
+        eventually("the goodbye", () -> talk.line.heardMs.get() > before && talk.line.listening());
+        endsAfter(talk, Duration.ofMillis(300), "too_long", null);
+        assertEquals("agent", talk.ended().by());
+        assertTrue(talk.line.hungUp);
+    }
+
+    @Test
+    void aGoodbyeTakesFifteenSecondsAtMostWhateverTheCallerDoes() throws Exception {
+        var model = Talk.greeting(this);
+        var talk = afterLong(model);
+        talk.line.pass(MS);
+        talk.agentSpeaks();
+        talk.happens(EndingTest.SPEAKS, new Event.CallerWrote("No, wait."));
+        talk.agentSpeaks();
+        endsAfter(talk, Duration.ofSeconds(15), "too_long", null);
+    }
+
+    @Test
+    void whoIsBeingPutThroughIsNotHungUpOn() throws Exception {
+        var talk = afterLong(Talk.greeting(this));
+        EndingTest.bring(talk, State.ANNOUNCED);
+        talk.line.pass(MS);
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofMillis(300));
+        assertEquals(1, talk.line.transfers.size());
+        talk.line.pass(Duration.ofSeconds(15));
+        assertEquals(List.of(), talk.steps(Step.TimeIsUp.class));
+        talk.happens(EndingTest.REFUSED);
+        talk.line.pass(Duration.ofSeconds(15));
+        assertEquals(List.of(new Step.TimeIsUp()), talk.steps(Step.TimeIsUp.class));
+    }
+
+    @Test
+    void aCallThatRingsForTooLongEndsWithoutAWord() throws Exception {
+        var line = new TestLine();
+        line.metadata = SessionTest.TO_CALL;
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this), new Options("ST_1", List.of("+1"),
+                Talk.SALES, Talk.SILENCE, Duration.ofSeconds(20)));
+        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        line.settle();
+        endsAfter(talk, Duration.ofSeconds(20), "too_long", null);
+        assertEquals(List.of(), talk.steps(Step.TimeIsUp.class));
+    }
+
+    @Test
+    void aProgramThatIsGoingToBeStoppedSaysGoodbyeToThoseWhoTalk() throws Exception {
+        var talk = greeted();
+        talk.happens(new Event.TimeIsUp());
+        assertEquals(List.of(new Step.TimeIsUp()), talk.steps(Step.TimeIsUp.class));
+        talk.heard(100);
+        endsAfter(talk, Duration.ofMillis(300), "worker_stopped", null);
+        assertEquals("worker", talk.ended().by());
+    }
+
+    @Test
+    void itDoesNotDisturbThoseWhoDoNotTalk() throws Exception {
+        var line = new TestLine();
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        talk.happens(new Event.TimeIsUp());
+        assertFalse(talk.end.isDone());
+        talk.happens(new Event.CallerHears());
+        talk.heard(50);
+        assertEquals(List.of(), talk.steps(Step.TimeIsUp.class));
+        talk.happens(new Event.Stop());
+        assertEquals("worker_stopped", talk.ended().reason());
+    }
+}
