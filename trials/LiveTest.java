@@ -318,6 +318,107 @@ public final class LiveTest extends Stage {
         ended(caller, "room_lost");
     }
 
+    // Callers who are lost, and people who come.
+
+    /// The same caller on another connection, as after a reload of their browser.
+    private static Caller again(Caller caller) throws IOException {
+        return new Caller(caller.room, "somebody", "--kind", "standard");
+    }
+
+    @Test @Order(4)
+    void aCallerWhoComesBackUnderTheSameIdentityGoesOnTalking() throws Exception {
+        var caller = new Caller("back", "somebody", "--kind", "standard", "--agent", AGENT);
+        caller.next("silent"); // the greeting is over
+        for (boolean died : List.of(false, true)) {
+            if (died) {
+                caller.process.destroyForcibly();
+                await("LiveKit to notice", output, () -> Files.readString(output)
+                        .contains("is lost, and may come back: "));
+            }
+            var before = caller;
+            caller = again(before);     // LiveKit takes the older connection out of the room
+            caller.next("tone");        // the model was told, and goes on
+            caller.next("silent");
+            caller.turn(600, 500);
+            before.process.destroyForcibly();
+        }
+        caller.hangUp();
+        ended(caller, "caller_hung_up");
+        assertEquals(2, Files.readString(output).split("caller +is back", -1).length - 1);
+    }
+
+    @Test @Order(4)
+    void aCallerWhoDoesNotComeBackIsLostAndTheRoomIsDeleted() throws Exception {
+        var caller = new Caller("away", "somebody", "--kind", "standard", "--agent", AGENT);
+        caller.next("silent"); // the greeting is over
+        caller.process.destroyForcibly();
+        var ended = ended(caller, "caller_lost");
+        figure("a caller's process is killed, to call.ended (15,000 of it the agent's)",
+                ms(ended) - caller.lastLoud);
+        assertFalse(ended.json().getString("cause").isEmpty());
+        assertEquals(List.of(), rooms.listRooms(List.of(caller.room)).execute().body());
+    }
+
+    @Test @Order(4)
+    void whoTakesTheAgentOutHasTheCall() throws Exception {
+        for (boolean byDispatch : List.of(false, true)) {
+            var caller = new Caller("taken-" + byDispatch, "sip_" + ADA, "--phone", ADA);
+            caller.next("joined");
+            var dispatch = dispatches.createDispatch(caller.room, AGENT).execute().body();
+            caller.next("silent"); // the greeting is over
+            var human = new Caller(caller.room, "human", "--kind", "standard");
+            caller.await("published", report -> report.getString("identity").equals("human"));
+            if (byDispatch) {
+                dispatches.deleteDispatch(caller.room, dispatch.getId()).execute();
+            } else {
+                rooms.removeParticipant(caller.room, "agent-" + webhook(caller.room,
+                        "call.started").json().getString("call_id")).execute();
+            }
+            ended(caller, "taken_over");
+            assertEquals(Set.of("sip_" + ADA, "human"), there(caller.room));
+            assertNull(caller.peek("disconnected"));
+            human.hangUp();
+            caller.hangUp();
+        }
+    }
+
+    private static Set<String> there(String room) throws IOException {
+        return rooms.listParticipants(room).execute().body().stream()
+                .map(one -> one.getIdentity()).collect(Collectors.toSet());
+    }
+
+    @Test @Order(4)
+    void aRoomThatIsDispatchedTwiceHasOneAgent() throws Exception {
+        var caller = Caller.onThePhone("twice", ADA);
+        for (int more = 0; more < 2; more++) {
+            dispatches.createDispatch(caller.room, AGENT).execute();
+        }
+        caller.next("silent"); // the greeting is over
+        await("the others to leave", output,
+                () -> Files.readString(output).split("and was first", -1).length >= 3);
+        assertEquals(2, there(caller.room).size());
+        caller.turn(600, 500);
+        caller.hangUp();
+        ended(caller, "caller_hung_up");
+        assertEquals(1, events(caller.room).stream()
+                .filter(event -> event.getString("event").equals("call.started")).count());
+    }
+
+    @Test @Order(4)
+    void theDispatchNamesTheCaller() throws Exception {
+        var phone = new Caller("named", "sip_" + ADA, "--phone", ADA);
+        phone.next("joined");
+        dispatches.createDispatch(phone.room, AGENT,
+                "{\"caller_identity\":\"somebody\"}").execute();
+        webhook(phone.room, "call.started");
+        var named = new Caller(phone.room, "somebody", "--kind", "standard");
+        named.next("silent"); // the greeting is over
+        named.turn(600, 500);
+        named.hangUp();
+        assertNull(string(ended(named, "caller_hung_up").json(), "phone"));
+        phone.hangUp();
+    }
+
     @Test @Order(5)
     void theModelIsLostAndReplacedAndLostForGood() throws Exception {
         var caller = Caller.onThePhone("model", ADA);
