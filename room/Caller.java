@@ -155,7 +155,7 @@ final class Caller {
         sipCallId = attribute("sip.callID");
         if (!known) {
             room.mailbox().post(new Event.CallerJoined());
-        } else if (lost) {
+        } else if (lost || !same) {
             room.mailbox().post(new Event.CallerBack());
         }
         lost = false;

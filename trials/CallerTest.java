@@ -142,7 +142,7 @@ public final class CallerTest extends RoomStand {
         Line line = joined("AJ_1");
         livekit.update(who("phone", "PA_2", Kind.SIP, ON_THE_PHONE));
         livekit.left("phone", "PA_1");
-        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals(List.of("CallerJoined", "CallerBack"), events(line));
         assertEquals(A_PHONE + true, known(line));
     }
 

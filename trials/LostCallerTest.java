@@ -69,6 +69,17 @@ public final class LostCallerTest extends Stand {
     }
 
     @Test
+    void whoIsOnAnotherConnectionBeforeTheyWereMissedHasMissedSomethingToo() throws Exception {
+        var talk = greeted();
+        talk.agentSpeaks();
+        talk.happens(BACK);
+        assertEquals(List.of(new Step.CallerBack()), talk.steps(Step.CallerBack.class));
+        talk.heard(talk.line.heardMs.get() + 50);
+        talk.line.pass(Duration.ofSeconds(15));
+        assertFalse(talk.end.isDone());
+    }
+
+    @Test
     void whatIsSaidWhileNobodyIsThereIsNotPlayed() throws Exception {
         var talk = greeted();
         talk.agentSpeaks();

@@ -166,16 +166,14 @@ final class Ending {
         return null;
     }
 
-    /// Returns the step for the program, or null.
+    /// The caller is back, perhaps before anybody has missed them. Returns the step for the
+    /// program, or null.
     Step callerBack() {
-        if (lostBecause == null) {
-            return null;                // they have come back before anybody has missed them
-        }
         Log.step(session.line.id(), "caller", "is back");
+        boolean goesOn = (brokeOff || session.talking) && session.transfer.canBegin();
         lostBecause = null;
-        session.mailbox.cancel(Alarm.CALLER_LOST);
-        boolean goesOn = brokeOff;
         brokeOff = false;
+        session.mailbox.cancel(Alarm.CALLER_LOST);
         session.goOn(goesOn);
         return goesOn && modelLost == null ? new Step.CallerBack() : null;
     }

@@ -28,7 +28,7 @@ public sealed interface Event {
     /// not to say that they have hung up: they may come back, with CallerBack. `why` as above.
     record CallerLost(String why) implements Event {}
 
-    /// The caller whose connection was lost is in the room again.
+    /// The caller is in the room again, on another connection. CallerLost need not have come before.
     record CallerBack() implements Event {}
 
     /// The caller pressed a key of the phone: 0-9, *, # or A-D.

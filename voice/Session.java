@@ -376,13 +376,13 @@ public final class Session implements AutoCloseable {
         return was;
     }
 
-    /// The caller is back. What the agent has said meanwhile is dropped, if `breakOff` has broken
-    /// off the conversation.
-    void goOn(boolean brokeOff) {
-        if (brokeOff) {
+    /// The caller is back. If they were talking with the agent, what it has said meanwhile is
+    /// dropped.
+    void goOn(boolean wereTalking) {
+        if (wereTalking) {
             conversation.interrupt();
             talk();
-        } else if (pickedUp) {
+        } else if (pickedUp && !talking) {
             mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
         }
     }
