@@ -352,7 +352,8 @@ public final class Room implements Line {
             return;
         }
         if (packet.hasSipDtmf()) {
-            String key = packet.getSipDtmf().getDigit();
+            // LiveKit's SIP service sends a to d in lower case.
+            String key = packet.getSipDtmf().getDigit().toUpperCase(Locale.ROOT);
             if (key.matches("[0-9*#A-D]")) {
                 if (!tooFast(keys, MOST_KEYS)) {
                     mailbox.post(new Event.KeyPressed(key));

@@ -327,12 +327,14 @@ public final class RoomTest extends RoomStand {
 
         /// How many of such events the call has had, since the last time that this was asked.
         long events(Class<? extends Event> kind) throws InterruptedException {
+            return all(kind).size();
+        }
+
+        List<Event> all(Class<? extends Event> kind) throws InterruptedException {
             mailbox.post(new Event.Stop());
-            long count = 0;
-            for (Event next; !((next = mailbox.next()) instanceof Event.Stop); ) {
-                count += kind.isInstance(next) ? 1 : 0;
-            }
-            return count;
+            var all = new ArrayList<Event>();
+            for (Event next; !((next = mailbox.next()) instanceof Event.Stop); all.add(next)) { }
+            return all.stream().filter(kind::isInstance).toList();
         }
 
         /// How many seconds have begun. On a fast machine, it is the first.
@@ -363,6 +365,16 @@ public final class RoomTest extends RoomStand {
         data.comes(Collections.nCopies(5_000, key("7")));
         long pressed = data.events(Event.KeyPressed.class);
         assertTrue(pressed <= 100 * data.seconds() - 80, pressed + " keys");
+    }
+
+    /// LiveKit's SIP service sends a to d in lower case, and its clients send what they like.
+    @Test
+    void aKeyIsTheSameInUpperAndInLowerCase() throws Exception {
+        var data = new Data(worker);
+        var pressed = "0123456789*#abcdABCD".chars().mapToObj(Character::toString).toList();
+        data.comes(pressed.stream().map(RoomTest::key).toList());
+        assertEquals(pressed.stream().map(key -> new Event.KeyPressed(key.toUpperCase()))
+                .toList(), data.all(Event.KeyPressed.class));
     }
 
     @Test

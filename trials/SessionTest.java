@@ -399,6 +399,49 @@ public final class SessionTest extends Stand {
     }
 
     @Test
+    void aKeyIsASignOfLifeAtOnce() throws Exception {
+        var talk = greeted();
+        talk.line.pass(Talk.SILENCE.minus(MS));
+        talk.happens(new Event.KeyPressed("1"));
+        talk.line.pass(Duration.ofMillis(1_499));
+        assertEquals(List.of(), talk.steps(Step.Silent.class));
+        talk.line.pass(MS);
+        talk.heard(100);                // it is answered
+        talk.line.pass(Talk.SILENCE);
+        talk.heard(150);                // they are asked
+        talk.line.pass(Talk.SILENCE.minus(MS));
+        talk.happens(new Event.KeyPressed("2"));
+        talk.line.pass(Duration.ofMillis(1_500));
+        talk.heard(200);
+        talk.line.pass(Talk.SILENCE);
+        talk.heard(250);
+        talk.line.pass(Talk.SILENCE);
+        talk.heard(300);                // they are said goodbye to
+        talk.line.pass(Duration.ofMillis(299));
+        talk.happens(new Event.KeyPressed("3"));
+        talk.line.pass(MS);
+        assertFalse(talk.end.isDone());
+        assertEquals(Stream.of(false, false, true).map(Step.Silent::new).toList(),
+                talk.steps(Step.Silent.class));
+    }
+
+    /// There may be no answer to a key, because the program need not pass it on.
+    @Test
+    void aKeyThatNobodyAnswersIsASignOfLife() throws Exception {
+        var talk = greeted();
+        talk.ignoresKeys = true;
+        for (int i = 0; i < 3; i++) {
+            talk.line.pass(Talk.SILENCE.minus(MS));
+            talk.happens(new Event.KeyPressed("1"));
+            assertEquals(List.of(), talk.steps(Step.Silent.class));
+        }
+        talk.line.pass(Talk.SILENCE.minus(MS));
+        assertEquals(List.of(), talk.steps(Step.Silent.class));
+        talk.line.pass(MS);
+        assertEquals(List.of(new Step.Silent(false)), talk.steps(Step.Silent.class));
+    }
+
+    @Test
     void onlyTheCallersTurnCountsAsTheirSilence() throws Exception {
         record Case(String what, Act begins) {}
         for (Case each : List.of(

@@ -32,6 +32,7 @@ final class Talk {
     final DemoModel model;
     final List<Step> steps = new CopyOnWriteArrayList<>();
     final CompletableFuture<End> end = new CompletableFuture<>();
+    volatile boolean ignoresKeys;
     private Session session;
     private int sentences;
 
@@ -112,6 +113,7 @@ final class Talk {
                 }
                 session.answer(id, "{\"done\":true}", !name.equals("report"));
             }
+            case Step.KeysPressed _ when ignoresKeys -> { }
             case Step.KeysPressed(var keys) -> session.callerSays("I press " + keys);
             case Step.Silent(var again) -> {
                 session.tell("They are silent" + (again ? ": say goodbye." : ": ask."));

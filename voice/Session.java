@@ -187,8 +187,9 @@ public final class Session implements AutoCloseable {
             case Event.CallerSpeaks() -> bargeIn();
             case Event.TurnChanged() -> { }     // `turn` looks before every event
             case Event.KeyPressed(var key) -> {
-                // It would begin in the pause after the keys.
+                // Nothing of that waits for the pause after the keys.
                 transfer.callOff("the caller presses keys");
+                turn.callerSpeaks();
                 if (keys.length() < LAST_KEY) {
                     keys.append(key).append(' ');
                 }
@@ -458,7 +459,7 @@ public final class Session implements AutoCloseable {
     }
 
     /// Ends the call when what is being said has been heard, at the latest after `bound`, and
-    /// unless the caller speaks before. Does nothing while a transfer is under way.
+    /// unless the caller speaks or presses a key before. Does nothing while a transfer is under way.
     public void endWhenHeard(String reason, String why, Duration bound) {
         if (transfer.underWay()) {
             return;

@@ -15,8 +15,8 @@ public sealed interface Step {
     /// The caller has pressed these keys of the phone. There is a space between two of them.
     record KeysPressed(String keys) implements Step {}
 
-    /// It is the caller's turn, and they have said nothing for `Options.silence`. `again` means
-    /// that this step has come before, and that they have said nothing since then.
+    /// It is the caller's turn, and they have said nothing for `Options.silence`, and pressed no
+    /// key. `again` means that this step has come before, and that nothing has come since then.
     record Silent(boolean again) implements Step {}
 
     /// The caller is here again, after their connection was lost. What the agent was saying then,

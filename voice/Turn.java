@@ -158,9 +158,10 @@ final class Turn {
         session.mailbox.cancel(Alarm.HEARD_AT_LATEST);
     }
 
-    /// The caller speaks or writes.
+    /// The caller speaks, writes, or presses a key.
     void callerSpeaks() {
         askedWhetherThere = false;
+        session.mailbox.cancel(Alarm.SILENCE);  // `look` sets it anew
         if (afterwards != null && unlessTheCallerSpeaks) {
             dropWhatFollows();
         }
