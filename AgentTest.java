@@ -152,7 +152,7 @@ final class AgentTest extends Stand {
     }
 
     private static Party party(String call, String phone) {
-        return new Party(call, "room-1", "RM_1", phone, null, "inbound", null);
+        return new Party(call, "room-1", "RM_1", phone, null, "inbound", null, null);
     }
 
     private static End end(String reason) {
@@ -170,7 +170,7 @@ final class AgentTest extends Stand {
         var crm = crm();
         crm.contact("+15550001111", q("{'id':'c-7'}"));
         var who = new AtomicReference<>(new Party("AJ_1", "room-1", "RM_1", "+15550001111",
-                "+15550100", "inbound", "SCL_1"));
+                "+15550100", "inbound", "a@b", "SCL_1"));
         var call = webhooks(crm.url()).call(who::get);
         call.started();
         call.contact("c-7");
@@ -189,6 +189,7 @@ final class AgentTest extends Stand {
         eventually("all come", () -> crm.events().size() == 9 && !crm.activities("c-7").isEmpty());
 
         String known = ",'room':'room-1','phone':'+15550001111','contact_id':";
+        String ids = ",'sip_call_id':'a@b','sip_id':'SCL_1',";
         String withheld = ",'room':'room-1','phone':null,'contact_id':'c-7'";
         String wanted = "\\',\\'event\\':\\'call.ended\\n";
         String more = ",'intent':'" + wanted + "','summary':'1:01 min, transferred. Wanted: "
@@ -196,10 +197,9 @@ final class AgentTest extends Stand {
         var head = Pattern.compile(q("\\{'id':'evt_[0-9a-f-]{36}','event':'([a-z._]+)',"
                 + "'timestamp':'[-0-9T:]{19}\\.[0-9]{3}Z','call_id':'AJ_1','sequence':([0-9])"));
         assertEquals(Stream.of(
-                "call.started 1" + known + "null,'sip_call_id':'SCL_1','direction':'inbound'}",
-                "intent.recorded 2" + known + "'c-7','sip_call_id':'SCL_1','intent':'a table'}",
-                "intent.recorded 3" + known + "'c-7','sip_call_id':'SCL_1','intent':'" + wanted
-                        + "'}",
+                "call.started 1" + known + "null" + ids + "'direction':'inbound'}",
+                "intent.recorded 2" + known + "'c-7'" + ids + "'intent':'a table'}",
+                "intent.recorded 3" + known + "'c-7'" + ids + "'intent':'" + wanted + "'}",
                 "crm.updated 4" + withheld + ",'note':'Grüße'}",
                 "crm.updated 5" + withheld + ",'note':'an'}",
                 "call.transfer_failed 6" + withheld + ",'destination':'sales',"
@@ -313,8 +313,8 @@ final class AgentTest extends Stand {
         var webhooks = webhooks(outbox, crm.url());
         assertEquals(List.of(
                 new Party("AJ_before", "call-before", "RM_before", "+15550001111", null, null,
-                        "SCL_before"),
-                new Party("AJ_over", "call-over", "RM_over", null, null, null, null)),
+                        "SCL_before", null),
+                new Party("AJ_over", "call-over", "RM_over", null, null, null, null, null)),
                 webhooks.orphans.stream().map(Webhooks.Call::party).toList());
         var hungUp = new CompletableFuture<Void>();
         webhooks.orphans.forEach(orphan -> orphan.died(hungUp));
@@ -343,7 +343,8 @@ final class AgentTest extends Stand {
         var crm = crm();
         Path outbox = folder();
         var dying = webhooks(outbox, crm.url());
-        var who = new Party("AJ_1", "room", "RM_1", "+15550001111", "+15550100", "outbound", "SCL");
+        var who = new Party("AJ_1", "room", "RM_1", "+15550001111", "+15550100", "outbound", "a@b",
+                "SCL");
         var call = dying.call(() -> who);
         call.started();
         call.intent("a refund");
@@ -374,7 +375,7 @@ final class AgentTest extends Stand {
         next.close(SOON);
         assertEquals(Stream.of(
                 ":'AJ_1','sequence':3,'room':'room','phone':'+15550001111','contact_id':'c-1',"
-                        + "'sip_call_id':'SCL','reason':'agent_died'",
+                        + "'sip_call_id':'a@b','sip_id':'SCL','reason':'agent_died'",
                 ":'AJ_2','sequence':2,'room':'room-1','phone':null,'contact_id':null,'reason':"
                         + "'room_lost','duration_ms':3723999,'intent':null,"
                         + "'summary':'62:03 min, room lost.','cause':'away','sip_code':null}",

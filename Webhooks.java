@@ -237,6 +237,9 @@ final class Webhooks {
             if (party.sipCallId() != null) {
                 body.add("sip_call_id", party.sipCallId());
             }
+            if (party.sipId() != null) {
+                body.add("sip_id", party.sipId());
+            }
             body.addAll(Json.createObjectBuilder(fields(more)));
             waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
                     + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
@@ -261,8 +264,8 @@ final class Webhooks {
             return fields("call_id", party.call(), "room", party.room(),
                     "room_sid", party.roomSid(), "phone", party.phone(), "to", party.to(),
                     "direction", party.direction(), "sip_call_id", party.sipCallId(),
+                    "sip_id", party.sipId(), "contact_id", contactId,
                     "started", started.toString(), "sequence", sequence, "ended", ended,
-                    "contact_id", contactId,
                     "intent", intents.isEmpty() ? null : intents.getLast());
         }
 
@@ -270,7 +273,7 @@ final class Webhooks {
             JsonObject was = left.state();
             var party = new Party(was.getString("call_id"), was.getString("room"),
                     was.getString("room_sid"), text(was, "phone"), text(was, "to"),
-                    text(was, "direction"), text(was, "sip_call_id"));
+                    text(was, "direction"), text(was, "sip_call_id"), text(was, "sip_id"));
             this(left.entry(), () -> party);
             started = Instant.parse(was.getString("started"));
             lastSeen = left.lastSeen();

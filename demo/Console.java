@@ -96,6 +96,7 @@ final class Console implements Line {
     @Override public String number() { return number; }
     @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
+    @Override public String sipId() { return null; }
     @Override public boolean onPhone() { return true; }     // so that you can try a transfer
     @Override public void dial(String trunk) { }
     @Override public void listen(Consumer<byte[]> ear) { }

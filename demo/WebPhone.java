@@ -151,6 +151,7 @@ public final class WebPhone implements Line, AutoCloseable {
     @Override public String number() { return number; }
     @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
+    @Override public String sipId() { return null; }
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
     @Override public void dial(String trunk) { } // there is nobody to dial
     @Override public CompletableFuture<Void> hangUp() { return hungUp; }

@@ -19,9 +19,9 @@ import voice.Event;
 /// [kind](https://docs.livekit.io/intro/basics/rooms-participants-tracks/participants/) SIP or
 /// CONNECTOR. What LiveKit knows about the telephone call stands in its
 /// [attributes](https://docs.livekit.io/reference/telephony/sip-participant/): `sip.phoneNumber`,
-/// `sip.trunkPhoneNumber`, `sip.callID`, and `sip.callStatus`, which is `active` once the phone is
-/// answered and sends sound. A web client can choose any identity and can write any attribute onto
-/// itself, but it cannot choose its kind. So the kind decides who is a phone.
+/// `sip.trunkPhoneNumber`, `sip.callIDFull`, `sip.callID`, and `sip.callStatus`, which is `active`
+/// once the phone is answered and sends sound. A web client can choose any identity and can write
+/// any attribute onto itself, but it cannot choose its kind. So the kind decides who is a phone.
 ///
 /// Not handled: a second caller in the same room.
 final class Caller {
@@ -44,6 +44,7 @@ final class Caller {
     private volatile String number;
     private volatile String calledNumber;
     private volatile String sipCallId;
+    private volatile String sipId;
 
     Caller(Room room) {
         this.room = room;
@@ -74,6 +75,7 @@ final class Caller {
     String number() { return number; }
     String calledNumber() { return calledNumber; }
     String sipCallId() { return sipCallId; }
+    String sipId() { return sipId; }
 
     // Who is there.
 
@@ -152,7 +154,8 @@ final class Caller {
         onPhone = news.getKind() == ParticipantInfo.Kind.SIP;
         number = attribute("sip.phoneNumber");
         calledNumber = attribute("sip.trunkPhoneNumber");
-        sipCallId = attribute("sip.callID");
+        sipCallId = attribute("sip.callIDFull");
+        sipId = attribute("sip.callID");
         if (!known) {
             room.mailbox().post(new Event.CallerJoined());
         } else if (lost || !same) {

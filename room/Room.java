@@ -77,6 +77,7 @@ public final class Room implements Line {
     @Override public String number() { return caller.number(); }
     @Override public String calledNumber() { return caller.calledNumber(); }
     @Override public String sipCallId() { return caller.sipCallId(); }
+    @Override public String sipId() { return caller.sipId(); }
     @Override public boolean onPhone() { return caller.onPhone(); }
     @Override public void listen(Consumer<byte[]> ear) { this.ear = ear; }
     @Override public void pickUp() { work.add(this::publish); }

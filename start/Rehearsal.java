@@ -150,6 +150,7 @@ public final class Rehearsal implements Line, AutoCloseable {
     @Override public String number() { return "+15550100"; }
     @Override public String calledNumber() { return null; }
     @Override public String sipCallId() { return null; }
+    @Override public String sipId() { return null; }
     @Override public void join(String number, String identity) {
         mailbox.post(new Event.CallerJoined());
     }

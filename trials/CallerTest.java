@@ -33,11 +33,11 @@ public final class CallerTest extends RoomStand {
 
     private static String known(Line line) {
         return line.number() + " " + line.calledNumber() + " " + line.sipCallId() + " "
-                + line.onPhone();
+                + line.sipId() + " " + line.onPhone();
     }
 
-    private static final String NOBODY = "null null null false";
-    private static final String A_PHONE = PHONE + " " + CALLED + " SCL_1 ";
+    private static final String NOBODY = "null null null null false";
+    private static final String A_PHONE = PHONE + " " + CALLED + " a@b SCL_1 ";
 
     @Test
     void aWebClientThatWritesAPhonesAttributesOntoItselfIsNobody() throws Exception {
@@ -61,6 +61,14 @@ public final class CallerTest extends RoomStand {
             assertEquals(List.of("CallerJoined"), events(line));    // a phone goes before a person
             assertEquals(A_PHONE + (kind == Kind.SIP), known(line));
         }
+    }
+
+    @Test
+    void theTrunksIdOfACallIsLeftOutWhereLiveKitNamesOnlyItsOwn() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, "sip.callID", "SCL_1"));
+        Line line = joined("AJ_1");
+        assertEquals(List.of("CallerJoined"), events(line));
+        assertEquals("null null null SCL_1 true", known(line));
     }
 
     @Test

@@ -224,7 +224,7 @@ public final class FuzzTest {
     }
 
     private Object tools(Object webhooks) throws Exception {
-        var party = new Party("AJ_fuzz", "room", "RM_1", null, null, "inbound", null);
+        var party = new Party("AJ_fuzz", "room", "RM_1", null, null, "inbound", null, null);
         Object events = call(webhooks, "call", (Supplier<Party>) () -> party);
         return make("Tools", webhooks, events, Set.of("sales", "support"),
                 (UnaryOperator<String>) _ -> null, true);
@@ -415,7 +415,8 @@ public final class FuzzTest {
         @Override public Speaker speaker() { return speaker; }
         @Override public String number() { return odd.once(3) ? null : odd.text(PHONE); }
         @Override public String calledNumber() { return odd.once(3) ? null : odd.text(PHONE); }
-        @Override public String sipCallId() { return odd.once(3) ? null : odd.text("SCL_1"); }
+        @Override public String sipCallId() { return odd.once(3) ? null : odd.text("a@b"); }
+        @Override public String sipId() { return odd.once(3) ? null : odd.text("SCL_1"); }
         @Override public boolean onPhone() { return true; }
         @Override public void pickUp() { mailbox.post(new Event.CallerHears()); }
         @Override public void listen(Consumer<byte[]> ear) { ear.accept(new byte[960]); }

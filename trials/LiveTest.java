@@ -134,7 +134,8 @@ public final class LiveTest extends Stage {
         assertEquals("wants a refund", activity.json().getString("intent"));
         for (JsonObject event : events(caller.room)) {
             assertEquals(ADA, event.getString("phone"));
-            assertTrue(event.getString("sip_call_id").contains(caller.room));
+            assertEquals(caller.room + "@127.0.0.1", event.getString("sip_call_id"));
+            assertEquals("SCL_" + caller.room, event.getString("sip_id"));
             boolean known = !event.getString("event").equals("call.started");
             assertEquals(known ? "c-1" : null, string(event, "contact_id"));
         }
@@ -155,6 +156,7 @@ public final class LiveTest extends Stage {
             assertNull(string(event, "phone"));
             assertNull(string(event, "contact_id"));
             assertNull(string(event, "sip_call_id"));
+            assertNull(string(event, "sip_id"));
         }
     }
 
@@ -175,7 +177,7 @@ public final class LiveTest extends Stage {
         caller.hangUp();
         ended(caller, "caller_hung_up");
         for (JsonObject event : events(caller.room)) {
-            for (String who : List.of("phone", "to", "contact_id", "sip_call_id")) {
+            for (String who : List.of("phone", "to", "contact_id", "sip_call_id", "sip_id")) {
                 assertNull(string(event, who), event.toString());
             }
         }

@@ -32,8 +32,9 @@ final class Mutator {
             "{\"a\":".repeat(5_000), "\"" + "x".repeat(50_000) + "\"", "'x'", "//", "\"\\",
             "{\"results\":[{\"id\":\"..\"}]}", "\"486\"", "486", "[1" + ",1".repeat(500) + "]");
     private static final List<String> WORDS = List.of("", "sip.phoneNumber", "sip.callStatus",
-            "active", "ringing", "sip.callID", PHONE, "sip_" + PHONE, "PA_me", "PA_agent",
-            "TR_1", "TR_agent", "microphone", "caller", "lk.chat", "AJ_1", "AJ_2", "AJ_77");
+            "active", "ringing", "sip.callID", "sip.callIDFull", PHONE, "sip_" + PHONE, "PA_me",
+            "PA_agent", "TR_1", "TR_agent", "microphone", "caller", "lk.chat", "AJ_1", "AJ_2",
+            "AJ_77");
     private static final List<String> ICE = List.of("", "stun:", "stun:127.0.0.1:9", "turn:",
             "turn:127.0.0.1:9?transport=tcp", "stun:127.0.0.1:99999", "http://127.0.0.1", "\0",
             "turns:127.0.0.1:9", "stun:[::1]:9", "stun:127.0.0.1:-1", "x".repeat(5_000));

@@ -366,6 +366,7 @@ final class OddLiveKit implements AutoCloseable {
                     .setKind(ParticipantInfo.Kind.SIP)
                     .putAttributes("sip.phoneNumber", PHONE)
                     .putAttributes("sip.callID", "SCL_1")
+                    .putAttributes("sip.callIDFull", "a@b")
                     .addTracks(TrackInfo.newBuilder().setSid("TR_1"));
         }
 

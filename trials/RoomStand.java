@@ -16,7 +16,8 @@ abstract class RoomStand extends Stand {
 
     static final String PHONE = "+15550100", CALLED = "+15550199";
     static final String[] ON_THE_PHONE = {"sip.phoneNumber", PHONE,
-            "sip.trunkPhoneNumber", CALLED, "sip.callID", "SCL_1", "sip.callStatus", "active"};
+            "sip.trunkPhoneNumber", CALLED, "sip.callID", "SCL_1", "sip.callIDFull", "a@b",
+            "sip.callStatus", "active"};
 
     final TestLiveKit livekit;
     final Worker worker;

@@ -54,7 +54,7 @@ public final class SessionTest extends Stand {
         afterwards(line.speaker::close);
         var session = Talk.session(line, Talk.greeting(this), patient(""));
         assertEquals(new Party("AJ_test", "room-1", "RM_1", "+15550001111", null, "inbound",
-                null), session.party());
+                null, null), session.party());
         line.number = "+15550002222";
         session.join();
         assertEquals("+15550002222", session.party().phone());
@@ -69,15 +69,16 @@ public final class SessionTest extends Stand {
         line.comes = false;
         line.number = null;
         var talk = Talk.begun(this, line, Talk.greeting(this));
-        var nobody = new Party("AJ_test", "room-1", "RM_1", null, null, "inbound", null);
+        var nobody = new Party("AJ_test", "room-1", "RM_1", null, null, "inbound", null, null);
         assertEquals(nobody, talk.says(Session::party));
         line.number = "+1 (555) 000-1111";
         line.calledNumber = "+15550100";
-        line.sipCallId = "SCL_1";
+        line.sipCallId = "a@b";
+        line.sipId = "SCL_1";
         assertEquals(nobody, talk.says(Session::party), "nobody has come");
         talk.happens(new Event.CallerJoined());
         assertEquals(new Party("AJ_test", "room-1", "RM_1", "+15550001111", "+15550100", "inbound",
-                "SCL_1"), talk.says(Session::party));
+                "a@b", "SCL_1"), talk.says(Session::party));
     }
 
     @Test
@@ -100,12 +101,12 @@ public final class SessionTest extends Stand {
             line.metadata = each.metadata;
             line.number = null;
             line.calledNumber = "+15550100";
-            line.sipCallId = "SCL_1";
+            line.sipId = "SCL_1";
             var talk = Talk.begun(this, line, model, patient(each.trunk));
             String what = each.metadata.substring(0, Math.min(40, each.metadata.length()));
             assertEquals(new Party("AJ_test", "room-1", "RM_1", each.phone,
                     each.calls ? each.phone : "+15550100", each.calls ? "outbound" : "inbound",
-                    "SCL_1"), talk.says(Session::party), what);
+                    null, "SCL_1"), talk.says(Session::party), what);
             assertEquals(each.calls, talk.says(Session::outbound), what);
             assertEquals(each.calls ? each.phone : null, line.calls, what);
             assertEquals(each.calls ? "ST_1" : "none", line.dialled.getNow("none"), what);
@@ -158,10 +159,13 @@ public final class SessionTest extends Stand {
         line.metadata = TO_CALL;
         line.number = null;
         var talk = Talk.begun(this, line, Talk.greeting(this));
-        assertNull(talk.says(Session::party).sipCallId());
-        line.sipCallId = "SCL_1";
+        assertNull(talk.says(Session::party).sipId());
+        line.sipId = "SCL_1";
         talk.happens(new Event.CallerJoined());
-        assertEquals("SCL_1", talk.says(Session::party).sipCallId());
+        assertEquals("SCL_1", talk.says(Session::party).sipId());
+        line.sipCallId = "a@b";         // this id comes with the answer
+        talk.happens(new Event.CallerAnswered());
+        assertEquals("a@b", talk.says(Session::party).sipCallId());
         assertEquals(List.of(new Step.Ringing()), talk.steps);
     }
 

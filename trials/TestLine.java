@@ -22,9 +22,11 @@ public final class TestLine implements Line {
     // What the test sets, before the call is answered.
     /// The caller's number, or null for a number that is withheld.
     public String number = "+15550001111";
-    /// The number that the caller has dialled, and the id of the telephone call.
+    /// The number that the caller has dialled, and the trunk's and LiveKit's id of the telephone
+    /// call.
     public String calledNumber;
     public String sipCallId;
+    public String sipId;
     /// What the call was dispatched with.
     public String metadata = "";
     /// Is the caller in the room when the agent joins it? If not, the test posts CallerJoined.
@@ -85,6 +87,7 @@ public final class TestLine implements Line {
     @Override public String number() { return number; }
     @Override public String calledNumber() { return calledNumber; }
     @Override public String sipCallId() { return sipCallId; }
+    @Override public String sipId() { return sipId; }
     @Override public void listen(Consumer<byte[]> ear) { this.ear.complete(ear); }
     @Override public boolean onPhone() { return onPhone; }
     @Override public void dial(String trunk) { dialled.complete(trunk); }

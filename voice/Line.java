@@ -46,9 +46,13 @@ public interface Line {
     /// The number that the caller has dialled, or null. Known once CallerJoined has come.
     String calledNumber();
 
-    /// LiveKit's id of the telephone call (`sip.callID`), or null. Known once CallerJoined has
-    /// come.
+    /// The Call-ID that the trunk has given to the telephone call (`sip.callIDFull`), or null. Known
+    /// once CallerJoined has come. If we have dialled, it is known once CallerAnswered has come.
     String sipCallId();
+
+    /// LiveKit's own id of the telephone call (`sip.callID`), or null. Known once CallerJoined has
+    /// come.
+    String sipId();
 
     /// Is the caller on a phone? Only a phone can be transferred.
     boolean onPhone();

@@ -130,7 +130,7 @@ public final class Session implements AutoCloseable {
         party = new Party(line.id(), line.room(), line.roomSid(),
                 number != null ? number : outbound ? given : null,
                 outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
-                line.sipCallId());
+                line.sipCallId(), line.sipId());
     }
 
     /// Do we make this call? We do if the dispatch names a number and a trunk is set. Any thread.
@@ -181,6 +181,7 @@ public final class Session implements AutoCloseable {
             case Event.CallerHears() -> talk();
             case Event.CallerAnswered() -> {
                 ending.answered();
+                lookWhoItIs();                  // the trunk's Call-ID comes with the answer
                 mailbox.cancel(Alarm.NOT_PICKED_UP);
                 mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
             }
@@ -459,7 +460,7 @@ public final class Session implements AutoCloseable {
     }
 
     /// Ends the call when what is being said has been heard, at the latest after `bound`, and
-    /// unless the caller speaks or presses a key before. Does nothing while a transfer is under way.
+    /// unless the caller speaks or presses a key before. Does nothing during a transfer.
     public void endWhenHeard(String reason, String why, Duration bound) {
         if (transfer.underWay()) {
             return;
