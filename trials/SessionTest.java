@@ -153,6 +153,27 @@ public final class SessionTest extends Stand {
         }
     }
 
+    /// Whoever has dispatched the call learns at once why nobody is called.
+    @Test
+    void aNumberThatNobodyCanReadIsNotWaitedForAndNobodyElseIsTheCaller() throws Exception {
+        var model = Talk.greeting(this);
+        for (String metadata : List.of("phone_number=+15550002222", "{'phone_number': '+1555000",
+                "[{'phone_number':'+15550002222'}]", "'{\\'phone_number\\':\\'+15550002222\\'}'",
+                "{phone_number: '+15550002222'}", "\ufeff{'phone_number':'+15550002222'}")) {
+            for (boolean comes : List.of(true, false)) {
+                var line = new TestLine();
+                line.metadata = metadata.replace('\'', '"');
+                line.comes = comes;
+                var talk = Talk.begun(this, line, model);
+                End end = talk.ended();
+                assertEquals("bad_trunk", end.reason(), metadata);
+                assertEquals("there is a phone_number, but not in a JSON object", end.cause());
+                assertTrue(end.dialled() && line.hungUp && !line.dialled.isDone());
+                assertEquals(List.of(), talk.steps);
+            }
+        }
+    }
+
     @Test
     void whoeverHasDialledTheCallIsLookedUpWhenTheyAnswer() throws Exception {
         var line = new TestLine();

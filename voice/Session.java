@@ -33,6 +33,7 @@ public final class Session implements AutoCloseable {
     private static final int LAST_KEY = 200;    // characters; later keys are dropped
     private static final String TOO_LONG = "MAX_CALL_MINUTES are over";
     private static final String FORBIDDEN = "phone_number begins with none of OUTBOUND_PREFIXES";
+    private static final String UNREADABLE = "there is a phone_number, but not in a JSON object";
 
     final Line line;
     final Mailbox mailbox;
@@ -63,7 +64,8 @@ public final class Session implements AutoCloseable {
         metadata = metadata(line);
         given = metadata.get("phone_number") instanceof JsonString number
                 ? Numbers.read(number.getString()) : null;
-        notDialled = !Numbers.callable(given) ? "phone_number is not +15551234567"
+        notDialled = metadata.isEmpty() && line.metadata().contains("phone_number") ? UNREADABLE
+                : !Numbers.callable(given) ? "phone_number is not +15551234567"
                 : options.trunk().isEmpty()
                         ? "OUTBOUND_TRUNK_ID is not set, so nobody can be called"
                 : !options.mayCall(given) ? FORBIDDEN : null;
@@ -107,15 +109,16 @@ public final class Session implements AutoCloseable {
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
         if (!outbound) {
             // If we cannot call the person whom we were to call, whoever has asked for it learns
-            // that soon. If we must not call them, the call ends at once, so that nobody else in
-            // the room becomes the caller.
-            mailbox.alarm(Alarm.NO_CALLER, notDialled.equals(FORBIDDEN) ? Duration.ZERO
-                    : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
+            // that soon. If we must not call them, or nobody can read whom, the call ends at once,
+            // so that nobody else in the room becomes the caller.
+            mailbox.alarm(Alarm.NO_CALLER,
+                    List.of(FORBIDDEN, UNREADABLE).contains(notDialled) ? Duration.ZERO
+                            : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
         }
     }
 
     boolean toBeDialled() {
-        return metadata.containsKey("phone_number");
+        return metadata.containsKey("phone_number") || UNREADABLE.equals(notDialled);
     }
 
     /// Who is on the line, as far as it is known by now. Any thread.
