@@ -110,9 +110,13 @@ final class Caller {
         }
     }
 
-    /// The connection was lost. The next list that names us is the list of all participants.
+    /// The connection was lost. The next list that names us is the list of all participants. What
+    /// LiveKit says only once is lost: that somebody has subscribed to our track.
     void listIsComing() {
         listIsComing = true;
+        if (!room.ourTrack().getSid().isEmpty()) {
+            room.mailbox().post(new Event.Subscribed());
+        }
     }
 
     /// Only these participants are in the room. If the caller is not one of them, the caller has
@@ -163,9 +167,8 @@ final class Caller {
         }
         lost = false;
         subscribe();
-        if (dialledNumber != null && !answerReported && callStatus().equals("active")) {
-            answerReported = true;
-            room.mailbox().post(new Event.CallerAnswered());
+        if (dialledNumber != null && callStatus().equals("active")) {
+            answered();
         }
         if (room.pickedUp() && !activeBeforePickUp && callStatus().equals("active")) {
             reportHearing();
@@ -254,6 +257,15 @@ final class Caller {
 
     // When the caller hears us.
 
+    /// The phone that we have dialled is answered. Its `sip.callStatus` says so, or the answer to
+    /// our request to dial.
+    void answered() {
+        if (!answerReported) {
+            answerReported = true;
+            room.mailbox().post(new Event.CallerAnswered());
+        }
+    }
+
     /// We are about to publish our track. When we do that, LiveKit's SIP service answers a phone.
     void willBePickedUp() {
         activeBeforePickUp = callStatus().equals("active");
@@ -263,9 +275,11 @@ final class Caller {
     /// caller. But if a phone still rings, that was LiveKit's SIP service, which subscribes before
     /// the answer, too.
     void trackSubscribed() {
-        boolean rings = dialledNumber != null ? !callStatus().equals("active")
+        boolean rings = dialledNumber != null ? !answerReported
                 : isPhone(participant) && !activeBeforePickUp && !callStatus().isEmpty();
-        if (!rings) {
+        if (rings) {
+            room.mailbox().post(new Event.Subscribed());
+        } else {
             reportHearing();
         }
     }

@@ -397,6 +397,8 @@ public final class Room implements Line {
                     room(), caller.dialledIdentity(), trunk, caller.dialledNumber());
             if (refusal != null) {
                 mailbox.post(new Event.DialFailed(refusal));
+            } else {
+                work.add(caller::answered);
             }
         });
     }

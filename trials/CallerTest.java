@@ -154,6 +154,77 @@ public final class CallerTest extends RoomStand {
         assertEquals(A_PHONE + true, known(line));
     }
 
+    // When the caller hears us.
+
+    private static ParticipantInfo.Builder phone(String status) {
+        return who("sip_" + PHONE, "PA_1", Kind.SIP, ON_THE_PHONE)
+                .putAttributes("sip.callStatus", status);
+    }
+
+    private Line pickedUp(String call) throws Exception {
+        Line line = joined(call);
+        int before = livekit.tracks.get();
+        line.pickUp();
+        eventually("its track", () -> livekit.tracks.get() == before + 1);
+        return line;
+    }
+
+    @Test
+    void aPhoneThatStillRingsDoesNotHearUsAlthoughItsServiceReceivesOurSound() throws Exception {
+        livekit.there.add(phone("ringing"));
+        Line line = pickedUp("AJ_1");
+        livekit.subscribed();
+        livekit.update(phone("active"));
+        assertEquals(List.of("CallerJoined", "Subscribed", "CallerHears"), events(line));
+    }
+
+    @Test
+    void aPhoneThatWasAnsweredBeforeAndABrowserHearUsWhenTheyReceiveOurSound() throws Exception {
+        for (var who : List.of(phone("active"), who("somebody", "PA_1", Kind.STANDARD))) {
+            livekit.there.clear();
+            livekit.there.add(who);
+            Line line = pickedUp("AJ_" + who.getKind());
+            livekit.update(who.setVersion(1));
+            livekit.subscribed();
+            assertEquals(List.of("CallerJoined", "CallerHears"), events(line));
+        }
+    }
+
+    /// LiveKit says only once that somebody receives our sound.
+    @Test
+    void whatWasSaidWhileTheConnectionWasLostIsNotWaitedFor() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        livekit.stillThere.add(who("somebody", "PA_1", Kind.STANDARD));
+        Line line = pickedUp("AJ_1");
+        livekit.cutRoom();
+        eventually("it comes back", () -> livekit.joins.get() == 2);
+        assertEquals(List.of("CallerJoined", "Subscribed"), events(line));
+    }
+
+    @Test
+    void aPhoneThatWeDialIsAnsweredIfLiveKitsAnswerToTheRequestSaysSo() throws Exception {
+        dials = PHONE;
+        livekit.there.add(phone("dialing"));
+        Line line = pickedUp("AJ_1");
+        livekit.subscribed();           // somebody else in the room
+        line.dial("ST_1");
+        while (!(line.mailbox().next() instanceof Event.CallerAnswered)) {
+            // what comes before it
+        }
+        livekit.update(phone("ringing").setVersion(1));
+        livekit.update(phone("active").setVersion(2));
+        assertEquals(List.of("CallerHears"), events(line));
+
+        livekit.there.set(0, phone("dialing"));
+        line = pickedUp("AJ_2");
+        line.dial("ST_1");
+        while (!(line.mailbox().next() instanceof Event.CallerAnswered)) {
+            // what comes before it
+        }
+        livekit.subscribed();           // whatever its status says
+        assertEquals(List.of("CallerHears"), events(line));
+    }
+
     // Callers who are lost.
 
     private static final Set<DisconnectReason> WANTED = Set.of(DisconnectReason.CLIENT_INITIATED,

@@ -626,9 +626,14 @@ public final class EndingTest extends Stand {
 
     /// A call that we make: it has dialled, and nobody has answered yet.
     private Talk dialled(DemoModel model) throws Exception {
+        return dialled(model, true);
+    }
+
+    private Talk dialled(DemoModel model, boolean subscribes) throws Exception {
         var line = new TestLine();
         line.metadata = SessionTest.TO_CALL;
         line.answers = false;
+        line.subscribes = subscribes;
         var talk = Talk.begun(this, line, model, SessionTest.patient("ST_1"));
         assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
         line.settle();
@@ -742,6 +747,42 @@ public final class EndingTest extends Stand {
             var shown = outcome("caller_hung_up", true, "");
             eventually("it is shown", () -> shown.equals(line.shown.getLast()));
         }
+    }
+
+    /// Somebody else in the room may have heard it since long before that.
+    @Test
+    void whoHasAnsweredIsGreetedWhenTheAgentsSoundComesToSomebody() throws Exception {
+        var model = Talk.greeting(this);
+        for (boolean before : List.of(true, false)) {
+            var talk = dialled(model, false);
+            talk.line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);
+            if (before) {
+                talk.happens(new Event.Subscribed());
+            }
+            talk.line.pass(Duration.ofSeconds(58));
+            talk.happens(new Event.CallerAnswered());
+            talk.line.pass(Duration.ofMillis(before ? 2_999 : 59_999));
+            assertFalse(talk.line.ear.isDone());
+            talk.line.leap(MS);
+            if (!before) {
+                assertEquals("no_answer", talk.ended().reason());
+                continue;
+            }
+            talk.heard(50);
+            talk.line.pass(Duration.ofMinutes(2));
+            talk.happens(new Event.CallerAnswered());       // too late to change anything
+            talk.line.pass(Duration.ofMinutes(2));
+            assertFalse(talk.end.isDone());
+        }
+    }
+
+    /// LiveKit says on two ways that a phone has left, and that it was answered.
+    @Test
+    void aPhoneThatHasAnsweredAndLeftAtOnceHasHungUp() throws Exception {
+        var talk = dialled(Talk.greeting(this));
+        talk.happens(LEAVES, new Event.CallerAnswered());
+        talk.line.leap(Duration.ofSeconds(3));
+        assertEquals("caller_hung_up", talk.ended().reason());
     }
 
     @Test

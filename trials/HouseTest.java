@@ -505,7 +505,7 @@ public final class HouseTest extends Stand {
     /// Sentences of README and docs/ with a bound in braces, and the constant that it is.
     private static final String SENTENCES = """
             README.md: is asked who calls, for {1.5 s} at the most = Agent.LOOK_UP_BOUND
-            README.md: when the greeting begins, after {3 s} at the latest = Session.PICK_UP
+            README.md: when the greeting begins, after {3 s} at the latest = PickUp.PICK_UP
             README.md: a model that is away for up to {8 s} = Trouble.GIVEN_UP_AFTER
             README.md: that takes up to {10 s} for an answer = Turn.NO_ANSWER
             docs/guarantees.md: gives one every {second} = Outbox.SIGN_OF_LIFE
@@ -514,7 +514,7 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: if the connection is away for {a second} = Session.MODEL_AWAY
             docs/guarantees.md: have heard nothing for {three seconds} = Turn.CALLER_WAITS
             docs/guarantees.md: The CRM has {1.5 s} to answer the look-up = Agent.LOOK_UP_BOUND
-            docs/guarantees.md: picked up after {3 s} at the latest = Session.PICK_UP
+            docs/guarantees.md: picked up after {3 s} at the latest = PickUp.PICK_UP
             docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
             docs/guarantees.md: of {1,000} characters at most = Log.LONGEST
@@ -530,7 +530,7 @@ public final class HouseTest extends Stand {
             docs/contract.md: for your answer for {1.5 s} before = Agent.LOOK_UP_BOUND
             docs/contract.md: and for {5 s} in the conversation = Tools.LOOK_UP_BOUND
             docs/phone.md: if no agent took the call within {3 s} = Dispatch.AGENT
-            docs/phone.md: rings for {a minute} at most = Session.RINGS
+            docs/phone.md: rings for {a minute} at most = PickUp.RINGS
             docs/phone.md: and is closed after {5 s} at the latest = Health.REQUEST
             docs/phone.md: There are {50} at most = Health.MOST_CONNECTIONS
             docs/contract.md: {4,000} characters at most = Webhooks.MOST_SUMMARY

@@ -244,7 +244,7 @@ final class Mutator {
                     json("{\"destination\":\"sales\"}"));
             case 7 -> new Event.CallerSpeaks();
             case 8 -> one(List.of(new Event.CallerJoined(), new Event.CallerHears(),
-                    new Event.CallerAnswered(), new Event.AgentSpeaks()));
+                    new Event.Subscribed(), new Event.CallerAnswered(), new Event.AgentSpeaks()));
             default -> new Event.TurnChanged();
         };
     }

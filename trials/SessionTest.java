@@ -249,6 +249,41 @@ public final class SessionTest extends Stand {
         }
     }
 
+    /// The network may be slow, and the phone rings on.
+    @Test
+    void nobodyIsGreetedBeforeTheAgentsSoundComesToSomebody() throws Exception {
+        var model = Talk.greeting(this);
+        for (Event comes : List.of(new Event.Subscribed(), new Event.CallerHears(), LATE)) {
+            var line = new TestLine();
+            line.subscribes = line.answers = false;
+            var talk = Talk.begun(this, line, model);
+            line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);
+            line.pass(Duration.ofMillis(59_999));
+            assertFalse(line.ear.isDone());
+            assertFalse(talk.end.isDone());
+            if (comes == LATE) {
+                line.leap(MS);
+                assertEquals("no_answer", talk.ended().reason());
+                assertNull(talk.ended().answered());
+                assertTrue(line.hungUp);
+                continue;
+            }
+            talk.happens(comes);
+            if (comes instanceof Event.Subscribed) {
+                line.pass(Duration.ofMillis(1));
+                talk.happens(comes);                // it may be said again
+                line.pass(Duration.ofMillis(2_998));
+                assertFalse(line.ear.isDone());
+                line.pass(MS);
+            }
+            talk.heard(50);
+            line.pass(Duration.ofMinutes(1));
+            assertFalse(talk.end.isDone());
+        }
+    }
+
+    private static final Event LATE = new Event.TurnChanged();
+
     @Test
     void whatTheAgentDoesIsShownInTheRoom() throws Exception {
         var line = new TestLine();

@@ -31,8 +31,10 @@ public final class TestLine implements Line {
     public String metadata = "";
     /// Is the caller in the room when the agent joins it? If not, the test posts CallerJoined.
     public boolean comes = true;
-    /// Does the caller hear the agent as soon as the phone is picked up? If not, the test posts
-    /// CallerHears.
+    /// Does the agent's sound come to somebody as soon as the phone is picked up? If not, the test
+    /// posts Subscribed.
+    public boolean subscribes = true;
+    /// Does the caller hear the agent then? If not, the test posts CallerHears.
     public boolean answers = true;
     /// What `join` throws, or null.
     public IOException noRoom;
@@ -126,6 +128,9 @@ public final class TestLine implements Line {
     public void pickUp() {
         pickedUp.complete(System.nanoTime());
         speaker.start();
+        if (subscribes) {
+            mailbox.post(new Event.Subscribed());
+        }
         if (answers) {
             mailbox.post(new Event.CallerHears());
         }

@@ -51,6 +51,8 @@ final class TestLiveKit implements AutoCloseable {
     private volatile WebSocket room;
     /// How often an agent has joined a room, or come back to it.
     final AtomicInteger joins = new AtomicInteger();
+    /// How often an agent has published its track.
+    final AtomicInteger tracks = new AtomicInteger();
 
     TestLiveKit() throws IOException {
         server.setDispatcher(new Dispatcher() {
@@ -189,6 +191,12 @@ final class TestLiveKit implements AutoCloseable {
                 .setJoinedAt(at / 1_000).setJoinedAtMs(at);
     }
 
+    /// Somebody receives the agent's sound. LiveKit says so once for a track, and not who it is.
+    void subscribed() {
+        sendTo(room, SignalResponse.newBuilder().setTrackSubscribed(
+                TrackSubscribed.newBuilder().setTrackSid("TR_agent")));
+    }
+
     /// Breaks the connection to the room. The agent comes back.
     void cutRoom() {
         ((RealWebSocket) room).failWebSocket(new IOException("cut"), null, false);
@@ -291,6 +299,21 @@ final class TestLiveKit implements AutoCloseable {
                 sendTo(socket, SignalResponse.newBuilder().setJoin(join));
             }
             joins.incrementAndGet();
+        }
+
+        /// Names the agent's track. It reads nothing else.
+        @Override
+        public void onMessage(WebSocket socket, ByteString bytes) {
+            try {
+                if (SignalRequest.parseFrom(bytes.toByteArray()).hasAddTrack()) {
+                    sendTo(socket, SignalResponse.newBuilder().setTrackPublished(
+                            TrackPublishedResponse.newBuilder().setCid("microphone").setTrack(
+                                    LivekitModels.TrackInfo.newBuilder().setSid("TR_agent"))));
+                    tracks.incrementAndGet();
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
         }
 
         @Override

@@ -79,7 +79,7 @@ final class Ending {
         } else if (session.talking) {
             apologize();
         } else if (session.begun) {
-            session.pickUp();
+            session.pickUp.pickUp();
         }
     }
 
@@ -145,7 +145,8 @@ final class Ending {
 
     /// The phone that we have called has left the room, and SIP has not said why.
     void noOutcome() {
-        end(switch (leftBecause) {
+        // The phone was answered, if we have learned that since it has left.
+        end(answered != null ? "caller_hung_up" : switch (leftBecause) {
             case "USER_REJECTED" -> "declined";
             case TRUNK_FAILURE -> "bad_trunk";
             default -> "no_answer";

@@ -14,6 +14,10 @@ public sealed interface Event {
     /// The caller is in the room: a phone that rings, or a person with a browser.
     record CallerJoined() implements Event {}
 
+    /// Somebody in the room receives our sound. It may be LiveKit's SIP service, whose phone still
+    /// rings.
+    record Subscribed() implements Event {}
+
     /// The caller can hear us: the phone was answered, or the browser has subscribed to our track.
     record CallerHears() implements Event {}
 
@@ -28,7 +32,8 @@ public sealed interface Event {
     /// not to say that they have hung up: they may come back, with CallerBack. `why` as above.
     record CallerLost(String why) implements Event {}
 
-    /// The caller is in the room again, on another connection. CallerLost need not have come before.
+    /// The caller is in the room again, on another connection. CallerLost need not have come
+    /// before.
     record CallerBack() implements Event {}
 
     /// The caller pressed a key of the phone: 0-9, *, # or A-D.

@@ -35,8 +35,8 @@ public interface Line {
     void join(String number, String identity) throws IOException, InterruptedException;
 
     /// Dials the number that `join` was given, on that outbound trunk of LiveKit's. CallerJoined
-    /// follows. When the phone is answered, CallerAnswered and CallerHears follow. If it is not,
-    /// DialFailed follows.
+    /// follows. When the phone is answered, CallerAnswered follows, and then what `pickUp` says. If
+    /// it is not, DialFailed follows.
     void dial(String trunk);
 
     /// The other party's number, as the telephone network gives it, or null. Known once
@@ -46,8 +46,8 @@ public interface Line {
     /// The number that the caller has dialled, or null. Known once CallerJoined has come.
     String calledNumber();
 
-    /// The Call-ID that the trunk has given to the telephone call (`sip.callIDFull`), or null. Known
-    /// once CallerJoined has come. If we have dialled, it is known once CallerAnswered has come.
+    /// The Call-ID that the trunk has given to the telephone call (`sip.callIDFull`), or null.
+    /// Known once CallerJoined has come; if we have dialled, once CallerAnswered has come.
     String sipCallId();
 
     /// LiveKit's own id of the telephone call (`sip.callID`), or null. Known once CallerJoined has
@@ -57,7 +57,8 @@ public interface Line {
     /// Is the caller on a phone? Only a phone can be transferred.
     boolean onPhone();
 
-    /// Answers the phone. From now on the caller can hear us; `Event.CallerHears` confirms it.
+    /// Answers the phone. Subscribed follows if our sound comes to somebody. CallerHears follows as
+    /// soon as the line knows that the caller can hear us.
     void pickUp();
 
     /// Hands the caller's sound to `ear` from now on: 24 kHz, 16 bit little endian, mono, in pieces

@@ -14,9 +14,10 @@ public final class Mailbox {
         NO_CALLER,
         /// The phone has rung for long enough, and the greeting is not there yet.
         PICK_UP,
-        /// The phone was picked up, and we do not know yet that the caller can hear us.
+        /// Our sound comes to somebody, and we do not know yet that the caller can hear us.
         CAN_HEAR,
-        /// The phone that we have called has rung for long enough, and nobody has picked up.
+        /// The phone that we have called has rung for long enough, and nobody has picked up. Or the
+        /// phone was picked up, and our sound has come to nobody.
         NOT_PICKED_UP,
         /// The caller has pressed keys, and no other key for a while.
         KEYS,

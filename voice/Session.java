@@ -10,10 +10,10 @@ import voice.Mailbox.Alarm;
 /// LiveKit's [AgentSession](https://docs.livekit.io/agents/logic/sessions/) is in Python.
 ///
 /// The program calls `next` again and again. `next` waits until there is a Step for the program to
-/// take. The session does everything else by itself: it picks up when the greeting is there, lets
-/// the caller interrupt (Turn), plays a recording while the model is slow or away, sees a transfer
-/// through (Transfer), dials, and finds out why a call has ended (Ending). Realtime replaces a lost
-/// connection to the model.
+/// take. The session does everything else by itself: it picks up when the greeting is there
+/// (PickUp), lets the caller interrupt (Turn), plays a recording while the model is slow or away,
+/// sees a transfer through (Transfer), dials, and finds out why a call has ended (Ending). Realtime
+/// replaces a lost connection to the model.
 ///
 /// All of that runs on the thread that calls `next`, which is the call's own. So there are no locks
 /// here, and no callbacks from other threads. Sound takes another way: the model's sound goes
@@ -22,11 +22,8 @@ import voice.Mailbox.Alarm;
 ///
 /// Not handled: more than one caller in a call.
 public final class Session implements AutoCloseable {
-    private static final Duration PICK_UP = Duration.ofSeconds(3);
-    private static final Duration CAN_HEAR = Duration.ofSeconds(3);
     private static final Duration NO_CALLER = Duration.ofSeconds(60);
     private static final Duration NOBODY_TO_DIAL = Duration.ofSeconds(5);
-    private static final Duration RINGS = Duration.ofSeconds(60);           // when we dial
     private static final Duration MODEL_AWAY = Duration.ofSeconds(1);
     private static final Duration KEYS_PAUSE = Duration.ofMillis(1_500);
     private static final int MOST_KEYS = 64;    // characters; later keys do not move the alarm
@@ -39,6 +36,7 @@ public final class Session implements AutoCloseable {
     final Mailbox mailbox;
     final Options options;
     final Realtime conversation;
+    final PickUp pickUp = new PickUp(this);
     final Turn turn = new Turn(this);
     final Transfer transfer = new Transfer(this);
     final Ending ending = new Ending(this);
@@ -51,7 +49,6 @@ public final class Session implements AutoCloseable {
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
     boolean begun;                              // the model knows whom it talks to
-    private boolean pickedUp;
     boolean talking;                            // the caller hears us, and we hear them
     boolean modelAway;                          // there is no connection to the model
 
@@ -179,15 +176,14 @@ public final class Session implements AutoCloseable {
             case Event.AgentSpeaks() -> {
                 turn.agentSpeaks();
                 transfer.agentSpeaks();
-                pickUp();                       // the first sound of the greeting is here
+                pickUp.pickUp();                // the first sound of the greeting is here
             }
             case Event.CallerHears() -> talk();
             case Event.CallerAnswered() -> {
-                ending.answered();
-                lookWhoItIs();                  // the trunk's Call-ID comes with the answer
-                mailbox.cancel(Alarm.NOT_PICKED_UP);
-                mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
+                answered();
+                pickUp.answered();
             }
+            case Event.Subscribed() -> pickUp.subscribed();
             case Event.CallerSpeaks() -> bargeIn();
             case Event.TurnChanged() -> { }     // `turn` looks before every event
             case Event.KeyPressed(var key) -> {
@@ -265,7 +261,7 @@ public final class Session implements AutoCloseable {
 
     private Step alarm(Alarm which) {
         switch (which) {
-            case PICK_UP -> pickUp();           // without a greeting: more ringing would be worse
+            case PICK_UP -> pickUp.pickUp();    // without a greeting: more ringing would be worse
             case CAN_HEAR -> talk();            // some phones send no sound before they hear ours
             case KEYS -> {
                 // The log does not say which keys, because they may be a PIN.
@@ -295,7 +291,8 @@ public final class Session implements AutoCloseable {
                     end("no_answer", "nobody came");
                 }
             }
-            case NOT_PICKED_UP -> end("no_answer", "nobody picks up");
+            case NOT_PICKED_UP -> end("no_answer", ending.notYetAnswered() ? "nobody picks up"
+                    : "our sound comes to nobody");
             case NO_OUTCOME -> ending.noOutcome();
             case PUT_THROUGH -> {
                 return transfer.putThrough();
@@ -320,7 +317,7 @@ public final class Session implements AutoCloseable {
     private Step ringing() {
         lookWhoItIs();
         mailbox.cancel(Alarm.NO_CALLER);
-        mailbox.alarm(Alarm.PICK_UP, PICK_UP);
+        pickUp.rings();
         Log.step(line.id(), "call", (outbound ? "to " : "from ") + Log.tail(party().phone()));
         return new Step.Ringing();
     }
@@ -336,14 +333,10 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    void pickUp() {
-        if (!pickedUp) {
-            pickedUp = true;
-            mailbox.cancel(Alarm.PICK_UP);
-            if (!outbound) {
-                mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
-            }
-            line.pickUp();
+    private void answered() {
+        ending.answered();
+        if (outbound) {
+            lookWhoItIs();                      // the trunk's Call-ID comes with the answer
         }
     }
 
@@ -352,9 +345,8 @@ public final class Session implements AutoCloseable {
     private void talk() {
         if (!talking && !ending.callerIsLost()) {
             talking = true;
-            ending.answered();
-            mailbox.cancel(Alarm.CAN_HEAR);
-            mailbox.cancel(Alarm.NOT_PICKED_UP);
+            answered();
+            pickUp.heard();
             line.speaker().release();
             line.listen(conversation::hear);
             captions.forEach(Runnable::run);
@@ -387,8 +379,8 @@ public final class Session implements AutoCloseable {
         if (wereTalking) {
             conversation.interrupt();
             talk();
-        } else if (pickedUp && !talking) {
-            mailbox.alarm(Alarm.CAN_HEAR, CAN_HEAR);
+        } else {
+            pickUp.soonHeard();
         }
     }
 
@@ -415,12 +407,12 @@ public final class Session implements AutoCloseable {
         }
         begun = true;
         if (outbound) {
-            mailbox.alarm(Alarm.NOT_PICKED_UP, RINGS);
+            pickUp.dials();
             line.dial(options.trunk());
         }
         conversation.begin(instructions, about, tools, greeting);
         if (ending.modelLost() != null) {
-            pickUp();                           // so that the caller hears the recording
+            pickUp.pickUp();                    // so that the caller hears the recording
         }
     }
 
