@@ -72,6 +72,7 @@ final class Agent implements Program {
     static final String OF_THE_DISPATCH = "their name, as whoever had this call made has said";
     static final String UNKNOWN = "The CRM does not know their number.";
     static final String NO_NUMBER = "The caller's number is not known.";
+    static final String CRM_SLOW = "The CRM has not said yet who they are.";
     static final String CRM_AWAY = "The CRM cannot be asked at the moment.";
 
     static final String KEYS = "The caller pressed %s";
@@ -88,7 +89,7 @@ final class Agent implements Program {
     static final String TRANSFER_FAILED = "The transfer to %s has failed%s. Tell the caller, and "
             + "offer something else.";
 
-    // So long the caller hears ringing, at the most; and so long they hear the last sentence.
+    // So long the caller hears ringing for the CRM, and so long they hear the last sentence.
     private static final Duration LOOK_UP_BOUND = Duration.ofMillis(1_500);
     private static final Duration GOODBYE_BOUND = Duration.ofSeconds(8);
 
@@ -152,9 +153,7 @@ final class Agent implements Program {
         private final Session session;
         private final Webhooks.Call events;
         private final Tools tools;
-
-        /// What the look-up has found: a contact; or null, and then the model is told `otherwise`.
-        private record LookedUp(Tools.Contact contact, String otherwise) {}
+        private CompletableFuture<Optional<Tools.Contact>> lookUp;      // of the caller
 
         Call(Line line) {
             // The session starts to connect to the model: first of all, because it takes longest.
@@ -185,10 +184,11 @@ final class Agent implements Program {
 
         private void handle(Step step) {
             switch (step) {
-                // Before the conversation: who is it? (`lookUp` posts what it has found.)
+                // Before the conversation: who is it? (The CRM may also say so in it.)
                 case Step.Ringing() -> lookUp();
-                case Step.Posted(LookedUp(var contact, var otherwise)) ->
-                        begin(contact, otherwise);
+                case Step.Posted(var asked) when asked == lookUp -> begin(lookUp);
+                case Step.Posted(Future<?> _) -> { }    // of somebody who was the caller before
+                case Step.Posted(var odd) -> throw new IllegalStateException("not ours: " + odd);
 
                 // In the conversation.
                 case Step.ToolCalled(var id, var name, var arguments) ->
@@ -213,29 +213,28 @@ final class Agent implements Program {
                             to, why.code() == 0 ? "" : " (SIP " + why.code() + ")"));
                 }
                 case Step.TransferUnknown(var to) -> session.tell(TRANSFER_UNKNOWN.formatted(to));
-
-                case Step.Posted(var other) ->
-                        throw new IllegalStateException("not ours: " + other);
             }
         }
 
-        /// Asks the CRM who the caller is, while the phone rings or before we dial. The answer
-        /// comes back into the loop, as LookedUp.
+        /// Asks the CRM who the caller is, while the phone rings or before we dial. The look-up
+        /// comes back into the loop when it is done, or takes too long.
         private void lookUp() {
             String phone = session.party().phone();
-            if (phone == null) {
-                begin(null, NO_NUMBER);
-                return;
-            }
-            tools.find(phone, LOOK_UP_BOUND).whenComplete((found, trouble) ->
-                    session.post(trouble != null ? new LookedUp(null, CRM_AWAY)
-                            : new LookedUp(found.orElse(null), UNKNOWN)));
+            lookUp = phone == null ? CompletableFuture.completedFuture(Optional.empty())
+                    : tools.find(phone);
+            var asked = lookUp;
+            asked.copy().completeOnTimeout(null, LOOK_UP_BOUND.toMillis(), TimeUnit.MILLISECONDS)
+                    .whenComplete((_, _) -> session.post(asked));
         }
 
         /// The model learns whom it will talk to, and prepares the greeting. When we are called,
         /// the session picks up as soon as the first sound of the greeting is there. When we call,
-        /// the session dials now.
-        private void begin(Tools.Contact found, String otherwise) {
+        /// the session dials now. This comes again if the CRM was late: the model then learns more.
+        private void begin(CompletableFuture<Optional<Tools.Contact>> asked) {
+            boolean slow = !asked.isDone(), away = asked.isCompletedExceptionally();
+            var found = slow || away ? null : asked.join().orElse(null);
+            String otherwise = session.party().phone() == null ? NO_NUMBER
+                    : slow ? CRM_SLOW : away ? CRM_AWAY : UNKNOWN;
             String caller = otherwise;
             if (found != null) {
                 tools.callerIs(found);
@@ -250,6 +249,9 @@ final class Agent implements Program {
                     found != null ? "The CRM knows the caller." : otherwise);
             session.begin(INSTRUCTIONS, CALLER.formatted(caller), tools.schemas(),
                     session.outbound() ? GREETING_CALLED : GREETING);
+            if (slow) {
+                asked.whenComplete((_, _) -> session.post(asked));
+            }
         }
 
         /// Other people write into a record. Without < and >, nobody can end its tag.

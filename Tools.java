@@ -161,7 +161,7 @@ final class Tools {
             return answer("found", false, "Only the record of the number that the caller calls "
                     + "from can be looked up. What they say about themselves belongs into a note.");
         }
-        return find(theirs ? own : number, LOOK_UP_BOUND).thenCompose(found -> {
+        return find(theirs ? own : number).thenCompose(found -> {
             if (found.isEmpty()) {
                 return answer("found", false, "The CRM has no contact with this number.");
             }
@@ -173,13 +173,13 @@ final class Tools {
     }
 
     private CompletableFuture<String> updateCrmNote(String note) {
-        boolean inTheRecord = contact != null && contact.id() != null;
-        if (isEnough(inTheRecord ? 2 : 1)) {    // an event, and the note in the caller's record
+        if (isEnough(2)) {      // an event, and the note in the caller's record, now or later
             return answer("noted", false, ENOUGH);
         }
         boolean filed = events.note(note);
         return answer("noted", filed, filed ? null
-                : "This caller has no record: the note was reported, but filed under no name.");
+                : "There is no record of this caller yet: the note was reported, but filed "
+                + "under no name.");
     }
 
     private CompletableFuture<String> transferCall(String destination) {
@@ -213,23 +213,20 @@ final class Tools {
         events.contact(contact.id());
     }
 
-    /// Asks the CRM who has this number. The first contact in its answer counts. Fails with an
-    /// IOException when there is no good answer within the bound.
-    CompletableFuture<Optional<Contact>> find(String phone, Duration bound) {
-        var exchange = crm.ask("/contacts/search", Json.createObjectBuilder()
-                .add("filter", Json.createObjectBuilder().add("phone", phone)).build(),
-                bound, MOST_ANSWER);
-        // The timeout of the request ends with the headers. `orTimeout` also bounds a slow body.
-        return exchange.copy().orTimeout(bound.toMillis(), TimeUnit.MILLISECONDS)
+    /// Asks the CRM who has this number. The first contact in its answer counts, and status 204 (No
+    /// Content) is an answer without one. Fails with an IOException when there is no good answer.
+    CompletableFuture<Optional<Contact>> find(String phone) {
+        var filter = Json.createObjectBuilder().add("phone", phone);
+        return crm.ask("/contacts/search", Json.createObjectBuilder().add("filter", filter).build(),
+                MOST_ANSWER, System.nanoTime() + LOOK_UP_BOUND.toNanos(), true)
                 .handle((response, trouble) -> {
                     if (trouble != null) {
-                        exchange.cancel(true);
                         throw failed(Log.reason(trouble));
                     }
-                    if (response.statusCode() != 200) {
+                    if (response.statusCode() / 100 != 2) {
                         throw failed("HTTP " + response.statusCode());
                     }
-                    return first(response.body());
+                    return response.statusCode() == 204 ? Optional.empty() : first(response.body());
                 });
     }
 

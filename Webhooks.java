@@ -4,6 +4,7 @@ import delivery.Outbox;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
+import java.net.http.HttpResponse.BodyHandlers;
 import start.Program;
 import voice.End;
 import voice.Event;
@@ -63,7 +64,7 @@ final class Webhooks {
         if (!path.matches("/[^/].*")) {     // otherwise it could lead to another server
             return new Outbox.Refused("its path does not begin with one /", Duration.ZERO, true);
         }
-        var request = request(path, body, TIMEOUT);
+        var request = request(path, body);
         if (path.startsWith("/webhooks/")) {
             long now = Instant.now().getEpochSecond();
             request.header("X-Signature", hmac.signBody(body)).header("webhook-id", id)
@@ -72,20 +73,17 @@ final class Webhooks {
         } else {
             request.header("Idempotency-Key", id);
         }
-        var answer = http.send(request.build(), HttpResponse.BodyHandlers.ofInputStream());
+        var answer = http.send(request.build(), BodyHandlers.ofInputStream());
         answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
         int status = answer.statusCode();
         // The log must not have a contact's id.
         String why = "HTTP " + status + " from CRM_URL"
                 + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
         Duration wait = retryAfter(answer.headers());
-        if (status / 100 == 2) {
-            return new Outbox.Taken();
-        } else if (status == 408 || status == 425 || status == 429 || status >= 500) {
-            return new Outbox.Later(why, wait);
-        }
-        boolean gone = status == 410;
-        return new Outbox.Refused(why, wait, gone);
+        return status / 100 == 2 ? new Outbox.Taken()
+                : status == 408 || status == 425 || status == 429 || status >= 500
+                        ? new Outbox.Later(why, wait)
+                : new Outbox.Refused(why, wait, status == 410);
     }
 
     /// How long the CRM asks us to wait, in seconds or by a date (RFC 9110, 10.2.3). ZERO for none.
@@ -101,17 +99,29 @@ final class Webhooks {
         }
     }
 
-    /// Asks the CRM once, now: for the look-up of Tools. An answer of more bytes is an error.
-    CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, Duration timeout,
-            int mostBytes) {
-        return http.sendAsync(request(path, utf8(body.toString()), timeout).build(),
-                HttpResponse.BodyHandlers.limiting(
-                        HttpResponse.BodyHandlers.ofString(), mostBytes));
+    /// Asks the CRM, for the look-up of Tools. It is an error if the whole answer is not here by
+    /// `end` (System.nanoTime()), or has more bytes. The CRM may just have closed a connection that
+    /// was kept. So if no answer begins, this asks `again`: to ask twice changes nothing there.
+    CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, int mostBytes,
+            long end, boolean again) {
+        var answers = new AtomicBoolean();
+        var exchange = http.sendAsync(request(path, utf8(body.toString())).build(), head -> {
+            answers.set(true);
+            return BodyHandlers.limiting(BodyHandlers.ofString(), mostBytes).apply(head);
+        });
+        // The timeout of the request ends with the headers. `orTimeout` also bounds a slow body.
+        return exchange.copy().orTimeout(end - System.nanoTime(), TimeUnit.NANOSECONDS)
+                .exceptionallyCompose(trouble -> {
+                    exchange.cancel(true);
+                    return again && !answers.get() && System.nanoTime() < end
+                            ? ask(path, body, mostBytes, end, false)
+                            : CompletableFuture.failedFuture(trouble);
+                });
     }
 
     /// A POST to the CRM. Only a request to /contacts carries the CRM's key: events are signed.
-    private HttpRequest.Builder request(String path, byte[] body, Duration timeout) {
-        var request = HttpRequest.newBuilder(URI.create(crmUrl + path)).timeout(timeout)
+    private HttpRequest.Builder request(String path, byte[] body) {
+        var request = HttpRequest.newBuilder(URI.create(crmUrl + path)).timeout(TIMEOUT)
                 .header("Content-Type", "application/json")
                 .POST(HttpRequest.BodyPublishers.ofByteArray(body));
         return path.startsWith("/contacts") && !apiKey.isBlank()
@@ -135,6 +145,7 @@ final class Webhooks {
         private final Supplier<Party> who;
         private final List<String> intents = new ArrayList<>();
         private final List<String> notes = new ArrayList<>();
+        private int filed;                              // of the notes
         private final List<Outbox.Delivery> waiting = new ArrayList<>();    // for the next event
         private Instant started = Instant.now();
         private Instant lastSeen;                       // of an orphan
@@ -157,12 +168,9 @@ final class Webhooks {
             send("intent.recorded", "intent", intent);
         }
 
-        /// Reports the note. If the caller has a record, files the note there and returns true.
+        /// Reports the note. Returns whether the caller has a record, in which `send` files it.
         synchronized boolean note(String note) {
             notes.add(note);
-            if (contactId != null) {
-                file("notes", fields("text", note, "source", "ai-agent"));
-            }
             send("crm.updated", "note", note);
             return contactId != null;
         }
@@ -227,6 +235,9 @@ final class Webhooks {
             if (sequence == 0) {
                 entry.keep(state());    // no call is started without its file
             }
+            for (; contactId != null && filed < notes.size(); filed++) {    // earlier ones, too
+                file("notes", fields("text", notes.get(filed), "source", "ai-agent"));
+            }
             sequence++;
             Party party = party();
             String id = "evt_" + UUID.randomUUID();
@@ -280,9 +291,7 @@ final class Webhooks {
             sequence = was.getInt("sequence");
             ended = was.getBoolean("ended");
             contactId = text(was, "contact_id");
-            if (text(was, "intent") != null) {
-                intents.add(text(was, "intent"));
-            }
+            Optional.ofNullable(text(was, "intent")).ifPresent(intents::add);
             for (JsonObject event : outbox.unsent(party.call())) {  // may be newer than the file
                 sequence = Math.max(sequence, event.getInt("sequence", 0));
                 ended |= event.getString("event", "").equals("call.ended");

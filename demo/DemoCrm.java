@@ -55,6 +55,7 @@ public final class DemoCrm implements AutoCloseable {
     private final HttpServer server;
     private final ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor();
     private final Map<String, Integer> delays = new ConcurrentHashMap<>(); // ms, by path prefix
+    private final Map<String, CountDownLatch> held = new ConcurrentHashMap<>(); // by path prefix
 
     /// Port 0 takes any free one. `verify` gets the exact body and the X-Signature header; with
     /// null, every webhook is accepted unchecked.
@@ -107,6 +108,9 @@ public final class DemoCrm implements AutoCloseable {
         return receiver.await(which, bound);
     }
 
+    /// As a status: the connection is closed, and there is no answer.
+    public static final int NO_ANSWER = 0;
+
     /// The next `times` requests to paths with this prefix are answered with `status` and change
     /// nothing.
     public void fail(String pathPrefix, int status, int times) {
@@ -117,6 +121,11 @@ public final class DemoCrm implements AutoCloseable {
     /// a slow CRM may commit, and be too late with its answer.
     public void delay(String pathPrefix, int ms) {
         delays.put(pathPrefix, ms);
+    }
+
+    /// Answers to requests there, from now on, wait until `until` is open, however long that is.
+    public void hold(String pathPrefix, CountDownLatch until) {
+        held.put(pathPrefix, until);
     }
 
     @Override public void close() {
@@ -133,9 +142,13 @@ public final class DemoCrm implements AutoCloseable {
                             h -> h.getValue().getFirst()));
             String path = exchange.getRequestURI().getRawPath();
             Receiver.Reply reply = receiver.take(exchange.getRequestMethod(), path, headers, body);
+            for (var hold : held.entrySet()) {
+                if (path.startsWith(hold.getKey())) hold.getValue().await();
+            }
             for (var delay : delays.entrySet()) {
                 if (path.startsWith(delay.getKey())) Thread.sleep(delay.getValue());
             }
+            if (reply.status() == NO_ANSWER) return;
             byte[] json = reply.json().getBytes(UTF_8);
             exchange.getResponseHeaders().set("Content-Type", "application/json");
             // For HttpServer -1 means no body. 0 would announce a body of unknown length.

@@ -504,7 +504,7 @@ public final class HouseTest extends Stand {
 
     /// Sentences of README and docs/ with a bound in braces, and the constant that it is.
     private static final String SENTENCES = """
-            README.md: is asked who calls, for {1.5 s} at the most = Agent.LOOK_UP_BOUND
+            README.md: the CRM is asked; the greeting waits {1.5 s} for it = Agent.LOOK_UP_BOUND
             README.md: when the greeting begins, after {3 s} at the latest = PickUp.PICK_UP
             README.md: a model that is away for up to {8 s} = Trouble.GIVEN_UP_AFTER
             README.md: that takes up to {10 s} for an answer = Turn.NO_ANSWER
@@ -513,7 +513,8 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: may take {10 s} for an answer = Turn.NO_ANSWER
             docs/guarantees.md: if the connection is away for {a second} = Session.MODEL_AWAY
             docs/guarantees.md: have heard nothing for {three seconds} = Turn.CALLER_WAITS
-            docs/guarantees.md: The CRM has {1.5 s} to answer the look-up = Agent.LOOK_UP_BOUND
+            docs/guarantees.md: waits for the look-up for {1.5 s} = Agent.LOOK_UP_BOUND
+            docs/guarantees.md: The CRM has {5 s} in all to answer it = Tools.LOOK_UP_BOUND
             docs/guarantees.md: picked up after {3 s} at the latest = PickUp.PICK_UP
             docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
@@ -522,13 +523,13 @@ public final class HouseTest extends Stand {
             docs/faults.md: no answer after {2.4 s} more = Link.PROBE_ANSWERED
             docs/faults.md: and the caller hears nothing for {3 s} = Turn.CALLER_WAITS
             docs/faults.md: it has {10 s} to begin an answer = Turn.NO_ANSWER
-            docs/faults.md: the agent waits for it for {1.5 s} = Agent.LOOK_UP_BOUND
-            docs/faults.md: and in the conversation for {5 s} = Tools.LOOK_UP_BOUND
+            docs/faults.md: The greeting waits for it for {1.5 s} = Agent.LOOK_UP_BOUND
+            docs/faults.md: in the conversation takes {5 s} at the most = Tools.LOOK_UP_BOUND
             docs/contract.md: Answer within {5 s} = Webhooks.TIMEOUT
             docs/contract.md: the agent waits {0.5 s}, then 1 s, 2 s = Outbox.FIRST_WAIT
             docs/contract.md: for that time, but at most {60 s} = Webhooks.LONGEST_RETRY_AFTER
-            docs/contract.md: for your answer for {1.5 s} before = Agent.LOOK_UP_BOUND
-            docs/contract.md: and for {5 s} in the conversation = Tools.LOOK_UP_BOUND
+            docs/contract.md: the greeting waits for {1.5 s} of that = Agent.LOOK_UP_BOUND
+            docs/contract.md: You have {5 s} to answer a search = Tools.LOOK_UP_BOUND
             docs/phone.md: if no agent took the call within {3 s} = Dispatch.AGENT
             docs/phone.md: rings for {a minute} at most = PickUp.RINGS
             docs/phone.md: and is closed after {5 s} at the latest = Health.REQUEST

@@ -44,7 +44,7 @@ public final class Runner {
         return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
                 AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
                 LostModelTest.class, LostCallerTest.class, OutboxTest.class, SettingsTest.class,
-                HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
+                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
                 SupplyTest.class);
     }
 
