@@ -219,10 +219,11 @@ public final class Settings {
     }
 
     private static void set(Map<String, String> values, Map<String, String> found) {
-        found.forEach((name, value) -> {
+        found.forEach((name, written) -> {
+            String value = value(written.strip()).strip();
             // A blank setting counts as missing, except for the one where blank means "none".
-            if (!value.isBlank() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
-                values.put(name, value.strip());
+            if (!value.isEmpty() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
+                values.put(name, value);
             }
         });
     }
@@ -257,8 +258,7 @@ public final class Settings {
                 + "://host, with nothing but a path behind it");
     }
 
-    /// Reads the lines NAME=value. Treats comments (#), quotes and a leading `export` as shells and
-    /// dotenv do.
+    /// Reads the lines NAME=value, as shells and dotenv do, with a leading `export` or without.
     private static Map<String, String> parse(List<String> problems, Path file) {
         var values = new HashMap<String, String>();
         try {
@@ -269,7 +269,7 @@ public final class Settings {
                 String name = line.substring(0, Math.max(equals, 0))
                         .replaceFirst("^export ", "").strip();
                 if (name.matches("\\w+")) {
-                    values.put(name, value(line.substring(equals + 1).strip()));
+                    values.put(name, line.substring(equals + 1));
                 } else if (!line.isEmpty() && !line.startsWith("#")) {
                     // The message does not quote the line, because it may be a secret.
                     problems.add(file + " has a line that is not NAME=value");
@@ -281,6 +281,8 @@ public final class Settings {
         return values;
     }
 
+    /// The value without its quotes, and without a comment (#). `docker run --env-file` and others
+    /// leave these in the environment. So they mean the same there as in the file.
     private static String value(String written) {
         int end = written.isEmpty() ? -1 : written.indexOf(written.charAt(0), 1);
         if (end > 0 && "\"'".indexOf(written.charAt(0)) >= 0) {

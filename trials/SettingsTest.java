@@ -320,7 +320,7 @@ public final class SettingsTest extends Stand {
     // .env.
 
     @Test
-    void dotEnvIsReadAsShellsAndDotenvReadIt() throws Exception {
+    void dotEnvIsReadAsShellsAndDotenvReadItAndTheEnvironmentMeansTheSame() throws Exception {
         Path file = folder().resolve(".env");
         var written = new LinkedHashMap<String, String>();      // the value, by how it is written
         written.put("x   # yours", "x");
@@ -334,6 +334,10 @@ public final class SettingsTest extends Stand {
         written.put("# c", "webhook-crm-agent");
         written.put("", "webhook-crm-agent");
         for (var each : written.entrySet()) {
+            var all = new HashMap<>(SIX);
+            all.put("LIVEKIT_AGENT_NAME", " " + each.getKey() + "\r");
+            assertEquals(each.getValue(), Settings.load(all, Path.of("no such file"))
+                    .get("LIVEKIT_AGENT_NAME"), each.getKey());
             for (String before : List.of("LIVEKIT_AGENT_NAME=", "  export LIVEKIT_AGENT_NAME = ",
                     "\uFEFF# a comment = no\n\nLIVEKIT_AGENT_NAME=first\nLIVEKIT_AGENT_NAME=")) {
                 Files.writeString(file, before + each.getKey() + "\r\n");
