@@ -44,8 +44,8 @@ public final class Runner {
         return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
                 AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
                 LostModelTest.class, LostCallerTest.class, OutboxTest.class, SettingsTest.class,
-                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
-                SupplyTest.class);
+                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class,
+                DemoTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
