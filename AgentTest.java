@@ -14,6 +14,7 @@ import trials.Stand;
 import trials.TestLine;
 import voice.End;
 import voice.Event;
+import voice.Line;
 import voice.Party;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -911,15 +912,17 @@ final class AgentTest extends Stand {
     }
 
     @Test
-    void aCallThatNeverCameIntoItsRoomIsNotReported() throws Exception {
+    void aCallThatNeverCameIntoItsRoomIsReportedIfItWasOurs() throws Exception {
         var crm = crm();
-        var line = new TestLine();
-        line.noRoom = new IOException("no room");
-        Path outbox = folder();
-        call(line, crm, model(), Map.of("OUTBOX_DIR", outbox.toString()));
-        assertNotNull(line.over.get(5, TimeUnit.SECONDS));
-        assertEquals(List.of(), names(outbox));     // an event would be here or there by now
-        assertEquals(List.of(), crm.requests());
+        for (IOException why : List.of(new Line.NotOurs("not ours"), new IOException("no room"))) {
+            var line = new TestLine();
+            line.noRoom = why;
+            call(line, crm, model());
+            assertNotNull(line.over.get(5, TimeUnit.SECONDS));
+        }
+        assertEquals("IOException: no room", event(crm, "call.ended").getString("cause"));
+        assertEquals(List.of("call.started", "call.ended"),
+                crm.events().stream().map(each -> each.getString("event")).toList());
     }
 
     @Test

@@ -145,15 +145,24 @@ public final class Room implements Line {
     @Override
     public void join(String number, String identity) throws IOException, InterruptedException {
         caller.willBe(number, identity);
-        JobAssignment mine =
-                WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
+        JobAssignment mine;
+        try {
+            mine = WebRtc.await(assignment, ASSIGNMENT, "LiveKit has not assigned the job");
+        } catch (IOException e) {
+            throw new NotOurs(e.getMessage());
+        }
         // A platform thread, because it waits inside WebRTC's native code. A virtual thread that
         // waits there keeps its carrier thread. When all carriers wait there, no other virtual
         // thread can run, not even one that holds a lock (of a jar, of the output). WebRTC's
         // callbacks may need that lock, and WebRTC waits for its callbacks: nothing goes on.
         thread = Thread.ofPlatform().name("room " + id()).daemon().start(this::run);
         work.add(() -> signalling.join(worker.socketUrl(mine.getUrl()), mine.getToken()));
-        WebRtc.await(joined, JOINING, "the room does not answer");
+        try {
+            WebRtc.await(joined, JOINING, "the room does not answer");
+        } catch (IOException e) {
+            ended = true;                       // we try no more, and are not sure of the room
+            throw e;
+        }
     }
 
     /// Hangs up if that was asked for, leaves the room and gives everything back. Blocks, 6 s at
@@ -239,7 +248,7 @@ public final class Room implements Line {
         if (!ended) {
             ended = true;
             theirs = true;
-            joined.completeExceptionally(new IOException(why));
+            joined.completeExceptionally(new NotOurs(why));
             mailbox.post(new Event.TakenOver(why));
         }
     }

@@ -9,6 +9,7 @@ import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Event.Refusal;
+import voice.Line;
 import voice.Options;
 import voice.Step;
 
@@ -611,7 +612,10 @@ public final class EndingTest extends Stand {
         var line = new TestLine();
         line.metadata = SessionTest.TO_CALL;
         line.noRoom = new IOException("no room");
-        End end = Talk.begun(this, line, Talk.greeting(this)).ended();
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        End end = talk.ended();
+        assertTrue(talk.started);
+        assertTrue(line.hungUp);
         assertEquals("error", end.reason());
         assertEquals("IOException: no room", end.cause());
         assertNull(end.answered());
@@ -620,6 +624,25 @@ public final class EndingTest extends Stand {
                 line.over.get(SOON.toSeconds(), TimeUnit.SECONDS).getCause().toString()
                         .replace("java.io.", ""));
         assertEquals(List.of(), List.copyOf(line.shown));
+    }
+
+    @Test
+    void aWorkerThatIsStoppedWhileACallJoinsItsRoomIsNoError() throws Exception {
+        var line = new TestLine();
+        line.noRoom = new IOException("the worker is being stopped");
+        line.mailbox.post(new Event.Stop());
+        End end = Talk.begun(this, line, Talk.greeting(this)).ended();
+        assertEquals("worker_stopped", end.reason());
+        assertNull(end.cause());
+    }
+
+    @Test
+    void aCallThatIsNotOursDoesNotStart() throws Exception {
+        var line = new TestLine();
+        line.noRoom = new Line.NotOurs("nobody has given it to us");
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        assertEquals("error", talk.ended().reason());
+        assertFalse(talk.started);
     }
 
     // Calls that we make.

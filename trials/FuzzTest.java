@@ -430,7 +430,7 @@ public final class FuzzTest {
         public void join(String number, String identity) throws IOException {
             dialled = number;
             if (noRoom) {
-                throw new IOException("no room");
+                throw new NotOurs("no room");
             }
             mailbox.post(new Event.CallerJoined());
         }

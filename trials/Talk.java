@@ -33,6 +33,7 @@ final class Talk {
     final List<Step> steps = new CopyOnWriteArrayList<>();
     final CompletableFuture<End> end = new CompletableFuture<>();
     volatile boolean ignoresKeys;
+    volatile boolean started;           // as the program would report it
     private Session session;
     private int sentences;
 
@@ -88,6 +89,7 @@ final class Talk {
     private void run(Session session) {
         try {
             session.join();
+            started = true;
             while (session.next() instanceof Step step) {
                 steps.add(step);
                 take(session, step);

@@ -126,6 +126,9 @@ final class Ending {
 
     void failed(Throwable why) {
         cause = Log.cut(Log.reason(why), MOST_CAUSE);
+        if (joined == null && session.mailbox.has(new Event.Stop())) {
+            reason = "worker_stopped";      // which ended the waiting in `Line.join`
+        }
     }
 
     /// Returns the step for the program, or null. `why` is LiveKit's disconnect reason.

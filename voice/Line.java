@@ -29,9 +29,20 @@ public interface Line {
     /// What the caller hears.
     Speaker speaker();
 
+    /// Nobody has given us this call, or another agent has it.
+    final class NotOurs extends IOException {
+        private static final long serialVersionUID = 1;
+
+        public NotOurs(String why) {
+            super(why);
+        }
+    }
+
     /// Joins the room, before anybody has picked up. Blocks, 20 s at most. `number` is whom we are
     /// going to dial (E.164): only that phone is then the caller. It is null when somebody calls
     /// us. If `identity` is not empty then, the caller is the participant with that identity.
+    /// Throws a NotOurs when the call is not ours, and another IOException when its room cannot be
+    /// joined.
     void join(String number, String identity) throws IOException, InterruptedException;
 
     /// Dials the number that `join` was given, on that outbound trunk of LiveKit's. CallerJoined

@@ -83,6 +83,11 @@ public final class Mailbox {
         events.add(event);
     }
 
+    /// Does such an event wait to be taken?
+    boolean has(Event event) {
+        return events.contains(event);
+    }
+
     /// Sets an alarm: `Event.AlarmDue(alarm)` comes after that time. Moves an alarm that is set
     /// already.
     public void alarm(Alarm alarm, Duration after) {

@@ -46,6 +46,7 @@ public final class Session implements AutoCloseable {
     private final String notDialled;            // why we do not call it, or null
     private final StringBuilder keys = new StringBuilder();
     private final List<Runnable> captions = new ArrayList<>();  // of what nobody has heard yet
+    private IOException notJoined;              // why we are not in the room, or null
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
     boolean begun;                              // the model knows whom it talks to
@@ -88,14 +89,18 @@ public final class Session implements AutoCloseable {
     }
 
     /// Joins the room, before anybody has picked up. Blocks, 20 s at most. Throws an
-    /// UncheckedIOException when the room cannot be joined.
+    /// UncheckedIOException when the call is not ours. If it is ours and the room cannot be joined,
+    /// `next` throws one, so that the call has a beginning and an end.
     public void join() {
         try {
             line.join(outbound ? given : null,
                     metadata.get("caller_identity") instanceof JsonString identity
                             ? identity.getString() : "");
-        } catch (IOException e) {
+        } catch (Line.NotOurs e) {
             throw new UncheckedIOException(e);
+        } catch (IOException e) {
+            notJoined = e;
+            return;
         } catch (InterruptedException e) {
             throw new IllegalStateException(e);
         }
@@ -145,8 +150,12 @@ public final class Session implements AutoCloseable {
 
     // What the program reads.
 
-    /// The next step, or null when the call is over.
+    /// The next step, or null when the call is over. Throws an UncheckedIOException when the room
+    /// could not be joined.
     public Step next() {
+        if (notJoined != null) {
+            throw new UncheckedIOException(notJoined);
+        }
         if (outbound && !dialling) {
             dialling = true;
             return ringing();
