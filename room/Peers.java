@@ -115,6 +115,9 @@ final class Peers {
     /// Closes both connections and frees what they hold. The Speaker must have been stopped before,
     /// because its thread calls `push`.
     void close() {
+        if (closed) {
+            return;
+        }
         closed = true;
         ear.close();
         channels.forEach(channel -> WebRtc.quietly(room.id(), channel::unregisterObserver));
@@ -123,9 +126,10 @@ final class Peers {
         WebRtc.quietly(room.id(), microphone::dispose);
     }
 
-    /// Are both connections connected?
+    /// Are both connections connected? Not while WebRTC says `disconnected`: sound does not get
+    /// through then, although it may do so again before WebRTC says `failed`.
     boolean connected() {
-        return publisher.connected && subscriber.connected;
+        return !closed && publisher.connected && subscriber.connected;
     }
 
     // Sound.

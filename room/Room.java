@@ -89,7 +89,7 @@ public final class Room implements Line {
     Signalling signalling() { return signalling; }
     Caller caller() { return caller; }
     TrackInfo ourTrack() { return ourTrack; }
-    boolean joining() { return !joined.isDone(); }
+    boolean joining() { return peers == null; }
     boolean pickedUp() { return pickedUp; }
     boolean ended() { return ended; }
     String agentName() { return worker.agentName(); }
@@ -343,9 +343,11 @@ public final class Room implements Line {
     public void show(Map<String, String> attributes) {
         work.add(() -> {
             shown.putAll(attributes);
-            signalling.send(SignalRequest.newBuilder().setUpdateMetadata(
-                    UpdateParticipantMetadata.newBuilder().putAllAttributes(
-                            attributes.isEmpty() ? shown : attributes))); // after a rejoin: all
+            if (signalling.inSession()) {       // when it comes back, all are sent
+                signalling.send(SignalRequest.newBuilder().setUpdateMetadata(
+                        UpdateParticipantMetadata.newBuilder().putAllAttributes(
+                                attributes.isEmpty() ? shown : attributes)));
+            }
         });
     }
 

@@ -18,20 +18,36 @@ import voice.Log;
 /// with two peer connections. Its messages are defined in
 /// [livekit_rtc.proto](https://github.com/livekit/protocol/blob/main/protobufs/livekit_rtc.proto).
 ///
+/// The first join is tried three times. Only the room of our job is joined, and no other one that
+/// has its name by now.
+///
 /// A lost connection is first *resumed*: a new socket takes up the old session, and nothing else
 /// changes. When the server refuses that, we *rejoin*: we join the room once more, under the same
 /// identity. We do so only if LiveKit says that it is still the same room. A server that was
 /// restarted may have given the room's name to another room, which has an agent of its own.
 ///
+/// Sound takes another way than this connection, and LiveKit keeps a session whose sound goes on.
+/// So as long as sound goes on, we have more time to come back. We also do not rejoin then, unless
+/// LiveKit says that the session is gone: whoever rejoins breaks off the sound.
+///
 /// All methods are for the room's thread. OkHttp's threads only leave work for it.
 ///
 /// Not handled: LiveKit Cloud moving a session to another region or server.
 final class Signalling {
+    private static final int[] JOIN_AFTER = {0, 500, 3_000};        // ms, since the first attempt
     private static final Duration COMING_BACK = Duration.ofSeconds(10);     // for all attempts
+    private static final Duration WITH_SOUND = Duration.ofSeconds(60);      // the same
     private static final Duration ATTEMPT = Duration.ofSeconds(5);          // for one, with sound
     private static final Duration ASK_AGAIN = Duration.ofMillis(500);
     private static final Duration NO_PING = Duration.ofSeconds(10);         // without a session
     private static final int[] RESUME_AFTER = {0, 300, 1_000};              // ms
+    private static final Duration RESUME_LATER = Duration.ofSeconds(2);
+    private static final String NOT_TAKEN = "the room does not take us: ";
+    // With one of these reasons, LiveKit does not let us in if we ask again.
+    private static final Set<DisconnectReason> FOR_GOOD = EnumSet.of(
+            DisconnectReason.CLIENT_INITIATED, DisconnectReason.DUPLICATE_IDENTITY,
+            DisconnectReason.PARTICIPANT_REMOVED, DisconnectReason.ROOM_DELETED,
+            DisconnectReason.ROOM_CLOSED);
 
     private final Room room;
     private final Worker worker;
@@ -45,10 +61,17 @@ final class Signalling {
     private long pingEvery;                                 // ns
     private long nextPing;                                  // ns
 
+    private long joinBegan;                                 // ns
+    private int joins;                                      // that were tried, rejoins too
+    private int unanswered;                                 // of them, and then given up
+
+    private long lostAt;                                    // ns
     private long backBy;                                    // ns; 0: the connection is not lost
+    private boolean sound;                                  // goes on meanwhile
+    private String lostBecause;
+    private long backSince;                                 // ns
     private int resumesTried;                               // since the connection was lost
     private boolean rejoining;
-    private boolean everRejoined;
 
     Signalling(Room room, Worker worker) {
         this.room = room;
@@ -76,6 +99,7 @@ final class Signalling {
     void join(String url, String token) {
         this.url = url;
         this.token = token;
+        joinBegan = System.nanoTime();
         open(false);
     }
 
@@ -83,12 +107,15 @@ final class Signalling {
     private void open(boolean resume) {
         String address = url + "/rtc?protocol=15&sdk=java&auto_subscribe=0"
                 + (resume ? "&reconnect=1&reconnect_reason=1&sid=" + ourSid : "");
+        joins += resume ? 0 : 1;
         var opened = new Socket();
         opened.webSocket = worker.http.newWebSocket(new Request.Builder().url(address)
                 .header("Authorization", "Bearer " + token).build(), opened);
         socket = opened;
-        room.workAfter(ATTEMPT, () -> {
-            if (backBy != 0 && socket == opened) {
+        // The second attempt of the first join has half of that time, and the third has the rest.
+        room.workAfter(ATTEMPT.dividedBy(room.joining() ? joins : 1), () -> {
+            boolean waits = room.joining() ? joins < JOIN_AFTER.length : backBy != 0;
+            if (waits && socket == opened) {
                 comeBack(inSession ? "no sound comes through" : "it does not answer", inSession);
             }
         });
@@ -139,7 +166,14 @@ final class Signalling {
         @Override
         public void onFailure(WebSocket webSocket, Throwable thrown, Response response) {
             int status = response == null || response.code() == 101 ? 0 : response.code();
-            work(() -> comeBack(status == 0 ? Log.reason(thrown) : "HTTP " + status, status != 0));
+            work(() -> {
+                if (room.joining() && (status == 401 || status == 403)) {
+                    room.lost(NOT_TAKEN + "HTTP " + status);    // nor will it take this token later
+                } else {
+                    comeBack(status == 0 ? Log.reason(thrown) : "HTTP " + status,
+                            status == 403 || status == 404);
+                }
+            });
         }
     }
 
@@ -249,22 +283,36 @@ final class Signalling {
         }
     }
 
-    /// We are out of the room for good.
+    /// LiveKit does not let us in, or has ended our session.
     private void left(DisconnectReason why) {
-        if (why == DisconnectReason.PARTICIPANT_REMOVED) {
+        if (why == DisconnectReason.DUPLICATE_IDENTITY && unanswered > 0) {
+            unanswered--;   // an attempt that we had given up has come to LiveKit after all
+            comeBack("an older attempt to join has replaced it", true);
+        } else if (joinIsUnderWay() && !FOR_GOOD.contains(why)) {
+            comeBack("" + why, false);
+        } else if (why == DisconnectReason.PARTICIPANT_REMOVED) {
             room.takenOut("LiveKit has taken us out of the room");
         } else {
             room.lost("the room ended: " + why);
         }
     }
 
+    private boolean joinIsUnderWay() {
+        return !inSession && (room.joining() || rejoining);
+    }
+
     private void joined(JoinResponse join) throws IOException {
+        String sid = join.getRoom().getSid();               // LiveKit may not know it yet
+        if (!sid.isBlank() && !room.roomSid().isBlank() && !sid.equals(room.roomSid())) {
+            leave();
+            close();
+            socket = null;
+            room.lost("another room has the name of the call's room by now");
+            return;
+        }
         ourSid = join.getParticipant().getSid();
         pingEvery = TimeUnit.SECONDS.toNanos(Math.max(1, join.getPingInterval()));
         sessionBegins();
-        if (rejoining) {
-            everRejoined = true;
-        }
         room.joined(join, rejoining);
     }
 
@@ -290,67 +338,118 @@ final class Signalling {
 
     // Coming back.
 
-    /// Is this the session that the call began with, and is its connection not lost?
+    /// Is this the only session that LiveKit can have of us, and is its connection not lost?
     boolean firstSessionStands() {
-        return backBy == 0 && !everRejoined;
+        return backBy == 0 && joins == 1;
     }
 
-    /// The connection is lost, or an attempt to come back has failed. Begins the next attempt, or
-    /// gives the room up. `rejoin` means that there is no session left to resume.
-    private void comeBack(String why, boolean rejoin) {
+    /// The connection is lost, or an attempt to come back or to join has failed. Begins the next
+    /// attempt, or gives the room up. `gone` means that there is no session left to resume.
+    private void comeBack(String why, boolean gone) {
         if (room.ended()) {
-            return;
-        }
-        if (room.joining() || rejoining) {
-            room.lost("the room does not take us: " + why);
             return;
         }
         if (socket != null) {
             socket.webSocket.cancel();
             socket = null;
+            unanswered += joinIsUnderWay() ? 1 : 0;
         }
         inSession = false;
-        long now = System.nanoTime();
-        if (backBy == 0) {
-            backBy = now + COMING_BACK.toNanos();
-            resumesTried = 0;
-            Log.log(room.id(), "the room's connection is lost, coming back: " + why);
-        } else if (now >= backBy) {
-            room.lost("the room's connection is lost: " + why);
+        if (room.joining()) {
+            joinAgain(why, gone);
             return;
         }
+        lostBecause = why;
+        if (backBy == 0) {
+            lostAt = System.nanoTime();
+            // A server that resumes the session again and again, and then drops it, is asked less
+            // often, too.
+            resumesTried = lostAt - backSince < ATTEMPT.toNanos() ? resumesTried : 0;
+            Log.log(room.id(), "the room's connection is lost, coming back: " + why);
+        }
+        setBound();
         // A resumed session must name our track. While the track is being published, LiveKit has
         // not told us its name yet.
         boolean resumable = !room.peers().publishing() || !room.ourTrack().getSid().isEmpty();
-        if (!rejoin && resumable && resumesTried < RESUME_AFTER.length) {
-            room.workAfter(Duration.ofMillis(RESUME_AFTER[resumesTried++]), () -> {
+        if (gone || rejoining || !resumable) {
+            ask(rejoining ? ASK_AGAIN : Duration.ZERO, true);
+        } else if (resumesTried < RESUME_AFTER.length || sound) {
+            Duration pause = resumesTried < RESUME_AFTER.length
+                    ? Duration.ofMillis(RESUME_AFTER[resumesTried]) : RESUME_LATER;
+            resumesTried++;
+            room.workAfter(pause, () -> {
                 if (!room.ended() && socket == null) {
                     open(true);
                 }
             });
+        } else {
+            ask(Duration.ZERO, false);
+        }
+    }
+
+    /// The first join has failed. Tries it again, or gives the room up.
+    private void joinAgain(String why, boolean gone) {
+        if (joins == JOIN_AFTER.length) {
+            room.lost(NOT_TAKEN + why);
             return;
         }
-        Thread.ofVirtual().name("room " + room.id() + " still there?").start(() -> {
-            Boolean there = worker.rooms().isThere(room.room(), room.roomSid());
-            room.work(() -> rejoin(there));
-        });
+        Log.log(room.id(), "the room does not take us, trying again: " + why);
+        Duration pause = Duration.ofNanos(Math.max(0,
+                joinBegan + JOIN_AFTER[joins] * 1_000_000L - System.nanoTime()));
+        if (gone) {
+            ask(pause, true);
+        } else {
+            room.workAfter(pause, () -> rejoin(null, true));
+        }
+    }
+
+    /// Asks LiveKit whether the room is still the same one, and then goes on with `rejoin`.
+    private void ask(Duration pause, boolean gone) {
+        room.workAfter(pause, () ->
+                Thread.ofVirtual().name("room " + room.id() + " still there?").start(() -> {
+                    Boolean there = worker.rooms().isThere(room.room(), room.roomSid());
+                    room.work(() -> rejoin(there, gone));
+                }));
     }
 
     /// `there` is whether the room is still the same one, or null when LiveKit does not say.
-    private void rejoin(Boolean there) {
+    private void rejoin(Boolean there, boolean gone) {
         if (room.ended()) {
             return;
         }
-        if (there == null) {
-            room.workAfter(ASK_AGAIN, () -> comeBack("LiveKit does not answer", true));
-        } else if (!there) {
+        if (there != null && !there) {
             room.lost("the room is gone");
+        } else if (room.joining()) {
+            open(false);
+        } else if (!gone && room.peers().connected()) {
+            comeBack(lostBecause, false);
+        } else if (there == null) {
+            lostBecause = "LiveKit does not answer";
+            ask(ASK_AGAIN, gone);
         } else {
             Log.log(room.id(), "the connection cannot be resumed, joining the room again");
             rejoining = true;
             room.dropConnections();
+            setBound();
             unsent.clear();
             open(false);
+        }
+    }
+
+    /// Sets how long we may still try to come back. Without sound, the time counts from when the
+    /// sound was lost.
+    private void setBound() {
+        boolean goesOn = room.peers().connected();
+        if (backBy == 0 || goesOn != sound) {
+            long now = System.nanoTime();
+            long by = goesOn ? lostAt + WITH_SOUND.toNanos() : now + COMING_BACK.toNanos();
+            sound = goesOn;
+            backBy = by;
+            room.workAfter(Duration.ofNanos(by - now), () -> {
+                if (backBy == by) {
+                    room.lost("the room's connection is lost: " + lostBecause);
+                }
+            });
         }
     }
 
@@ -361,6 +460,7 @@ final class Signalling {
         room.peers().resume(response.getIceServersList(), room.syncState());
         sessionBegins();
         room.publishIfPickedUp();
+        room.show(Map.of());        // what we sent last may have been lost with the connection
         mediaChanged(room.peers(), null);
     }
 
@@ -371,12 +471,17 @@ final class Signalling {
         if (of != room.peers() || room.ended()) {
             return;
         }
-        if (failed != null && backBy == 0) {
-            comeBack("no way through to the server's media port (" + failed + ")", false);
-        } else if (backBy != 0 && inSession && of.connected()) {
+        if (backBy == 0) {
+            if (failed != null) {
+                comeBack("no way through to the server's media port (" + failed + ")", false);
+            }
+        } else if (inSession && of.connected()) {
             backBy = 0;
+            backSince = System.nanoTime();
             rejoining = false;
             Log.log(room.id(), "the room's connection is back");
+        } else {
+            setBound();
         }
     }
 }

@@ -359,7 +359,7 @@ public final class CallerTest extends RoomStand {
         for (var other : List.of(livekit.agent("agent-AJ_0", "PA_a", "an-agent", 1),
                 livekit.agent("agent-AJ_0", "PA_z", "an-agent", 0),
                 livekit.agent("agent-AJ_0", "PA_a", "another-agent", -1),
-                livekit.agent("agent-AJ_1", "PA_a", "an-agent", -1), // ours, before a rejoin
+                livekit.agent("agent-AJ_3", "PA_a", "an-agent", -1), // ours, before a rejoin
                 livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
                         .setState(ParticipantInfo.State.DISCONNECTED),
                 livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
@@ -404,7 +404,7 @@ public final class CallerTest extends RoomStand {
                 if (terminated) {
                     livekit.terminate(call);
                 } else {
-                    livekit.endFor(DisconnectReason.PARTICIPANT_REMOVED);
+                    livekit.leave(DisconnectReason.PARTICIPANT_REMOVED);
                 }
                 Event next = line.mailbox().next();
                 assertEquals(withPerson ? Event.TakenOver.class : Event.LineLost.class,

@@ -516,6 +516,8 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: waits for the look-up for {1.5 s} = Agent.LOOK_UP_BOUND
             docs/guarantees.md: The CRM has {5 s} in all to answer it = Tools.LOOK_UP_BOUND
             docs/guarantees.md: picked up after {3 s} at the latest = PickUp.PICK_UP
+            docs/guarantees.md: three times to join the room, within {10 s} = Room.JOINING
+            docs/guarantees.md: tries to come back for {60 s} = Signalling.WITH_SOUND
             docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
             docs/guarantees.md: of {1,000} characters at most = Log.LONGEST

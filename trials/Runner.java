@@ -44,7 +44,7 @@ public final class Runner {
         return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
                 AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
                 LostModelTest.class, LostCallerTest.class, OutboxTest.class, SettingsTest.class,
-                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class,
+                LookUpTest.class, HealthTest.class, JoinTest.class, RoomTest.class, CallerTest.class,
                 DemoTest.class, SupplyTest.class);
     }
 
@@ -52,8 +52,8 @@ public final class Runner {
     /// floors, but for those of other parts and those that mostly run other programs.
     static Stream<String> fast() {
         return Stream.concat(Stream.of("AgentTest"), floors().stream()
-                .filter(each -> !List.of(HealthTest.class, RoomTest.class, CallerTest.class,
-                        DemoTest.class, HouseTest.class, SupplyTest.class).contains(each))
+                .filter(each -> !List.of(HealthTest.class, JoinTest.class, RoomTest.class,
+                        CallerTest.class, DemoTest.class, HouseTest.class, SupplyTest.class).contains(each))
                 .map(Class::getName));
     }
 

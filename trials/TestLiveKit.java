@@ -3,6 +3,7 @@ package trials;
 import module java.base;
 import livekit.LivekitAgent.*;
 import livekit.LivekitModels;
+import livekit.LivekitModels.DisconnectReason;
 import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitRoom.*;
 import livekit.LivekitRtc.*;
@@ -10,6 +11,7 @@ import mockwebserver3.Dispatcher;
 import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
 import mockwebserver3.RecordedRequest;
+import mockwebserver3.SocketEffect;
 import okhttp3.Response;
 import okhttp3.WebSocket;
 import okhttp3.WebSocketListener;
@@ -33,10 +35,22 @@ final class TestLiveKit implements AutoCloseable {
     final Queue<Integer> agentStatuses = new ConcurrentLinkedQueue<>();
     /// The tokens that the worker has sent, one for each connection.
     final List<String> tokens = new CopyOnWriteArrayList<>();
+    /// How the next connections to a room fail: a status, NO_ANSWER, CUT, or the reason of a
+    /// `leave` message. After them, it works.
+    final Queue<Object> roomFailures = new ConcurrentLinkedQueue<>();
+    static final int NO_ANSWER = 0, CUT = -1;
+    /// How they all fail until this is null.
+    volatile Object roomFailure;
+    /// The connections to rooms that were tried: `join` or `resume`.
+    final List<String> tried = new CopyOnWriteArrayList<>();
+    /// What agents have sent in rooms.
+    final List<SignalRequest> saidInRooms = new CopyOnWriteArrayList<>();
     /// Who is in the room before the agent joins it.
     final List<ParticipantInfo.Builder> there = new CopyOnWriteArrayList<>();
     /// Who is in the room as the list says that comes when the agent has lost the connection.
     final List<ParticipantInfo.Builder> stillThere = new CopyOnWriteArrayList<>();
+    /// Does that list come in several updates, the agent first?
+    volatile boolean listInParts;
     /// Where the agent is told to look for a way through to the room; "" for nowhere.
     volatile String iceServer = "";
     /// What `call` is told of: who is in the room, the agent too.
@@ -64,8 +78,7 @@ final class TestLiveKit implements AutoCloseable {
                         Integer status = agentStatuses.poll();
                         yield status == null ? socket(new Agent()) : answer(status, new byte[0]);
                     }
-                    case "/rtc" -> socket(new Room(
-                            request.getUrl().queryParameter("reconnect") != null));
+                    case "/rtc" -> room(request);
                     default -> api(path.substring(path.lastIndexOf('/') + 1), request);
                 };
             }
@@ -84,6 +97,21 @@ final class TestLiveKit implements AutoCloseable {
 
     private static MockResponse socket(WebSocketListener listener) {
         return new MockResponse.Builder().webSocketUpgrade(listener).build();
+    }
+
+    private MockResponse room(RecordedRequest request) {
+        boolean again = request.getUrl().queryParameter("reconnect") != null;
+        tried.add(again ? "resume" : "join");
+        Object failure = Objects.requireNonNullElse(roomFailures.poll(), roomFailure == null ? ""
+                : roomFailure);
+        if (failure instanceof Integer status) {
+            return status > 0 ? answer(status, new byte[0]) : new MockResponse.Builder()
+                    .onResponseStart(status == NO_ANSWER ? SocketEffect.Stall.INSTANCE
+                            : new SocketEffect.CloseSocket()).build();
+        }
+        String token = request.getHeaders().get("Authorization");
+        return socket(new Room(again, token.replaceFirst(".*" + TOKEN, ""),
+                failure instanceof DisconnectReason reason ? reason : null));
     }
 
     private static MockResponse answer(int status, byte[] body) {
@@ -123,6 +151,8 @@ final class TestLiveKit implements AutoCloseable {
         });
     }
 
+    static final String TOKEN = "a token for ";
+
     // To the worker. A job's room has its id as its name, and RM_ and its id as its sid.
 
     void offer(String job) {
@@ -132,7 +162,7 @@ final class TestLiveKit implements AutoCloseable {
 
     void assign(String job) {
         send(ServerMessage.newBuilder().setAssignment(JobAssignment.newBuilder()
-                .setJob(job(job)).setToken("a token for " + job)));
+                .setJob(job(job)).setToken(TOKEN + job)));
     }
 
     void terminate(String job) {
@@ -144,7 +174,7 @@ final class TestLiveKit implements AutoCloseable {
         ((RealWebSocket) agent).failWebSocket(new IOException("cut"), null, false);
     }
 
-    private static Job job(String id) {
+    static Job job(String id) {
         return Job.newBuilder().setId(id).setRoom(
                 LivekitModels.Room.newBuilder().setName(id).setSid("RM_" + id)).build();
     }
@@ -204,11 +234,15 @@ final class TestLiveKit implements AutoCloseable {
 
     /// The room is over.
     void endRoom() {
-        endFor(LivekitModels.DisconnectReason.SERVER_SHUTDOWN);
+        leave(room, DisconnectReason.SERVER_SHUTDOWN);
     }
 
-    /// The agent is out of the room, for that reason.
-    void endFor(LivekitModels.DisconnectReason why) {
+    /// The agent has to leave the room.
+    void leave(DisconnectReason why) {
+        leave(room, why);
+    }
+
+    private static void leave(WebSocket room, DisconnectReason why) {
         sendTo(room, SignalResponse.newBuilder().setLeave(
                 LeaveRequest.newBuilder().setReason(why)));
     }
@@ -275,23 +309,39 @@ final class TestLiveKit implements AutoCloseable {
 
     private final class Room extends WebSocketListener {
         private final boolean again;
+        private final String name;
+        private final DisconnectReason failure;
 
-        Room(boolean again) {
+        Room(boolean again, String name, DisconnectReason failure) {
             this.again = again;
+            this.name = name;
+            this.failure = failure;
         }
 
         @Override
         public void onOpen(WebSocket socket, Response response) {
             room = socket;
-            var agent = agent("agent-AJ_1", "PA_agent", "an-agent", 0);
+            var agent = agent("agent-" + name, "PA_agent", "an-agent", 0);
+            if (failure != null) {
+                leave(socket, failure);
+                return;
+            }
             if (again) {
                 sendTo(socket, SignalResponse.newBuilder().setReconnect(
                         ReconnectResponse.getDefaultInstance()));
                 var all = ParticipantUpdate.newBuilder().addParticipants(agent);
-                stillThere.forEach(all::addParticipants);
+                for (ParticipantInfo.Builder one : stillThere) {
+                    if (listInParts) {
+                        sendTo(socket, SignalResponse.newBuilder().setUpdate(all));
+                        all.clear();
+                    }
+                    all.addParticipants(one);
+                }
                 sendTo(socket, SignalResponse.newBuilder().setUpdate(all));
             } else {
-                var join = JoinResponse.newBuilder().setPingInterval(10).setParticipant(agent);
+                var join = JoinResponse.newBuilder().setPingInterval(10).setParticipant(agent)
+                        .setRoom(LivekitModels.Room.newBuilder().setName(name)
+                                .setSid(rooms.getOrDefault(name, "RM_" + name)));
                 there.forEach(join::addOtherParticipants);
                 if (!iceServer.isEmpty()) {
                     join.addIceServers(ICEServer.newBuilder().addUrls(iceServer));
@@ -301,11 +351,13 @@ final class TestLiveKit implements AutoCloseable {
             joins.incrementAndGet();
         }
 
-        /// Names the agent's track. It reads nothing else.
+        /// Names the agent's track.
         @Override
         public void onMessage(WebSocket socket, ByteString bytes) {
             try {
-                if (SignalRequest.parseFrom(bytes.toByteArray()).hasAddTrack()) {
+                var request = SignalRequest.parseFrom(bytes.toByteArray());
+                saidInRooms.add(request);
+                if (request.hasAddTrack()) {
                     sendTo(socket, SignalResponse.newBuilder().setTrackPublished(
                             TrackPublishedResponse.newBuilder().setCid("microphone").setTrack(
                                     LivekitModels.TrackInfo.newBuilder().setSid("TR_agent"))));
