@@ -25,6 +25,8 @@ import voice.Event;
 ///
 /// Not handled: a second caller in the same room.
 final class Caller {
+    private static final Duration REST_OF_LIST = Duration.ofSeconds(2);
+
     private final Room room;
 
     private volatile String dialledNumber;                  // null when we are called
@@ -35,7 +37,7 @@ final class Caller {
     private final Map<String, String> persons = new ConcurrentHashMap<>();  // sids, by identity
     private String track = "";                              // sid of the one we listen to
     private int lastPacket;                                 // number of its last data packet
-    private boolean listIsComing;                           // LiveKit will send a list of all
+    private Map<String, ParticipantInfo> listed;            // by sid; null: no list is coming
     private boolean activeBeforePickUp;                     // the phone was active before pick-up
     private boolean answerReported;                         // as Event.CallerAnswered
     private boolean hearingReported;                        // as Event.CallerHears
@@ -104,16 +106,27 @@ final class Caller {
     /// LiveKit has news of these participants. `ourSid` is the agent's own sid.
     void update(List<ParticipantInfo> participants, String ourSid) {
         participants.forEach(this::update);
-        if (listIsComing && participants.stream().anyMatch(one -> one.getSid().equals(ourSid))) {
-            listIsComing = false; // a list that names us is the list of all participants
-            onlyTheseAreThere(participants);
+        if (listed == null) {
+            return;
+        }
+        participants.forEach(one -> listed.put(one.getSid(), one));
+        if (participants.stream().anyMatch(one -> one.getSid().equals(ourSid))) {
+            var all = listed;
+            room.workAfter(REST_OF_LIST, () -> {
+                if (listed == all && room.signalling().inSession()) {
+                    onlyTheseAreThere(all.values().stream().filter(one ->
+                            one.getState() != ParticipantInfo.State.DISCONNECTED).toList());
+                }
+            });
         }
     }
 
-    /// The connection was lost. The next list that names us is the list of all participants. What
-    /// LiveKit says only once is lost: that somebody has subscribed to our track.
+    /// The connection was lost, and is back. A list of all participants comes, with us among them.
+    /// It may come in several updates, and other news may come between these. So whoever is named
+    /// from now on counts as listed, until a moment after we were named. What LiveKit says only
+    /// once is lost: that somebody has subscribed to our track.
     void listIsComing() {
-        listIsComing = true;
+        listed = new HashMap<>();
         if (!room.ourTrack().getSid().isEmpty()) {
             room.mailbox().post(new Event.Subscribed());
         }
@@ -122,6 +135,7 @@ final class Caller {
     /// Only these participants are in the room. If the caller is not one of them, the caller has
     /// left while our connection was lost.
     void onlyTheseAreThere(List<ParticipantInfo> all) {
+        listed = null;
         persons.keySet().retainAll(all.stream().map(one -> one.getIdentity()).toList());
         if (participant != null && all.stream().noneMatch(this::isCaller)) {
             left(DisconnectReason.UNKNOWN_REASON);

@@ -3,6 +3,7 @@ package trials;
 import module java.base;
 import livekit.LivekitAgent.JobAssignment;
 import livekit.LivekitModels.DisconnectReason;
+import livekit.LivekitModels.ParticipantInfo.Kind;
 import livekit.LivekitRtc.SignalRequest;
 import org.junit.jupiter.api.Test;
 import room.Worker;
@@ -14,6 +15,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static trials.TestLiveKit.CUT;
 import static trials.TestLiveKit.NO_ANSWER;
+import static trials.TestLiveKit.who;
 
 /// room/: how a call gets into its room, and back into it. TestLiveKit has no sound, so a test says
 /// of a call that sound goes on. FaultTest tries that with sound, on a real server.
@@ -293,5 +295,33 @@ public final class JoinTest extends Stand {
     private List<Map<String, String>> shown() {
         return livekit.saidInRooms.stream().filter(SignalRequest::hasUpdateMetadata)
                 .map(each -> each.getUpdateMetadata().getAttributesMap()).toList();
+    }
+
+    // Who is there after that.
+
+    @Test
+    void theListOfAllMayComeInSeveralUpdates() throws Exception {
+        livekit.there.add(who("caller", "PA_1", Kind.STANDARD));
+        livekit.stillThere.addAll(List.of(who("other", "PA_2", Kind.STANDARD),
+                who("caller", "PA_1", Kind.STANDARD)));
+        livekit.listInParts = true;
+        Line line = joined();
+        lose();
+        back();
+        TimeUnit.MILLISECONDS.sleep(2_500);     // then the list counts as complete
+        livekit.left("caller", "PA_1");
+        assertEquals(new Event.CallerJoined(), line.mailbox().next());
+        assertEquals(new Event.CallerLost("DUPLICATE_IDENTITY"), line.mailbox().next());
+    }
+
+    @Test
+    void whoIsMissingInTheWholeListHasLeft() throws Exception {
+        livekit.there.add(who("caller", "PA_1", Kind.STANDARD));
+        livekit.stillThere.add(who("other", "PA_2", Kind.STANDARD));
+        livekit.listInParts = true;
+        Line line = joined();
+        lose();
+        assertEquals(new Event.CallerJoined(), line.mailbox().next());
+        assertEquals(new Event.CallerLost("UNKNOWN_REASON"), line.mailbox().next());
     }
 }
