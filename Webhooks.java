@@ -81,7 +81,7 @@ final class Webhooks {
                 + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
         Duration wait = retryAfter(answer.headers());
         return status / 100 == 2 ? new Outbox.Taken()
-                : status == 408 || status == 425 || status == 429 || status >= 500
+                : List.of(407, 408, 425, 429).contains(status) || status >= 500    // 407: a proxy
                         ? new Outbox.Later(why, wait)
                 : new Outbox.Refused(why, wait, status == 410);
     }

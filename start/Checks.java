@@ -19,6 +19,9 @@ public final class Checks {
         var names = new TreeSet<>(settings.destinations().keySet());
         Log.log("", names.isEmpty() ? "callers cannot be transferred: no TRANSFER_.. is set"
                 : "callers can be transferred to: " + String.join(", ", names));
+        if (!settings.get("HTTPS_PROXY").isEmpty()) {
+            Log.log("", Proxies.said(settings));
+        }
         Stream.of(Clips.check(), secrets(Path.of(".env"))).filter(Objects::nonNull)
                 .forEach(wrong -> Log.log("", "NOT RIGHT: " + wrong));
         String crm = settings.get("CRM_URL");
@@ -67,7 +70,8 @@ public final class Checks {
             int status = http.send(request.build(), HttpResponse.BodyHandlers.discarding())
                     .statusCode();
             return status == 401 || status == 403
-                    ? "refuses CRM_API_KEY (HTTP " + status + ")" : null;
+                    ? "refuses CRM_API_KEY (HTTP " + status + ")"
+                    : status == 407 ? "HTTPS_PROXY wants a user and a password" : null;
         } catch (IOException e) {
             return "does not answer (" + Log.reason(e) + "); check CRM_URL";
         }

@@ -33,7 +33,11 @@ public final class Settings {
             List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
     private static final List<String> MAY_BE_BLANK = List.of("CRM_API_KEY", "OPENAI_VOICE",
             "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "HEALTH_HOST",
-            "LOOKUP_ANYBODY", "LOG_WORDS");
+            "LOOKUP_ANYBODY", "LOG_WORDS", "HTTPS_PROXY", "NO_PROXY");
+    private static final Map<String, String> LOWER_CASE =   // other programs read these, too
+            Map.of("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY");
+    private static final Pattern PROXY = Pattern.compile(
+            "(?i:http://)?([\\w.-]+|\\[[0-9A-Fa-f:]+])(?::([0-9]{1,5}))?/?");
     private static final List<String> YES_OR_NO = List.of("LOOKUP_ANYBODY", "LOG_WORDS");
     private static final int LEAST_SECRET = 24;             // bytes, as Standard Webhooks has it
     private static final Map<String, Range> NUMBERS = Map.of(
@@ -191,6 +195,7 @@ public final class Settings {
         if (!values.get("HEALTH_HOST").matches("[\\w.-]*|[0-9A-Fa-f:]+|\\[[0-9A-Fa-f:]+]")) {
             problems.add("HEALTH_HOST is not an address of this machine, like 127.0.0.1");
         }
+        proxy(problems, values);
         if (!problems.isEmpty()) {
             throw new IllegalArgumentException("Set these in the environment or in "
                     + file.toAbsolutePath() + " (.env.example shows how):\n  "
@@ -219,10 +224,14 @@ public final class Settings {
     }
 
     private static void set(Map<String, String> values, Map<String, String> found) {
-        found.forEach((name, written) -> {
+        found.forEach((given, written) -> {
+            String name = LOWER_CASE.getOrDefault(given, given);
+            boolean alsoInCapitals = !name.equals(given)
+                    && !found.getOrDefault(name, "").isBlank();
             String value = value(written.strip()).strip();
             // A blank setting counts as missing, except for the one where blank means "none".
-            if (!value.isEmpty() || name.equals("OPENAI_TRANSCRIBE_MODEL")) {
+            if (!alsoInCapitals
+                    && (!value.isEmpty() || name.equals("OPENAI_TRANSCRIBE_MODEL"))) {
                 values.put(name, value);
             }
         });
@@ -256,6 +265,22 @@ public final class Settings {
         }
         problems.add(name + " is not an address like " + safe
                 + "://host, with nothing but a path behind it");
+    }
+
+    /// Puts the address of the proxy into `values` as `host:port`. No message quotes it, because it
+    /// may hold a password.
+    private static void proxy(List<String> problems, Map<String, String> values) {
+        String address = values.get("HTTPS_PROXY");
+        Matcher parts = PROXY.matcher(address);
+        int port = !parts.matches() ? 0 : parts.group(2) == null ? 80      // that of http://
+                : Integer.parseInt(parts.group(2));
+        if (port >= 1 && port <= 65_535) {
+            values.put("HTTPS_PROXY", parts.group(1) + ":" + port);
+        } else if (!address.isEmpty()) {
+            problems.add(address.contains("@") ? "HTTPS_PROXY has a user and a password, which the "
+                    + "agent cannot give to a proxy: use one that takes it without them"
+                    : "HTTPS_PROXY is not an address like http://proxy.example:3128");
+        }
     }
 
     /// Reads the lines NAME=value, as shells and dotenv do, with a leading `export` or without.

@@ -72,9 +72,14 @@ public final class Start {
     }
 
     /// `usual` has values for settings that are missing otherwise. Exits when something is wrong.
+    /// There is no client yet: each one takes the proxy when it is made.
     static Settings settings(Map<String, String> environment, Map<String, String> usual) {
         try {
-            return Settings.load(environment, Path.of(".env"), usual);
+            Settings settings = Settings.load(environment, Path.of(".env"), usual);
+            if (!settings.get("HTTPS_PROXY").isEmpty()) {
+                ProxySelector.setDefault(new Proxies(settings));
+            }
+            return settings;
         } catch (IllegalArgumentException e) {
             throw exit(e);
         }

@@ -59,7 +59,7 @@ public final class Runner {
 
     private static List<Class<?>> trials() {
         return List.of(PageTest.class, LiveTest.class, PhoneTest.class, CopyTest.class,
-                VerifierTest.class, FaultTest.class, StoppedTest.class,
+                VerifierTest.class, ProxyTest.class, FaultTest.class, StoppedTest.class,
                 KillTest.class, SoakTest.class, FuzzTest.class, BenchTest.class);
     }
 

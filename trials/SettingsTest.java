@@ -1,9 +1,11 @@
 package trials;
 
 import module java.base;
+import java.net.Proxy;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import start.Checks;
+import start.Proxies;
 import start.Settings;
 import voice.Model;
 import voice.Options;
@@ -21,8 +23,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// read.
 public final class SettingsTest extends Stand {
     /// A pattern: what the name of a setting looks like.
-    static final String A_SETTING = "(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
-            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG)_[A-Z_]+";
+    static final String A_SETTING = "(?:(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
+            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
 
     /// What loading says when it refuses these settings: a line for each problem.
     private static List<String> refused(Map<String, String> more) {
@@ -45,7 +47,8 @@ public final class SettingsTest extends Stand {
                 "HEALTH_PORT", "8081"));
         for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
                 "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
-                "HEALTH_HOST", "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
+                "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "TRANSFER_SALES", "TRANSFER_BILLING",
+                "TRANSFER_SUPPORT")) {
             defaults.put(name, "");
         }
         // A blank setting is as good as none, but for the one where blank means "none".
@@ -315,6 +318,113 @@ public final class SettingsTest extends Stand {
                 Map.of("OPENAI_API_KEY", "")).get("OPENAI_API_KEY"));
         assertEquals("sk-secret-3", Settings.load(SIX, Path.of("no such file"),
                 Map.of("OPENAI_API_KEY", "")).get("OPENAI_API_KEY"));
+    }
+
+    // The proxy.
+
+    @Test
+    void theProxyIsAHostAndAPort() {
+        for (var each : Map.of("http://proxy.example:3128", "proxy.example:3128",
+                "HTTP://10.0.0.1:1/", "10.0.0.1:1", "proxy:65535", "proxy:65535",
+                "http://proxy.example", "proxy.example:80", "http://[::1]:3128", "[::1]:3128",
+                " ", "").entrySet()) {
+            assertEquals(each.getValue(),
+                    settings(Map.of("HTTPS_PROXY", each.getKey())).get("HTTPS_PROXY"));
+        }
+        for (String wrong : List.of("https://proxy.example:3128", "socks5://proxy.example:1080",
+                "http://proxy.example:0", "http://proxy.example:65536", "http://proxy.example:x",
+                "http://proxy.example/path", "http://", ":3128", "a b", "http://[::1:3128")) {
+            assertEquals(List.of("HTTPS_PROXY is not an address like http://proxy.example:3128"),
+                    refused(Map.of("HTTPS_PROXY", wrong)), wrong);
+        }
+        for (String secret : List.of("http://user:pw@proxy.example:3128", "user@proxy.example")) {
+            assertEquals(List.of("HTTPS_PROXY has a user and a password, which the agent cannot "
+                    + "give to a proxy: use one that takes it without them"),
+                    refused(Map.of("HTTPS_PROXY", secret)));
+        }
+    }
+
+    @Test
+    void theProxyMayBeSetInLowerCaseAsForOtherPrograms() throws Exception {
+        assertEquals("a:1 x", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x"))));
+        assertEquals("b:1 y", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x",
+                "HTTPS_PROXY", "b:1", "NO_PROXY", "y"))));
+        assertEquals("a:1 x", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x",
+                "HTTPS_PROXY", "", "NO_PROXY", " "))));
+        Path file = folder().resolve(".env");
+        Files.writeString(file, "HTTPS_PROXY=b:1\nno_proxy='y'\n");
+        assertEquals("b:1 y", proxy(Settings.load(SIX, file)));
+        var both = new HashMap<>(SIX);
+        both.put("https_proxy", "a:1");
+        assertEquals("a:1 y", proxy(Settings.load(both, file)));
+    }
+
+    private static String proxy(Settings settings) {
+        return settings.get("HTTPS_PROXY") + " " + settings.get("NO_PROXY");
+    }
+
+    private static boolean isProxied(String noProxy, String address) {
+        var way = new Proxies(settings(Map.of("HTTPS_PROXY", "http://proxy.example:3128",
+                "NO_PROXY", noProxy))).select(URI.create(address)).getFirst();
+        if (way == Proxy.NO_PROXY) {
+            return false;
+        }
+        assertEquals(Proxy.Type.HTTP, way.type());
+        var to = (InetSocketAddress) way.address();
+        assertEquals("proxy.example:3128", to.getHostString() + ":" + to.getPort());
+        assertTrue(to.isUnresolved(), "each connection looks its name up");
+        return true;
+    }
+
+    @Test
+    void whatIsEncryptedAndElsewhereGoesThroughTheProxy() {
+        for (String there : List.of("https://crm.example/x", "wss://livekit.example",
+                "https://10.0.0.1:8443", "https://[2001:db8::1]/", "https://localhost.example",
+                "https://128.0.0.1")) {
+            assertTrue(isProxied("", there), there);
+        }
+        for (String here : List.of("https://localhost:8443", "wss://127.0.0.1", "https://[::1]:1",
+                "https://LOCALHOST", "https://127.1.2.3", "http://crm.example",
+                "ws://livekit.example", "socket://crm.example:443")) {
+            assertEquals(false, isProxied("", here), here);
+        }
+    }
+
+    @Test
+    void noProxyNamesHostsDomainsNetworksAndPorts() {
+        var rules = new LinkedHashMap<String, String>();    // rule: hosts that it is for / is not
+        rules.put("*", "a.example 10.0.0.1 [2001:db8::1] /");
+        rules.put("crm.example", "crm.example CRM.example a.crm.example crm.example. / "
+                + "xcrm.example example crm.example.org");
+        for (String same : List.of(".crm.example", "*.crm.example", " CRM.example ",
+                "x, crm.example", "x crm.example,,", "crm.example.")) {
+            rules.put(same, rules.get("crm.example"));
+        }
+        rules.put("crm.example:443", "crm.example a.crm.example:443 / crm.example:8443");
+        rules.put("crm.example:8443", "crm.example:8443 / crm.example crm.example:443");
+        rules.put("10.1.2.3", "10.1.2.3 / 10.1.2.30 10.1.2.2 a.10.1.2.3.example");
+        rules.put("10.1.2.3:8443", "10.1.2.3:8443 / 10.1.2.3");
+        rules.put("10.0.0.0/8", "10.1.2.3 10.255.255.255:1 / 11.0.0.1 9.255.255.255 ten.example");
+        rules.put("192.168.4.0/22", "192.168.4.1 192.168.7.255 / 192.168.3.255 192.168.8.0");
+        rules.put("200.0.0.0/5", "200.1.1.1 207.1.1.1 / 199.1.1.1 208.1.1.1");
+        rules.put("0.0.0.0/0", "1.2.3.4 / [2001:db8::1] crm.example");
+        rules.put("2001:db8::/32", "[2001:db8::1] [2001:db8:ffff::] / [2001:db9::] 32.1.13.184");
+        rules.put("[2001:db8::1]", "[2001:db8::1] [2001:db8:0::1]:8443 / [2001:db8::2]");
+        rules.put("[2001:db8::1]:8443", "[2001:db8::1]:8443 / [2001:db8::1]");
+        for (String nothing : List.of("", ",", ".", "10.0.0.0/x", "10.0.0.0/33", "10.0.0.0/",
+                "/8", "a/b", ":443", "[")) {
+            rules.put(nothing, "/ crm.example crm.example. 10.0.0.1 [::2]");
+        }
+        rules.forEach((rule, hosts) -> {
+            String[] direct = hosts.split("/");
+            for (String host : direct[0].strip().split(" +")) {
+                assertEquals(false, !host.isEmpty() && isProxied(rule, "https://" + host),
+                        rule + " is for " + host);
+            }
+            for (String host : direct.length < 2 ? new String[0] : direct[1].strip().split(" +")) {
+                assertTrue(isProxied(rule, "https://" + host), rule + " is not for " + host);
+            }
+        });
     }
 
     // .env.

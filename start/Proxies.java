@@ -1,0 +1,94 @@
+package start;
+
+import module java.base;
+import java.net.Proxy;
+
+/// The way to LiveKit, OpenAI and the CRM, if HTTPS_PROXY is set: through that proxy, but for hosts
+/// that NO_PROXY names. Start makes it the selector of the process before there is any client. All
+/// clients ask it: OkHttp, openai-java, which uses OkHttp, and java.net.http. Sound does not go
+/// through a proxy: it is UDP, and WebRTC does not ask.
+///
+/// NO_PROXY is read as curl, Go and Python read it: `example.com` and `.example.com` are that host
+/// and all below it; `10.1.2.3` and `10.0.0.0/8` are addresses, as far as the host is written as
+/// an address; all of these may have a port; `*` is every host. Not handled: HTTP_PROXY, because
+/// only this machine may have an address that begins with http://, and ALL_PROXY.
+public final class Proxies extends ProxySelector {
+    private final Proxy proxy;
+    private final List<String> direct;
+
+    /// HTTPS_PROXY must be set.
+    public Proxies(Settings settings) {
+        String[] address = settings.get("HTTPS_PROXY").split(":(?=[0-9]+$)");
+        proxy = new Proxy(Proxy.Type.HTTP, InetSocketAddress.createUnresolved(
+                bare(address[0]), Integer.parseInt(address[1])));
+        direct = Arrays.stream(settings.get("NO_PROXY").toLowerCase(Locale.ROOT).split("[\\s,]+"))
+                .filter(rule -> !rule.isEmpty()).toList();
+    }
+
+    /// For the log: which of the three go through the proxy.
+    static String said(Settings settings) {
+        var selector = new Proxies(settings);
+        String through = Stream.of("LIVEKIT_URL", "OPENAI_BASE_URL", "CRM_URL")
+                .filter(name -> selector.isProxied(URI.create(settings.get(name))))
+                .collect(Collectors.joining(", "));
+        return "through the proxy at " + settings.get("HTTPS_PROXY") + ": "
+                + (through.isEmpty() ? "nothing" : through) + "; sound never goes through it";
+    }
+
+    @Override
+    public List<Proxy> select(URI address) {
+        return List.of(isProxied(address) ? proxy : Proxy.NO_PROXY);
+    }
+
+    @Override
+    public void connectFailed(URI address, SocketAddress proxy, IOException why) {
+        // Whoever has asked for the address says why it cannot be had.
+    }
+
+    private boolean isProxied(URI address) {
+        if (!List.of("https", "wss").contains(address.getScheme())) {
+            return false;                       // on this machine; or a socket
+        }
+        String host = bare(address.getHost().toLowerCase(Locale.ROOT));
+        int port = address.getPort() < 0 ? 443 : address.getPort();
+        InetAddress literal = literal(host);
+        boolean here = host.equals("localhost") || literal != null && literal.isLoopbackAddress();
+        return !here && direct.stream().noneMatch(rule -> matches(rule, host, port, literal));
+    }
+
+    private static boolean matches(String rule, String host, int port, InetAddress literal) {
+        Matcher parts = Pattern.compile("(\\[.*]|[^:]*):([0-9]+)").matcher(rule);
+        boolean hasPort = parts.matches();
+        String name = bare(hasPort ? parts.group(1) : rule).replaceFirst("^[*]?[.]", "");
+        return (!hasPort || parts.group(2).equals("" + port)) && (name.equals("*")
+                || (literal == null ? ("." + host).endsWith("." + name) && !name.isEmpty()
+                        : isIn(name, literal)));
+    }
+
+    /// Is the address this one, or in this network?
+    private static boolean isIn(String network, InetAddress address) {
+        String[] parts = network.split("/");    // its first address, and how many bits count
+        InetAddress first = literal(bare(parts[0]));
+        if (first == null || first.getClass() != address.getClass()) {
+            return false;
+        }
+        int size = address.getAddress().length * 8;
+        int counts = parts.length == 1 ? size
+                : parts[1].matches("[0-9]{1,3}") ? Integer.parseInt(parts[1]) : size + 1;
+        return counts <= size && new BigInteger(address.getAddress()).shiftRight(size - counts)
+                .equals(new BigInteger(first.getAddress()).shiftRight(size - counts));
+    }
+
+    private static InetAddress literal(String host) {
+        try {
+            return InetAddress.ofLiteral(host);
+        } catch (IllegalArgumentException e) {
+            return null;                        // a name
+        }
+    }
+
+    /// Without the brackets of an IPv6 address, and without the dot that may end a name.
+    private static String bare(String host) {
+        return host.replaceAll("^\\[|]$|[.]$", "");
+    }
+}
