@@ -160,7 +160,7 @@ final class Agent implements Program {
             session = new Session(line, model, options);
             events = webhooks.call(session::party);
             tools = new Tools(webhooks, events, options.destinations().keySet(), session::transfer,
-                    lookUpAnybody);
+                    lookUpAnybody, options.numbers());
         }
 
         /// The call's loop. It runs on the call's own thread, one step after the other. Only the

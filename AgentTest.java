@@ -15,6 +15,7 @@ import trials.TestLine;
 import voice.End;
 import voice.Event;
 import voice.Line;
+import voice.Numbers;
 import voice.Party;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -476,7 +477,7 @@ final class AgentTest extends Stand {
 
     private static Tools tools(Webhooks webhooks, String phone, boolean anybody) {
         return new Tools(webhooks, webhooks.call(() -> party("AJ_1", phone)), Set.of(), _ -> "no",
-                anybody);
+                anybody, new Numbers(""));
     }
 
     private static String answer(Tools tools, String name, String arguments) throws Exception {
@@ -503,7 +504,8 @@ final class AgentTest extends Stand {
         var webhooks = webhooks("http://localhost");
         var tools = new Tools(webhooks, webhooks.call(() -> party("AJ_1", null)),
                 Set.of("support", "sales"),
-                name -> begun.add(name) && begun.size() == 1 ? null : "One is under way.", false);
+                name -> begun.add(name) && begun.size() == 1 ? null : "One is under way.", false,
+                new Numbers(""));
         String schema = tools.schemas().getLast();
         assertTrue(json(schema).toString().contains(q("'enum':['sales','support']")));
         String begins = answer(tools, "transfer_call", "{'destination':'Sales '}");

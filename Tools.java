@@ -82,7 +82,7 @@ final class Tools {
     /// returns null, or why the transfer cannot begin. With `lookUpAnybody`, the model gets the
     /// record of any number: that is for a line that only staff can call.
     Tools(Webhooks crm, Webhooks.Call events, Set<String> destinations,
-            UnaryOperator<String> transfer, boolean lookUpAnybody) {
+            UnaryOperator<String> transfer, boolean lookUpAnybody, Numbers numbers) {
         this.crm = crm;
         this.events = events;
         this.destinations = new TreeSet<>(destinations);
@@ -97,7 +97,7 @@ final class Tools {
                         lookUpAnybody ? "Fetch a customer by phone number."
                                 : "Fetch the caller's record, by the number that they call from.",
                         "phone", "The number with its country code: +15551234567",
-                        Set.of(), this::lookupCrm),
+                        Set.of(), phone -> lookupCrm(numbers.read(phone))),
                 new Tool("update_crm_note",
                         "Append a note to the record of the caller.",
                         "note", "One or two sentences, clear to a colleague",
@@ -145,18 +145,17 @@ final class Tools {
         return answer("recorded", true, null);
     }
 
-    private CompletableFuture<String> lookupCrm(String phone) {
+    private CompletableFuture<String> lookupCrm(String number) {
         if (++lookUps > MOST_LOOK_UPS) {
             return error(ENOUGH);
         }
-        String number = Numbers.read(phone);
         if (number == null) {
             return error("This is not a phone number. Ask for it, with the country code.");
         }
         // Whose number it is says the network, and never the caller. The CRM is not asked for
         // anybody else. So nobody learns, even from the time it takes, whether it knows them.
         String own = events.party().phone();
-        boolean theirs = own != null && own.replace("+", "").equals(number.replace("+", ""));
+        boolean theirs = Numbers.same(own, number);
         if (!theirs && !lookUpAnybody) {
             return answer("found", false, "Only the record of the number that the caller calls "
                     + "from can be looked up. What they say about themselves belongs into a note.");

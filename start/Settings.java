@@ -33,7 +33,7 @@ public final class Settings {
             List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
     private static final List<String> MAY_BE_BLANK = List.of("CRM_API_KEY", "OPENAI_VOICE",
             "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "HEALTH_HOST",
-            "LOOKUP_ANYBODY", "LOG_WORDS", "HTTPS_PROXY", "NO_PROXY");
+            "LOOKUP_ANYBODY", "LOG_WORDS", "PHONE_REGION", "HTTPS_PROXY", "NO_PROXY");
     private static final Map<String, String> LOWER_CASE =   // other programs read these, too
             Map.of("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY");
     private static final Pattern PROXY = Pattern.compile(
@@ -98,7 +98,7 @@ public final class Settings {
     public Options options() {
         return new Options(get("OUTBOUND_TRUNK_ID"), prefixes(values), destinations(),
                 Duration.ofSeconds(number("SILENCE_SECONDS")),
-                Duration.ofMinutes(number("MAX_CALL_MINUTES")));
+                Duration.ofMinutes(number("MAX_CALL_MINUTES")), new Numbers(get("PHONE_REGION")));
     }
 
     private static List<String> prefixes(Map<String, String> values) {
@@ -168,6 +168,11 @@ public final class Settings {
             if (!values.get(name).matches("true|false|")) {
                 problems.add(name + " is neither true nor false");
             }
+        }
+        try {
+            new Numbers(values.get("PHONE_REGION"));
+        } catch (IllegalArgumentException e) {
+            problems.add("PHONE_REGION is " + e.getMessage());
         }
         List<String> prefixes = prefixes(values);
         for (String prefix : prefixes) {

@@ -180,12 +180,14 @@ public final class Start {
     }
 
     /// The verb `call`: asks a worker to dial, and prints how that goes. Returns the exit status.
-    private static int call(Settings settings, String number, String more) throws Exception {
+    private static int call(Settings settings, String written, String more) throws Exception {
         JsonObject metadata = json(more);
+        String number = settings.options().numbers().read(written);
         if (!Numbers.callable(number) || metadata == null) {
             System.err.println(metadata == null
                     ? "The last argument is not a JSON object: " + more
-                    : "Not a number that can be called: it looks like +15551234567");
+                    : "Not a number that can be called: it looks like +15551234567. Without the "
+                            + "country code, it needs PHONE_REGION");
             return 2;
         }
         // The worker decides whom it calls. This only says earlier what it would say.

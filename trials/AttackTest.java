@@ -117,6 +117,46 @@ public final class AttackTest extends Stand {
         assertEquals(List.of(), crm.notes("id-grace"));
     }
 
+    /// So nobody misses their own record. The model need not write a number as the network does.
+    @Test
+    void aCallerIsKnownHoweverTheNetworkWritesTheirNumber() throws Exception {
+        for (var each : Map.of("0049 (0)171-1234567", "", "49\u00a0171\u00a01234\u2011567", "",
+                "sip:+491711234567@198.51.100.7;user=phone", "US", "0171 1234567", "DE")
+                .entrySet()) {
+            var crm = people();
+            crm.contact("+491711234567", "{\"id\":\"id-kurt\",\"name\":\"Kurt\"}");
+            var model = greeting();
+            var line = new TestLine();
+            line.number = each.getKey();
+            greeted(line, crm, model, Map.of("PHONE_REGION", each.getValue()));
+            for (String number : List.of(each.getKey(), "+49 (171) 1234567")) {
+                assertTrue(called(model, "lookup_crm", "phone", number).getBoolean("found"));
+            }
+            assertEquals(List.of("+491711234567"),
+                    searchedFor(crm).stream().distinct().toList(), each.getKey());
+            JsonObject ended = ended(crm, line);
+            assertEquals("+491711234567 id-kurt",
+                    ended.getString("phone") + " " + ended.getString("contact_id"));
+        }
+    }
+
+    /// Otherwise, the first who is filed under such a number would be everybody who withholds it.
+    @Test
+    void aNumberThatIsWithheldIsNobodys() throws Exception {
+        for (String withheld : List.of("Anonymous", "RESTRICTED", "266696687", "+266696687",
+                "7378742833", "sip:anonymous@anonymous.invalid")) {
+            var crm = people();
+            crm.contact(withheld, "{\"id\":\"id-all\",\"name\":\"All\"}");
+            crm.contact("+17378742833", "{\"id\":\"id-all\",\"name\":\"All\"}");
+            var line = new TestLine();
+            line.number = withheld;
+            greeted(line, crm, greeting(), Map.of("PHONE_REGION", "US"));
+            JsonObject ended = ended(crm, line);
+            assertTrue(ended.isNull("contact_id") && ended.isNull("phone"), ended.toString());
+            assertEquals(List.of(), searchedFor(crm), withheld);
+        }
+    }
+
     @Test
     void whoSaysThatTheyAreSomebodyIsNotThatPerson() throws Exception {
         for (String anybody : List.of("false", "true")) {

@@ -10,6 +10,7 @@ import voice.End;
 import voice.Event;
 import voice.Event.Refusal;
 import voice.Line;
+import voice.Numbers;
 import voice.Options;
 import voice.Step;
 
@@ -216,7 +217,7 @@ public final class EndingTest extends Stand {
         var model = Talk.greeting(this);
         for (Event words : List.of(SPEAKS, TYPES, KEY)) {
             var talk = Talk.begun(this, new TestLine(), model, new Options("", List.of(), BOTH,
-                    Duration.ofHours(9), Talk.LONGEST));
+                    Duration.ofHours(9), Talk.LONGEST, new Numbers("")));
             talk.heard(50);
             bring(talk, State.ANNOUNCED);
             talk.happens(words);
@@ -436,7 +437,8 @@ public final class EndingTest extends Stand {
         for (var each : Map.of(State.NONE, 1, State.REFERRED, 0, State.UNKNOWN, 0, State.DONE, 0)
                 .entrySet()) {
             var talk = Talk.begun(this, new TestLine(), model,
-                    new Options("", List.of(), Talk.SALES, silence, Talk.LONGEST));
+                    new Options("", List.of(), Talk.SALES, silence, Talk.LONGEST,
+                            new Numbers("")));
             talk.heard(50);
             bring(talk, each.getKey());
             talk.line.pass(silence);

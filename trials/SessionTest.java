@@ -10,6 +10,7 @@ import voice.End;
 import voice.Event;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
+import voice.Numbers;
 import voice.Options;
 import voice.Party;
 import voice.Session;
@@ -39,7 +40,8 @@ public final class SessionTest extends Stand {
     /// Options with which nobody is asked whether they are there.
     static Options patient(String trunk) {
         return new Options(
-                trunk, List.of("+1"), Talk.SALES, Duration.ofHours(9), Talk.LONGEST);
+                trunk, List.of("+1"), Talk.SALES, Duration.ofHours(9), Talk.LONGEST,
+                new Numbers(""));
     }
 
     private Talk greeted() throws Exception {
@@ -90,7 +92,9 @@ public final class SessionTest extends Stand {
                 new Case(" {\"phone_number\": \"+1 (555) 000-2222\"}", "ST_1", true,
                         "+15550002222"),
                 new Case(TO_CALL, "", false, null),     // a web client may have written that
-                new Case("{\"phone_number\":\"15550002222\"}", "ST_1", false, null),
+                new Case("{\"phone_number\":\"001 555 0002222\"}", "ST_1", true, "+15550002222"),
+                new Case("{\"phone_number\":\"555 000 2222\"}", "ST_1", false, null),
+                new Case("{\"phone_number\":\"+1 011 44 2079460958\"}", "ST_1", false, null),
                 new Case("{\"phone_number\":\"somebody\"}", "ST_1", false, null),
                 new Case("{\"phone_number\":15550002222}", "ST_1", false, null),
                 new Case("[\"+15550002222\"]", "ST_1", false, null),
@@ -133,13 +137,14 @@ public final class SessionTest extends Stand {
                 new Case("+15550002222", List.of("+44", "+15550003"), false),
                 new Case("+15550002222", List.of("+155500022223"), false),
                 new Case("+49 (1) 555 000", List.of("+1"), false),
+                new Case("0044 (0)20 7946 0958", List.of("+1", "+20"), false),
                 new Case("+15550002222", List.of(), false))) {
             for (boolean comes : List.of(true, false)) {
                 var line = new TestLine();
                 line.metadata = "{\"phone_number\":\"" + each.number + "\"}";
                 line.comes = comes;
                 var talk = Talk.begun(this, line, model, new Options("ST_1", each.prefixes,
-                        Map.of(), Talk.SILENCE, Talk.LONGEST));
+                        Map.of(), Talk.SILENCE, Talk.LONGEST, new Numbers("")));
                 if (each.allowed) {
                     assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
                     continue;

@@ -8,6 +8,7 @@ import start.Checks;
 import start.Proxies;
 import start.Settings;
 import voice.Model;
+import voice.Numbers;
 import voice.Options;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -24,7 +25,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 public final class SettingsTest extends Stand {
     /// A pattern: what the name of a setting looks like.
     static final String A_SETTING = "(?:(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
-            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
+            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG|PHONE)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
 
     /// What loading says when it refuses these settings: a line for each problem.
     private static List<String> refused(Map<String, String> more) {
@@ -47,7 +48,8 @@ public final class SettingsTest extends Stand {
                 "HEALTH_PORT", "8081"));
         for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
                 "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
-                "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "TRANSFER_SALES", "TRANSFER_BILLING",
+                "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "PHONE_REGION", "TRANSFER_SALES",
+                "TRANSFER_BILLING",
                 "TRANSFER_SUPPORT")) {
             defaults.put(name, "");
         }
@@ -229,6 +231,17 @@ public final class SettingsTest extends Stand {
     }
 
     @Test
+    void theRegionOfNationalNumbersIsACountryOfTwoLetters() {
+        assertEquals("+491711234567", settings(Map.of("PHONE_REGION", "DE")).options().numbers()
+                .read("0171 1234567"));
+        assertEquals("01711234567", settings(Map.of()).options().numbers().read("0171 1234567"));
+        for (String wrong : List.of("USA", "49", "+1", "ZZ", "UK", "US,DE", "Germany")) {
+            assertEquals(List.of("PHONE_REGION is not the two letters of a country, like US or DE"),
+                    refused(Map.of("PHONE_REGION", wrong)));
+        }
+    }
+
+    @Test
     void destinationsAreNumbersOrAddresses() {
         var all = Map.of("TRANSFER_SALES", "+15550001111", "TRANSFER_BILLING", "tel:+1555",
                 "TRANSFER_SUPPORT", "sip:help@pbx.example;transport=tcp");
@@ -263,9 +276,9 @@ public final class SettingsTest extends Stand {
     void eachSettingArrivesInItsPlace() throws Exception {
         var options = settings(Map.of("OUTBOUND_TRUNK_ID", "ST_1",
                 "OUTBOUND_PREFIXES", "+1", "TRANSFER_SALES", "tel:+1",
-                "SILENCE_SECONDS", "7", "MAX_CALL_MINUTES", "3")).options();
+                "SILENCE_SECONDS", "7", "MAX_CALL_MINUTES", "3", "PHONE_REGION", "de")).options();
         assertEquals(new Options("ST_1", List.of("+1"), Map.of("sales", "tel:+1"),
-                Duration.ofSeconds(7), Duration.ofMinutes(3)), options);
+                Duration.ofSeconds(7), Duration.ofMinutes(3), new Numbers("DE")), options);
 
         var asked = new ConcurrentLinkedQueue<String>();
         String url = server(exchange -> {

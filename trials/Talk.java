@@ -7,6 +7,7 @@ import voice.Clips;
 import voice.End;
 import voice.Event;
 import voice.Model;
+import voice.Numbers;
 import voice.Options;
 import voice.Session;
 import voice.Speaker;
@@ -61,7 +62,8 @@ final class Talk {
     }
 
     static Options options(Map<String, String> destinations) {
-        return new Options("ST_1", List.of("+1"), destinations, SILENCE, LONGEST);
+        return new Options("ST_1", List.of("+1"), destinations, SILENCE, LONGEST,
+                new Numbers(""));
     }
 
     /// A call in which the greeting was heard, and it is the caller's turn.

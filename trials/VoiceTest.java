@@ -14,7 +14,6 @@ import voice.Log;
 import voice.Mailbox.Alarm;
 import voice.Mailbox;
 import voice.Model;
-import voice.Numbers;
 import voice.Speaker;
 import voice.Tool;
 
@@ -26,7 +25,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-/// voice/, part by part: what the caller hears, alarms, the check of the model, numbers, a tool,
+/// voice/, part by part: what the caller hears, alarms, the check of the model, a tool,
 /// the log. The conversation that these parts make is tested by whole calls.
 public final class VoiceTest extends Stand {
     // Speaker.
@@ -467,32 +466,6 @@ public final class VoiceTest extends Stand {
             exchange.getResponseBody().flush();
         });
         assertEquals("HTTP 401 (check OPENAI_API_KEY)", check(url + "/v1", "", ""));
-    }
-
-    // Numbers.
-
-    @Test
-    void numbersAreReadAsPeopleAndNetworksWriteThem() {
-        for (var each : Map.of("+1 (555) 000-1111", "+15550001111", " 1.555.000\t1111 ",
-                "15550001111", "112", "112", "+112", "+112", "1".repeat(15), "1".repeat(15))
-                .entrySet()) {
-            assertEquals(each.getValue(), Numbers.read(each.getKey()));
-        }
-        for (String none : Arrays.asList(null, "", "anonymous", "+", "12", "(12)", "1".repeat(16),
-                "1+23", "++123", "123x", "sip:+15550001111@x", "1/2/3", "\u0661\u0662\u0663")) {
-            assertNull(Numbers.read(none), none);
-        }
-    }
-
-    @Test
-    void aNumberThatCanBeCalledHasSevenToFifteenDigitsAndACountryCode() {
-        for (String right : List.of("+1234567", "+123456789012345", "+15550001111")) {
-            assertTrue(Numbers.callable(right), right);
-        }
-        for (String wrong : Arrays.asList(null, "", "+", "+123456", "+1234567890123456",
-                "15550001111", "+0555000111", "+1 555 000 1111", "+1555000111x", "tel:+1234567")) {
-            assertFalse(Numbers.callable(wrong), wrong);
-        }
     }
 
     // Tool.

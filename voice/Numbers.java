@@ -1,27 +1,136 @@
 package voice;
 
 import module java.base;
+import com.google.i18n.phonenumbers.NumberParseException;
+import com.google.i18n.phonenumbers.PhoneNumberUtil;
+import com.google.i18n.phonenumbers.PhoneNumberUtil.MatchType;
+import com.google.i18n.phonenumbers.PhoneNumberUtil.PhoneNumberFormat;
+import com.google.i18n.phonenumbers.PhoneNumberUtil.ValidationResult;
+import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 
-/// Phone numbers: how they are read, and which can be called. Session reads the numbers of the line
-/// and of the dispatch here. Tools reads those that the model writes. Settings checks those of
-/// `.env`, and Start the one of `call`.
+/// Phone numbers: how they are read and compared, and which can be called. Session reads the
+/// numbers of the line and of the dispatch here. Tools reads those that the model writes. Settings
+/// checks those of `.env`, and Start reads the one of `call`.
 ///
-/// Not handled: national numbers, which have no country code.
-public final class Numbers {
+/// People and networks write one number in many ways. What comes out of `read` is written in one:
+/// a plus, the country code, and no more than digits
+/// ([E.164](https://www.itu.int/rec/T-REC-E.164)). Google's
+/// [libphonenumber](https://github.com/google/libphonenumber) knows how each country writes its
+/// numbers, and which exist. The first of these rules that fits says what the number is:
+///
+/// 1. A number that begins with a plus or with 00 has its country code.
+/// 2. A number that is written as people in `region` write it is a number of that country.
+/// 3. A number that exists if a plus is put before it has its country code.
+/// 4. A number of `region` is one also if it is written in another way, or if only its length is
+///    right; and the same goes for a number with a country code. But all of it must have 11 digits:
+///    shorter ones are more often extensions.
+/// 5. Any other number stays as it is: the extension of a PBX (1001), or a short number (112).
+///
+/// `region` is a country, as ISO 3166 writes it (US), or "". With "", only numbers that have a
+/// country code are read as such. The rules keep to what exists before what is only of the right
+/// length, because many digits could be either: 491711234567 is a mobile phone in Germany, and
+/// would also be a number of the town that has the area code 0491.
+public record Numbers(String region) {
     private static final String E164 = "\\+[1-9][0-9]{6,14}";
+    private static final int LEAST_DIGITS = 11;
+    private static final String NO_REGION = "ZZ";           // as libphonenumber writes it
 
-    private Numbers() {}
+    /// What people and networks write between the digits.
+    private static final String BETWEEN = "[\\s\\p{Z}\\p{Cf}\\p{Pd}./\\u2212\\u00b7]";
 
-    /// Returns the digits, with the plus if there is one, and drops what people and networks write
-    /// between the digits. Returns null when this is no phone number. `written` may be null.
-    public static String read(String written) {
-        String number = written == null ? "" : written.replaceAll("[\\s().-]", "");
-        return number.matches("\\+?[0-9]{3,15}") ? number : null;
+    /// A number, perhaps in an address (`tel:`, `sip:`), and perhaps with an extension. A
+    /// `phone-context` is what a local number belongs behind. `BETWEEN` is gone.
+    private static final Pattern WRITTEN = Pattern.compile("(?i)(?:.*<)?(?:(?:tel|sips?):)?"
+            + "(?<number>[(]*\\+?[\\p{Nd}()]+)(?:(?:ext(?:ensio)?n?|[x#]|,+)[:=]?\\p{Nd}+#?)?"
+            + "(?:[;@>](?:.*phonecontext=(?<context>\\+\\p{Nd}+))?.*)?");
+
+    /// For a number that is withheld, some networks send a word, and some send the keys of a phone
+    /// that spell it: anonymous, blocked, private, restricted, unavailable, unknown, withheld. None
+    /// of these exists as a number with a country code.
+    private static final Set<String> WITHHELD = Set.of("266696687", "2562533", "7748283",
+            "7378742833", "86282452253", "8656696", "94844353");
+
+    /// Throws an IllegalArgumentException when that is no country.
+    public Numbers {
+        region = region.toUpperCase(Locale.ROOT);
+        if (!region.isEmpty() && !library().getSupportedRegions().contains(region)) {
+            throw new IllegalArgumentException("not the two letters of a country, like US or DE");
+        }
     }
 
-    /// Can this number be dialled? It needs a plus and the country code
-    /// ([E.164](https://www.itu.int/rec/T-REC-E.164)). `number` may be null.
+    private static PhoneNumberUtil library() {
+        return PhoneNumberUtil.getInstance();   // when it is needed, because it takes time to load
+    }
+
+    /// Returns the number in the form that is described above, or null when this is no phone
+    /// number, or a number that is withheld. An extension behind the number is left out. `written`
+    /// may be null.
+    public String read(String written) {
+        Matcher parts = WRITTEN.matcher(
+                Normalizer.normalize(written == null ? "" : written, Normalizer.Form.NFKC)
+                        .replaceAll("(?i)%2b", "+").replaceAll(BETWEEN, "")
+                        .replace('[', '(').replace(']', ')'));
+        if (!parts.matches()) {
+            return null;
+        }
+        String number = parts.group("number");
+        if (!number.contains("+") && parts.group("context") != null) {
+            number = parts.group("context") + number;
+        }
+        String plus = number.contains("+") ? "+" : "";
+        String digits = PhoneNumberUtil.normalizeDigitsOnly(number);
+        String behindPlus = digits.replaceFirst("^00", "");
+        if (WITHHELD.contains(behindPlus) || behindPlus.matches("0*")) {
+            return null;
+        }
+        boolean hasCode = !plus.isEmpty() || !behindPlus.equals(digits);
+        PhoneNumber national = region.isEmpty() ? null : parse(plus + digits, region);
+        PhoneNumber world = parse("+" + behindPlus, NO_REGION);
+        // Not every country has a 0 there to leave out: +1 (0)555 ...
+        PhoneNumber without0 = parse("+" + PhoneNumberUtil.normalizeDigitsOnly(
+                number.replace("(0)", "")).replaceFirst("^00", ""), NO_REGION);
+        var exist = Stream.of(isUsual(national, digits) ? national : null, world, without0)
+                .filter(each -> each != null && library().isValidNumber(each)).map(Numbers::e164);
+        var possible = Stream.of(national, world, without0)
+                .filter(each -> each != null && library().isPossibleNumberWithReason(each)
+                        == ValidationResult.IS_POSSIBLE).map(Numbers::e164)
+                .filter(each -> hasCode || each.length() > LEAST_DIGITS);
+        String asWritten = plus + digits;
+        return Stream.concat(exist, possible).filter(each -> each.matches(E164)).findFirst()
+                .orElse(asWritten.matches("\\+?[0-9]{3,15}") ? asWritten : null);
+    }
+
+    /// Do people in that country write it so?
+    private static boolean isUsual(PhoneNumber number, String digits) {
+        return number != null && digits.equals(PhoneNumberUtil.normalizeDigitsOnly(
+                library().format(number, PhoneNumberFormat.NATIONAL)));
+    }
+
+    private static String e164(PhoneNumber number) {
+        return library().format(number, PhoneNumberFormat.E164);
+    }
+
+    private static PhoneNumber parse(String number, String region) {
+        try {
+            return library().parse(number, region);
+        } catch (NumberParseException e) {
+            return null;
+        }
+    }
+
+    /// Are these two the same number? Both were read. One of them may lack its country code. `one`
+    /// may be null.
+    public static boolean same(String one, String other) {
+        return one != null && (one.replace("+", "").equals(other.replace("+", ""))
+                || List.of(MatchType.EXACT_MATCH, MatchType.NSN_MATCH)
+                        .contains(library().isNumberMatch(one, other)));
+    }
+
+    /// Can this number be dialled? It must be in E.164, and its country must have numbers of that
+    /// length. So nobody can hide another number behind an allowed country code: +1 011 44 ..
+    /// `number` may be null.
     public static boolean callable(String number) {
-        return number != null && number.matches(E164);
+        return number != null && number.matches(E164)
+                && library().isPossibleNumber(number, NO_REGION);
     }
 }

@@ -61,7 +61,7 @@ public final class Session implements AutoCloseable {
         conversation = new Realtime(model, line.id(), mailbox, line.speaker());
         metadata = metadata(line);
         given = metadata.get("phone_number") instanceof JsonString number
-                ? Numbers.read(number.getString()) : null;
+                ? options.numbers().read(number.getString()) : null;
         notDialled = metadata.isEmpty() && line.metadata().contains("phone_number") ? UNREADABLE
                 : !Numbers.callable(given) ? "phone_number is not +15551234567"
                 : options.trunk().isEmpty()
@@ -131,7 +131,7 @@ public final class Session implements AutoCloseable {
     /// Looks who is on the line. Only at certain moments: who the caller is does not change while
     /// the program asks the CRM about them.
     private void lookWhoItIs() {
-        String number = Numbers.read(line.number());
+        String number = options.numbers().read(line.number());
         party = new Party(line.id(), line.room(), line.roomSid(),
                 number != null ? number : outbound ? given : null,
                 outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
