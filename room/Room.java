@@ -54,6 +54,7 @@ public final class Room implements Line {
     private volatile Peers peers;                           // null before LiveKit lets us in
     private final Texts texts = new Texts(packet -> peers.send(packet));
     private TrackInfo ourTrack = TrackInfo.getDefaultInstance();
+    private final List<Runnable> unnamed = new ArrayList<>();   // captions; our track has no name
     private final Map<String, String> shown = new LinkedHashMap<>();
     private final Deque<Long> typed = new ArrayDeque<>();   // when, by the call's clock, in ns
     private final Deque<Long> keys = new ArrayDeque<>();
@@ -310,6 +311,8 @@ public final class Room implements Line {
     /// LiveKit has given our track a name.
     void published(TrackInfo track) {
         ourTrack = track;
+        unnamed.forEach(Runnable::run);
+        unnamed.clear();
     }
 
     /// Publishes our sound if we have picked up and these peer connections do not know of it yet.
@@ -351,10 +354,18 @@ public final class Room implements Line {
         });
     }
 
+    /// A caption names the track on which it is said. So the agent's wait until LiveKit has given
+    /// our track a name.
     @Override
     public void caption(boolean agents, String segment, String text, boolean last) {
-        work.add(() -> texts.caption(agents ? "" : caller.identity(),
-                agents ? ourTrack.getSid() : caller.track(), segment, text, last));
+        work.add(() -> {
+            if (agents && ourTrack.getSid().isEmpty()) {
+                unnamed.add(() -> caption(true, segment, text, last));
+            } else {
+                texts.caption(agents ? "" : caller.identity(),
+                        agents ? ourTrack.getSid() : caller.track(), segment, text, last);
+            }
+        });
     }
 
     /// Takes a data packet from the room: a key, or a piece of a text. Only the caller's are read.

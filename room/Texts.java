@@ -25,6 +25,7 @@ final class Texts {
     /// A caption that is not complete yet.
     private static final class Caption {
         final String stream = UUID.randomUUID().toString();
+        String shown = "";
         long chunks;                                        // that were sent
     }
 
@@ -36,12 +37,24 @@ final class Texts {
         this.out = out;
     }
 
-    /// Sends a piece of what somebody says. The piece that is `last` completes the segment.
-    /// `identity` is the participant who says it, or "" for the agent. `track` is the sid of that
-    /// participant's audio track.
+    /// Sends a piece of what somebody says. What is `last` completes the segment, and is the whole
+    /// of it. `identity` is the participant who says it, or "" for the agent. `track` is the sid of
+    /// that participant's audio track, or "" for none.
+    ///
+    /// A stream cannot take back what it has said. If the whole is not what was shown, it goes out
+    /// as another stream of the same segment. Clients then show that one instead of the first, as
+    /// they do with the interim and the final text of a caller in LiveKit's agents.
     void caption(String identity, String track, String segment, String text, boolean last) {
         Caption caption = captions.get(segment);
+        boolean replaces = caption != null && last && !text.startsWith(caption.shown);
+        if (replaces) {
+            end(identity, caption, "false");
+            caption = null;
+        }
         if (caption == null) {
+            if (last && text.isEmpty() && !replaces) {
+                return;                                     // nothing was shown
+            }
             caption = new Caption();
             captions.put(segment, caption);
             if (captions.size() > MOST_STREAMS) {
@@ -55,21 +68,29 @@ final class Texts {
                     // replaces such halves.
                     .putAttributes("lk.segment_id", new String(
                             segment.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8))
-                    .putAttributes("lk.transcribed_track_id", track)
                     .putAttributes("lk.transcription_final", Boolean.toString(last));
+            if (!track.isEmpty()) {
+                header.putAttributes("lk.transcribed_track_id", track);
+            }
             out.accept(packet(identity).setStreamHeader(header));
         }
-        ByteString bytes = ByteString.copyFromUtf8(text);
-        for (int at = 0; at < bytes.size(); at += CHUNK) {
+        String more = last ? text.substring(caption.shown.length()) : text;
+        caption.shown += more;
+        ByteString bytes = ByteString.copyFromUtf8(more);
+        for (int at = 0; at < bytes.size() || replaces && at == 0; at += CHUNK) {
             out.accept(packet(identity).setStreamChunk(DataStream.Chunk.newBuilder()
                     .setStreamId(caption.stream).setChunkIndex(caption.chunks++)
                     .setContent(bytes.substring(at, Math.min(bytes.size(), at + CHUNK)))));
         }
         if (last) {
             captions.remove(segment);
-            out.accept(packet(identity).setStreamTrailer(DataStream.Trailer.newBuilder()
-                    .setStreamId(caption.stream).putAttributes("lk.transcription_final", "true")));
+            end(identity, caption, "true");
         }
+    }
+
+    private void end(String identity, Caption caption, String complete) {
+        out.accept(packet(identity).setStreamTrailer(DataStream.Trailer.newBuilder()
+                .setStreamId(caption.stream).putAttributes("lk.transcription_final", complete)));
     }
 
     private static DataPacket.Builder packet(String identity) {

@@ -140,8 +140,8 @@ public final class AnswersTest extends Stand {
         talk.heard(50);
         talk.callerSays(1, 600);
         talk.heard(100);
-        assertTrue(talk.line.captions.containsAll(List.of("agent In writing.", "agent .")),
-                talk.line.captions.toString());
+        assertTrue(talk.line.captions.containsAll(List.of("agent In writing.",
+                "agent In writing.|")), talk.line.captions.toString());
         session(model, 1).drop();
         var next = session(model, 2);
         eventually("it is told", () -> told(next).toString().contains(

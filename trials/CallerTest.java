@@ -1,6 +1,7 @@
 package trials;
 
 import module java.base;
+import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.DisconnectReason;
 import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitModels.ParticipantInfo.Kind;
@@ -209,9 +210,7 @@ public final class CallerTest extends RoomStand {
         Line line = pickedUp("AJ_1");
         livekit.subscribed();           // somebody else in the room
         line.dial("ST_1");
-        while (!(line.mailbox().next() instanceof Event.CallerAnswered)) {
-            // what comes before it
-        }
+        until(line, Event.CallerAnswered.class);
         livekit.update(phone("ringing").setVersion(1));
         livekit.update(phone("active").setVersion(2));
         assertEquals(List.of("CallerHears"), events(line));
@@ -219,11 +218,25 @@ public final class CallerTest extends RoomStand {
         livekit.there.set(0, phone("dialing"));
         line = pickedUp("AJ_2");
         line.dial("ST_1");
-        while (!(line.mailbox().next() instanceof Event.CallerAnswered)) {
-            // what comes before it
-        }
+        until(line, Event.CallerAnswered.class);
         livekit.subscribed();           // whatever its status says
         assertEquals(List.of("CallerHears"), events(line));
+    }
+
+    /// Clients look for a caption's track.
+    @Test
+    void theAgentsCaptionsWaitUntilItsTrackHasAName() throws Exception {
+        livekit.there.add(phone("active"));
+        Line line = joined("AJ_1");
+        line.caption(true, "SG_1", "Hello.", true);
+        line.pickUp();
+        Object peers = FuzzTest.call(line, "peers");
+        var waiting = peers.getClass().getDeclaredField("unsent");  // there is no channel here
+        waiting.setAccessible(true);
+        var sent = (Deque<?>) waiting.get(peers);
+        eventually("the caption", () -> sent.size() == 3);
+        var header = DataPacket.parseFrom((byte[]) sent.getFirst()).getStreamHeader();
+        assertEquals("TR_agent", header.getAttributesMap().get("lk.transcribed_track_id"));
     }
 
     // Callers who are lost.

@@ -6,6 +6,7 @@ import demo.DemoModel.Say;
 import org.junit.jupiter.api.Test;
 import voice.Clips;
 import voice.Event;
+import voice.Numbers;
 import voice.Options;
 import voice.Step;
 import trials.EndingTest.State;
@@ -101,7 +102,8 @@ public final class LostCallerTest extends Stand {
     @Test
     void theSilenceOfACallerWhoIsAwayDoesNotCount() throws Exception {
         var talk = Talk.begun(this, new TestLine(), Talk.greeting(this), new Options("ST_1",
-                List.of("+1"), Talk.SALES, Duration.ofSeconds(5), Talk.LONGEST));
+                List.of("+1"), Talk.SALES, Duration.ofSeconds(5), Talk.LONGEST,
+                new Numbers("")));
         talk.heard(50);
         talk.happens(LOST);
         talk.line.pass(Duration.ofSeconds(14));
@@ -239,7 +241,7 @@ public final class LostCallerTest extends Stand {
         line.metadata = SessionTest.TO_CALL;
         line.answers = false;
         var talk = Talk.begun(this, line, Talk.greeting(this), new Options("ST_1", List.of("+1"),
-                Talk.SALES, Talk.SILENCE, Duration.ofSeconds(20)));
+                Talk.SALES, Talk.SILENCE, Duration.ofSeconds(20), new Numbers("")));
         line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
         line.settle();
         endsAfter(talk, Duration.ofSeconds(20), "too_long", null);

@@ -4,8 +4,11 @@ import module java.base;
 import livekit.LivekitAgent.WorkerMessage.MessageCase;
 import org.junit.jupiter.api.BeforeAll;
 import room.Worker;
+import voice.Event;
 import voice.Line;
 import voice.Mailbox.Alarm;
+
+import static org.junit.jupiter.api.Assertions.assertFalse;
 
 /// A Worker that runs against TestLiveKit, and its calls: what RoomTest and CallerTest share. Each
 /// of their tests has an instance of its own.
@@ -133,5 +136,12 @@ abstract class RoomStand extends Stand {
         eventually("it runs", () -> livekit.updates().contains(call + " JS_RUNNING"));
         eventually("it is in the room", () -> inTheirRooms.contains(call));
         return lines.get(call);
+    }
+
+    /// Waits for an event of that kind.
+    static void until(Line line, Class<? extends Event> kind) throws InterruptedException {
+        for (Event next; !kind.isInstance(next = line.mailbox().next()); ) {
+            assertFalse(next instanceof Event.AlarmDue, "no " + kind);
+        }
     }
 }

@@ -437,13 +437,9 @@ public final class RoomTest extends RoomStand {
             livekit.apiStatuses.addAll(List.of(status, 200, 200));
             line.dial("ST_1");
             eventually("it is refused", () -> livekit.apiStatuses.size() == 2);
-            while (!(line.mailbox().next() instanceof Event.DialFailed(var why))) {
-                // what comes before it
-            }
+            until(line, Event.DialFailed.class);
             line.transfer("tel:+15550111");
-            while (!(line.mailbox().next() instanceof Event.Transferred)) {
-                // the second status is 200
-            }
+            until(line, Event.Transferred.class);   // the second status is 200
             assertEquals(List.of("CreateSIPParticipant", "TransferSIPParticipant"), livekit.asked,
                     "" + status);
             livekit.apiStatuses.clear();

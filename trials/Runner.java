@@ -43,9 +43,10 @@ public final class Runner {
         // What takes longest begins first.
         return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
                 AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
-                LostModelTest.class, LostCallerTest.class, OutboxTest.class, NumbersTest.class,
-                SettingsTest.class, LookUpTest.class, HealthTest.class, JoinTest.class,
-                RoomTest.class, CallerTest.class, DemoTest.class, SupplyTest.class);
+                LostModelTest.class, LostCallerTest.class, CaptionsTest.class, OutboxTest.class,
+                NumbersTest.class, SettingsTest.class, LookUpTest.class, HealthTest.class,
+                JoinTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
+                SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the

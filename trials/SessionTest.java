@@ -312,7 +312,7 @@ public final class SessionTest extends Stand {
         talk.line.captions.clear();
         talk.happens(new Event.CallerSaid("i1", "Hello?"), new Event.AgentSays("i2", "Good"),
                 new Event.AgentSays("i2", " day."), new Event.AgentSaid("i2", "Good day."));
-        assertEquals(List.of("caller Hello?.", "agent Good", "agent  day.", "agent ."),
+        assertEquals(List.of("caller Hello?|", "agent Good", "agent  day.", "agent Good day.|"),
                 List.copyOf(talk.line.captions));
     }
 

@@ -68,6 +68,7 @@ public final class TestLine implements Line {
     /// Where the agent has sent the phone.
     public final Queue<String> transfers = new ConcurrentLinkedQueue<>();
     public final Deque<Map<String, String>> shown = new ConcurrentLinkedDeque<>();
+    /// Each piece that is shown, with a | behind what completes a caption.
     public final Queue<String> captions = new ConcurrentLinkedQueue<>();
 
     private void frame(byte[] frame) {
@@ -109,7 +110,7 @@ public final class TestLine implements Line {
             mark.countDown();
             return;
         }
-        captions.add((agents ? "agent " : "caller ") + text + (last ? "." : ""));
+        captions.add((agents ? "agent " : "caller ") + text + (last ? "|" : ""));
     }
 
     @Override

@@ -94,7 +94,7 @@ final class Ending {
         boolean colleague = session.transfer.canBegin() && session.line.onPhone()
                 && session.options.destinations().containsKey(SUPPORT)
                 && !session.transfer.triedTo(SUPPORT);
-        session.line.speaker().clear();         // what is left would delay the recording
+        session.conversation.interrupt();       // what is left would delay the recording
         session.turn.play(colleague ? Clips.COLLEAGUE : Clips.GOODBYE);
         if (colleague) {
             session.transfer.begin(SUPPORT);

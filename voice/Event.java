@@ -90,8 +90,8 @@ public sealed interface Event {
     /// sound.
     record AgentSays(String itemId, String text) implements Event {}
 
-    /// All that the agent says in one item, in writing. The caller may have interrupted it before
-    /// its end.
+    /// What the caller has heard of one item, in writing; "" for nothing. It comes when they have
+    /// heard the item to its end, or to where it was broken off. (An item without sound is whole.)
     record AgentSaid(String itemId, String text) implements Event {}
 
     /// The model hears that the caller has begun to speak.

@@ -144,20 +144,15 @@ final class History {
         note(itemId, new Message(Role.AGENT, text + NOT_HEARD));
     }
 
-    /// The agent says more of an item. What comes after an interruption was not heard.
+    /// The agent says more of an item.
     void agentSays(String itemId, String text) {
         String before = items.get(itemId) instanceof Message(_, String said) ? said : "";
-        if (!before.endsWith(INTERRUPTED)) {
-            note(itemId, new Message(Role.AGENT, before + text));
-        }
+        note(itemId, new Message(Role.AGENT, before + text));
     }
 
-    /// The caller has heard only the first part of an item's sound: `share` of it, 0 to 1. Nobody
-    /// knows at which word that part ends. So the same share of the text is kept, if it is known.
-    void interrupted(String itemId, double share) {
-        String text = items.get(itemId) instanceof Message(_, String said) ? said : "";
-        note(itemId, new Message(Role.AGENT,
-                text.substring(0, (int) (text.length() * share)) + INTERRUPTED));
+    /// The caller has heard only these first words of an item.
+    void interrupted(String itemId, String words) {
+        note(itemId, new Message(Role.AGENT, words + INTERRUPTED));
     }
 
     /// Adds an item at the end. An item that has this id already is replaced where it stands.

@@ -83,7 +83,8 @@ public interface Line {
     void show(Map<String, String> attributes);
 
     /// Shows everybody in the room, in writing, a piece of what is said: by the agent (`agents`) or
-    /// by the caller. The piece that is `last` completes the segment.
+    /// by the caller. What is `last` completes the segment, and is the whole of it. That may be
+    /// less than what was shown before, because the caller has not heard the rest.
     void caption(boolean agents, String segment, String text, boolean last);
 
     /// Sends the caller's phone to a `tel:` or `sip:` address, by one SIP REFER. The call goes on

@@ -15,7 +15,7 @@ import voice.Trouble.Fault;
 /// The model decides whose turn it is, by voice activity detection ([server
 /// VAD](https://developers.openai.com/api/docs/guides/realtime-vad)): it notices that the caller
 /// has begun or finished speaking, breaks off its own response, and gives the next one. Two things
-/// are left to us: to stop the sound, and to tell the model how much of it was heard (`truncate`).
+/// are left to us: to stop the sound, and to tell the model how much of it was heard (`silence`).
 ///
 /// Responses asks the model for its answers, and asks once more when an answer fails or cannot be
 /// heard. A connection (Link) may be refused, break, or go silent. Then a new one takes its place.
@@ -41,6 +41,7 @@ public final class Realtime implements AutoCloseable {
 
     // All that follows is guarded by `this`. What is volatile is also read without the lock.
     final History history = new History();
+    final Speech speech;
     private final Responses responses = new Responses(this);
     final Trouble trouble = new Trouble();
     volatile Link link;
@@ -56,7 +57,6 @@ public final class Realtime implements AutoCloseable {
     private String callersItem;                 // what the caller says or has said last
     private String unfinishedItem;              // what the agent says, when more sound is to come
     private String lastItemWithSound;
-    private String itemBeingWritten;            // its transcript comes in pieces
 
     /// Starts to connect. What is sent before there is a connection waits.
     public Realtime(Model model, String phoneCall, Mailbox mailbox, Speaker speaker) {
@@ -65,6 +65,7 @@ public final class Realtime implements AutoCloseable {
         this.mailbox = mailbox;
         this.speaker = speaker;
         this.hearing = new Hearing(phoneCall, mailbox::nanos);
+        this.speech = new Speech(mailbox, speaker, history);
         connect(null);
     }
 
@@ -117,11 +118,32 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// The caller hears nothing more of what the agent is saying. Returns false when there was
-    /// nothing to be heard.
+    /// nothing to be heard. The model would believe that the caller has heard all of it, so it is
+    /// told ([truncation](https://developers.openai.com/api/docs/guides/realtime-conversations)).
+    /// It does not know recordings, nor what was said in an earlier connection.
     private boolean silence() {
         var cut = speaker.clear();
-        cut.forEach(this::truncate);
+        for (var each : cut) {
+            speech.brokenOff(each);
+            if (link.soundBytes(each.itemId()) != null) {
+                link.truncate(each.itemId(), each.ms());
+            }
+        }
         return !cut.isEmpty();
+    }
+
+    /// Posts AgentSaid for each item that the caller has heard to the end, or to where it was
+    /// broken off.
+    synchronized void look() {
+        speech.over(responses.responding()).forEach(mailbox::post);
+    }
+
+    /// The call is over, and nobody reads the mailbox any more. Returns what the caller has heard
+    /// of the last sentence.
+    synchronized List<Event.AgentSaid> end() {
+        silence();
+        speech.noMoreComes(true);
+        return speech.over(false);
     }
 
     /// The model has a response to give, and may not have begun to speak yet.
@@ -152,24 +174,6 @@ public final class Realtime implements AutoCloseable {
     /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size, in their order.
     public void hear(byte[] pcm) {
         hearing.hear(pcm, turnUnanswered);
-    }
-
-    /// Tells the model how much of a sentence the caller has heard. Otherwise the model would
-    /// believe that the caller has heard the rest, too. The service calls this
-    /// [truncation](https://developers.openai.com/api/docs/guides/realtime-conversations). Does
-    /// nothing for sound of an earlier connection, and nothing for a recording.
-    private void truncate(Speaker.Cut cut) {
-        Integer bytes = link.soundBytes(cut.itemId());
-        if (bytes == null) {
-            return;
-        }
-        heard(cut.itemId(), cut.ms(),
-                Math.min(1, (double) cut.ms() * Speaker.BYTES_PER_MS / bytes));
-    }
-
-    private void heard(String item, int ms, double share) {
-        history.interrupted(item, share);
-        link.truncate(item, ms);
     }
 
     /// Asks the model for a sign of life. Returns how many events it has sent in this connection so
@@ -253,10 +257,7 @@ public final class Realtime implements AutoCloseable {
     /// Closes the connection. Makes another one, unless the model is given up.
     void replace(Fault fault) {
         boolean worked = connectedAt != 0;
-        link.close();
-        if (unfinishedItem != null) {
-            speaker.end(unfinishedItem); // no more of its sound will come
-        }
+        closeLink();
         if (tryLater(fault, worked)) {
             Log.log(phoneCall, "the connection to the model is lost, trying again: " + fault.why());
             mailbox.post(new Event.ModelAway(fault.why(), hearing.callerWaited()));
@@ -290,8 +291,16 @@ public final class Realtime implements AutoCloseable {
     /// Gives the model up. The call goes on without it.
     void lose(Fault fault) {
         closed = true;
-        link.close();
+        closeLink();
         mailbox.post(new Event.ModelLost(trouble.why(fault)));
+    }
+
+    private void closeLink() {
+        link.close();
+        speech.noMoreComes(true);
+        if (unfinishedItem != null) {
+            speaker.end(unfinishedItem);
+        }
     }
 
     /// The time has passed that Event.TryAgainIn has named.
@@ -348,7 +357,8 @@ public final class Realtime implements AutoCloseable {
                 soundCame(from, item, sound);
             } else if (from.soundBytes(item) == null) {
                 from.soundCame(item, sound.length);
-                heard(item, 0, 0);
+                speech.dropped(item);
+                from.truncate(item, 0);
             }
         } else if (event.isResponseOutputAudioDone()) {
             if (event.asResponseOutputAudioDone().itemId().equals(unfinishedItem)) {
@@ -390,14 +400,11 @@ public final class Realtime implements AutoCloseable {
                     tool.status().filter(s -> s.asString().equals("incomplete")).isPresent());
         } else if (event.isResponseOutputAudioTranscriptDelta()) {
             var delta = event.asResponseOutputAudioTranscriptDelta();
-            itemBeingWritten = delta.itemId();
-            says(delta.itemId(), delta.delta());
+            speech.says(delta.itemId(), delta.delta());
         } else if (event.isResponseOutputAudioTranscriptDone()) {
             var done = event.asResponseOutputAudioTranscriptDone();
-            if (!done.itemId().equals(itemBeingWritten)) { // all of it comes in this event
-                says(done.itemId(), done.transcript());
-            }
-            mailbox.post(new Event.AgentSaid(done.itemId(), done.transcript()));
+            speech.written(done.itemId(), done.transcript());
+            look();
         } else if (event.isResponseOutputTextDone()) {
             writes(event.asResponseOutputTextDone());
         } else if (event.isConversationItemInputAudioTranscriptionCompleted()) {
@@ -429,6 +436,7 @@ public final class Realtime implements AutoCloseable {
     private void soundCame(Link from, String itemId, byte[] sound) {
         speaker.play(itemId, sound);
         from.soundCame(itemId, sound.length);
+        speech.soundCame(itemId, sound.length);
         trouble.modelWorksSince(mailbox.nanos() - PROVEN_AFTER.toNanos());
         turnAnswered();
         unfinishedItem = itemId;
@@ -452,11 +460,6 @@ public final class Realtime implements AutoCloseable {
         history.agentWrites(done.itemId(), done.text());
         mailbox.post(new Event.AgentSays(done.itemId(), done.text()));
         mailbox.post(new Event.AgentSaid(done.itemId(), done.text()));
-    }
-
-    private void says(String itemId, String text) {
-        history.agentSays(itemId, text);
-        mailbox.post(new Event.AgentSays(itemId, text));
     }
 
     private void transcribed(String itemId) {

@@ -43,6 +43,11 @@ final class Responses {
                 || conversation.history.unanswered();
     }
 
+    /// The model is giving a response.
+    boolean responding() {
+        return response != null;
+    }
+
     // Asking.
 
     /// A response is to be asked for, beside those that items in the conversation want.
@@ -238,6 +243,7 @@ final class Responses {
         var whole = response;
         forget();
         conversation.soundIsOver();
+        conversation.speech.noMoreComes(whole.overtaken || status.equals("cancelled"));
         rounds += whole.calls.isEmpty() ? 0 : 1;
         if (whole.sound) {
             spokenBeside.addAll(whole.calls);

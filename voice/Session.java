@@ -220,8 +220,10 @@ public final class Session implements AutoCloseable {
             }
             case Event.AgentSays(var item, var text) -> caption(true, item, text, false);
             case Event.AgentSaid(var item, var text) -> {
-                Log.said(line.id(), "agent", "says", text);
-                caption(true, item, "", true);
+                if (!text.isEmpty()) {
+                    Log.said(line.id(), "agent", "says", text);
+                }
+                caption(true, item, text, true);
             }
             case Event.DialFailed(var why) -> ending.dialFailed(why);
             case Event.Transferred() -> {
@@ -480,6 +482,7 @@ public final class Session implements AutoCloseable {
     /// The call is over, or the agent could not join the room. Hangs up, unless the caller has
     /// left. Returns how the call ended.
     public End finish() {
+        conversation.end().forEach(this::take);
         return ending.finish();
     }
 

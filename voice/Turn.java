@@ -48,6 +48,7 @@ final class Turn {
     /// Finds out what the agent is doing, shows it to LiveKit's clients (`lk.agent.state`), and
     /// sets the alarms for what the call waits for. Session calls this before every event.
     void look() {
+        session.conversation.look();
         boolean talking = session.talking;
         boolean speaking = session.line.speaker().speaking();
         boolean thinking = session.conversation.thinking();
