@@ -80,7 +80,6 @@ final class Agent implements Program {
             + "whether they are still there.";
     static final String STILL_SILENT = "The caller still says nothing. Say goodbye in one short "
             + "sentence; the call ends after that.";
-
     static final String BACK = "The caller's connection was lost and is back. They may have missed "
             + "your last words. Say so, and go on from there.";
     static final String TIME_IS_UP = "The call has to end now. Say goodbye in one short sentence.";
@@ -201,9 +200,9 @@ final class Agent implements Program {
                     session.endWhenHeard(
                             "silence", "the caller has said nothing for long", GOODBYE_BOUND);
                 }
-
                 case Step.CallerBack() -> session.tell(BACK);
                 case Step.TimeIsUp() -> session.tell(TIME_IS_UP);
+
                 // The result of a transfer_call.
                 case Step.Transferred(var to) -> events.transferred(to);
                 case Step.TransferFailed(var to, var why) -> {
