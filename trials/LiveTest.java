@@ -122,6 +122,21 @@ public final class LiveTest extends Stage {
         caller.next("loud");
         caller.next("silent"); // the model has answered the interruption
 
+        // In writing: what was said, on which track, and of the long story what was heard.
+        String story = "A long story, which nobody will hear the end of.";
+        var captions = new ArrayList<JsonObject>();
+        captions.add(caller.await("caption", caption -> {
+            captions.add(caption);
+            return story.startsWith(caption.getString("text")) && caption.getJsonObject(
+                    "attributes").getString("lk.transcription_final").equals("true");
+        }));
+        assertEquals("Hello Ada, how can I help?", captions.getFirst().getString("text"));
+        assertBetween(4, captions.getLast().getString("text").length(), 20, "letters of " + story);
+        for (JsonObject caption : captions) {
+            assertTrue(caption.getJsonObject("attributes").getString("lk.transcribed_track_id", "")
+                    .startsWith("TR_"), caption.toString());
+        }
+
         double hungUp = caller.hangUp();
         var ended = ended(caller, "caller_hung_up");
         var activity = to("/contacts/c-1/activities");

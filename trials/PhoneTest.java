@@ -145,10 +145,10 @@ public final class PhoneTest extends Stage {
     void keysReachTheModelTogether() throws Exception {
         var caller = Caller.onThePhone("keys", ADA);
         caller.next("silent");
-        caller.command("keys 12#");
+        caller.command("keys 12#d");
         var item = model.sessions().getLast().await("conversation.item.create",
                 event -> event.toString().contains("pressed"), SOON);
-        assertTrue(item.toString().contains("The caller pressed 1 2 #\""), item.toString());
+        assertTrue(item.toString().contains("The caller pressed 1 2 # D\""), item.toString());
         caller.hangUp();
         ended(caller, "caller_hung_up");
     }
@@ -266,6 +266,8 @@ public final class PhoneTest extends Stage {
             assertEquals("Hello, how can I help?", greeting.getString("text"));
             assertEquals("true", greeting.getJsonObject("attributes")
                     .getString("lk.transcription_final"));
+            assertTrue(greeting.getJsonObject("header").getString("lk.transcribed_track_id")
+                    .startsWith("TR_"), greeting.toString());
             browser.command("chat", "Sales, please.");
             var session = model.sessions().getLast();
             var item = session.await("conversation.item.create",

@@ -2,7 +2,7 @@
 
 LiveTest.java starts one process per caller and drives it with lines on stdin:
     say HZ MS     speak a tone, after whatever is still to be said; 0 Hz is silence
-    keys 12#      press keys
+    keys 12#d     press keys
     odd N WORDS   press, N times, a key that no phone has: these words
     type N WORDS  write these words N times
     pickup        answer, when it was called itself (--status dialing)
@@ -140,6 +140,8 @@ class Phone:
         room.on("track_published", lambda _, who: self.seen("published", who))
         room.on("track_subscribed", self.subscribed)
         room.on("disconnected", self.disconnected)
+        room.register_text_stream_handler(
+            "lk.transcription", lambda text, who: self.spawn(self.read(text, who)))
         await room.connect(self.args.url, self.token())
         report("joined")
         self.spawn(self.talk(self.source))
@@ -172,6 +174,10 @@ class Phone:
         async for sound in rtc.AudioStream(track, sample_rate=RATE, frame_size_ms=10):
             self.ear.hear(sound.frame.data)
 
+    async def read(self, stream, identity):
+        words = "".join([piece async for piece in stream])
+        report("caption", identity=identity, text=words, attributes=dict(stream.info.attributes))
+
     async def talk(self, source):
         """Never pauses: a phone sends silence too, and a gap would make what follows it late."""
         while True:
@@ -197,7 +203,7 @@ class Phone:
                     self.words.extend((int(hz), n == 0, n == count - 1) for n in range(count))
                 case ["keys", keys]:
                     for key in keys:
-                        code = "0123456789*#ABCD".index(key)
+                        code = "0123456789*#abcd".index(key)  # as LiveKit's SIP service names them
                         await self.room.local_participant.publish_dtmf(code=code, digit=key)
                 case ["odd", count, *words]:
                     for _ in range(int(count)):

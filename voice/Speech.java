@@ -17,7 +17,8 @@ final class Speech {
         String text = "";
         boolean written;                        // no more text will come
         int bytes;                              // of its sound, that have come
-        double heard = 1;                       // less if it was broken off: a share
+        boolean brokenOff;
+        double heard = 1;                       // the share of it, if it was broken off
 
         String words() {
             return text.substring(0, (int) (text.length() * heard));
@@ -51,7 +52,7 @@ final class Speech {
     void says(String id, String text) {
         if (!over.contains(id)) {
             item(id).text += text;
-            if (item(id).heard == 1) {
+            if (!item(id).brokenOff) {
                 history.agentSays(id, text);
                 mailbox.post(new Event.AgentSays(id, text));
             }
@@ -83,6 +84,7 @@ final class Speech {
 
     private void heard(String id, double share) {
         Item item = item(id);
+        item.brokenOff = true;
         item.heard = share;
         item.written |= !item.text.isEmpty();
         history.interrupted(id, item.words());
@@ -94,7 +96,7 @@ final class Speech {
         items.forEach((id, item) -> {
             item.written = true;
             if (brokenOff && item.bytes == 0) {
-                item.heard = 0;
+                heard(id, 0);
             }
         });
     }
@@ -103,10 +105,10 @@ final class Speech {
     List<Event.AgentSaid> over(boolean responding) {
         var now = new ArrayList<Event.AgentSaid>();
         items.forEach((id, item) -> {
-            boolean heard = item.heard < 1 || (item.bytes > 0 ? !speaker.holds(id) : !responding);
-            if (item.written && heard) {
+            boolean silent = item.bytes > 0 ? !speaker.holds(id) : !responding;
+            if (item.written && (silent || item.brokenOff)) {
                 over.add(id);
-                if (item.heard < 1) {
+                if (item.brokenOff) {
                     history.interrupted(id, item.words());
                 }
                 if (!item.text.isEmpty()) {
