@@ -51,6 +51,7 @@ public final class NumbersTest {
                     "A. Lovelace" <sip:+491711234567@x.example>;tag=1 | +491711234567
                     sip:%2B491711234567@x.example | +491711234567
                     +491711234567;npdi;cpc=ordinary | +491711234567
+                    +491711234567;phone-context=+1 | +491711234567
                     +491711234567@x.example     | +491711234567
                     +49 171 1234567 ext. 89     | +491711234567
                     +49 171 1234567 x89         | +491711234567
@@ -78,6 +79,7 @@ public final class NumbersTest {
                 US | 555 123 4567           | +15551234567
                 US | (555) 123-4567         | +15551234567
                 -- | 0015551234567          | +15551234567
+                -- | 0047 1234 5678         | +4712345678
                 US | 011 1 555 123 4567     | +15551234567
                 -- | +15550100              | +15550100""");
     }
@@ -157,11 +159,12 @@ public final class NumbersTest {
     void whatIsNoNumberIsNull() {
         for (String region : List.of("", "US", "DE")) {
             for (String none : Arrays.asList(null, "", " ", "Ada", "+", "()", "12", "(12)",
-                    "1".repeat(16), "+" + "1".repeat(16), "9".repeat(1_000), "1+23", "++4930123456",
-                    "123x", "x123", "sip:", "sip:ada@x.example", "sip:+@x.example", "4711desk",
-                    "2ndfloor", "1-800-FLOWERS", "+1 650 253 0000 or +1 650 253 0001", "*21#",
-                    "#31#01711234567", "1:30:00", "1,234.56", "http://1234567", "N/A", "-", "@",
-                    "<".repeat(9_000), "\0", "\ud800")) {
+                    "1".repeat(16), "+" + "1".repeat(16), "+" + "49".repeat(8), "9".repeat(1_000),
+                    "1+23", "++4930123456", "123x", "x123", "sip:", "sip:ada@x.example",
+                    "sip:+@x.example", "4711desk", "2ndfloor", "1-800-FLOWERS",
+                    "+1 650 253 0000 or +1 650 253 0001", "*21#", "#31#01711234567", "1:30:00",
+                    "1,234.56", "http://1234567", "N/A", "-", "@", "<".repeat(9_000), "\0",
+                    "\ud800")) {
                 assertNull(new Numbers(region).read(none), none);
             }
         }

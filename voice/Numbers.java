@@ -9,8 +9,8 @@ import com.google.i18n.phonenumbers.PhoneNumberUtil.ValidationResult;
 import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 
 /// Phone numbers: how they are read and compared, and which can be called. Session reads the
-/// numbers of the line and of the dispatch here. Tools reads those that the model writes. Settings
-/// checks those of `.env`, and Start reads the one of `call`.
+/// numbers of the line and of the dispatch here. Tools reads those that the model writes, and Start
+/// the one of `call`.
 ///
 /// People and networks write one number in many ways. What comes out of `read` is written in one:
 /// a plus, the country code, and no more than digits
@@ -36,7 +36,7 @@ public record Numbers(String region) {
     private static final String NO_REGION = "ZZ";           // as libphonenumber writes it
 
     /// What people and networks write between the digits.
-    private static final String BETWEEN = "[\\s\\p{Z}\\p{Cf}\\p{Pd}./\\u2212\\u00b7]";
+    private static final String BETWEEN = "[\\s\\p{Cf}\\p{Pd}./\\u2212\\u00b7]";
 
     /// A number, perhaps in an address (`tel:`, `sip:`), and perhaps with an extension. A
     /// `phone-context` is what a local number belongs behind. `BETWEEN` is gone.
