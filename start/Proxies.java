@@ -14,30 +14,33 @@ import java.net.Proxy;
 /// only this machine may have an address that begins with http://, and ALL_PROXY.
 public final class Proxies extends ProxySelector {
     private final Proxy proxy;
-    private final List<String> direct;
+    private final String noProxy;
 
-    /// HTTPS_PROXY must be set.
+    /// HTTPS_PROXY must be set, as `host:port`.
     public Proxies(Settings settings) {
         String[] address = settings.get("HTTPS_PROXY").split(":(?=[0-9]+$)");
         proxy = new Proxy(Proxy.Type.HTTP, InetSocketAddress.createUnresolved(
                 bare(address[0]), Integer.parseInt(address[1])));
-        direct = Arrays.stream(settings.get("NO_PROXY").toLowerCase(Locale.ROOT).split("[\\s,]+"))
-                .filter(rule -> !rule.isEmpty()).toList();
+        noProxy = settings.get("NO_PROXY");
     }
 
-    /// For the log: which of the three go through the proxy.
-    static String said(Settings settings) {
-        var selector = new Proxies(settings);
-        String through = Stream.of("LIVEKIT_URL", "OPENAI_BASE_URL", "CRM_URL")
-                .filter(name -> selector.isProxied(URI.create(settings.get(name))))
-                .collect(Collectors.joining(", "));
-        return "through the proxy at " + settings.get("HTTPS_PROXY") + ": "
-                + (through.isEmpty() ? "nothing" : through) + "; sound never goes through it";
+    /// The names of the settings whose addresses are reached through the proxy.
+    static List<String> through(Map<String, String> settings) {
+        // Without a key, the demo asks nobody at OpenAI.
+        boolean key = !settings.getOrDefault("OPENAI_API_KEY", "").matches("|none");
+        return Stream.of("LIVEKIT_URL", key ? "OPENAI_BASE_URL" : "", "CRM_URL").filter(name -> {
+            try {
+                return isProxied(new URI(settings.getOrDefault(name, "")),
+                        settings.get("NO_PROXY"));
+            } catch (URISyntaxException e) {
+                return false;                   // the list of problems has that already
+            }
+        }).toList();
     }
 
     @Override
     public List<Proxy> select(URI address) {
-        return List.of(isProxied(address) ? proxy : Proxy.NO_PROXY);
+        return List.of(isProxied(address, noProxy) ? proxy : Proxy.NO_PROXY);
     }
 
     @Override
@@ -45,15 +48,16 @@ public final class Proxies extends ProxySelector {
         // Whoever has asked for the address says why it cannot be had.
     }
 
-    private boolean isProxied(URI address) {
-        if (!List.of("https", "wss").contains(address.getScheme())) {
+    private static boolean isProxied(URI address, String noProxy) {
+        if (address.getHost() == null || !Set.of("https", "wss").contains(address.getScheme())) {
             return false;                       // on this machine; or a socket
         }
         String host = bare(address.getHost().toLowerCase(Locale.ROOT));
         int port = address.getPort() < 0 ? 443 : address.getPort();
         InetAddress literal = literal(host);
         boolean here = host.equals("localhost") || literal != null && literal.isLoopbackAddress();
-        return !here && direct.stream().noneMatch(rule -> matches(rule, host, port, literal));
+        return !here && Arrays.stream(noProxy.toLowerCase(Locale.ROOT).split("[\\s,]+"))
+                .noneMatch(rule -> matches(rule, host, port, literal));
     }
 
     private static boolean matches(String rule, String host, int port, InetAddress literal) {
@@ -61,8 +65,7 @@ public final class Proxies extends ProxySelector {
         boolean hasPort = parts.matches();
         String name = bare(hasPort ? parts.group(1) : rule).replaceFirst("^[*]?[.]", "");
         return (!hasPort || parts.group(2).equals("" + port)) && (name.equals("*")
-                || (literal == null ? ("." + host).endsWith("." + name) && !name.isEmpty()
-                        : isIn(name, literal)));
+                || (literal == null ? ("." + host).endsWith("." + name) : isIn(name, literal)));
     }
 
     /// Is the address this one, or in this network?

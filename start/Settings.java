@@ -94,6 +94,11 @@ public final class Settings {
         return model;
     }
 
+    /// The names of the addresses that are reached through HTTPS_PROXY. Some are, if it is set.
+    public List<String> proxied() {
+        return Proxies.through(values);
+    }
+
     /// What is set for all calls.
     public Options options() {
         return new Options(get("OUTBOUND_TRUNK_ID"), prefixes(values), destinations(),
@@ -272,16 +277,20 @@ public final class Settings {
                 + "://host, with nothing but a path behind it");
     }
 
-    /// Puts the address of the proxy into `values` as `host:port`. No message quotes it, because it
-    /// may hold a password.
+    /// Puts the address of the proxy into `values` as `host:port`; or as blank, if nothing is
+    /// reached through it. No message quotes it, because it may hold a password.
     private static void proxy(List<String> problems, Map<String, String> values) {
         String address = values.get("HTTPS_PROXY");
+        if (address.isEmpty() || Proxies.through(values).isEmpty()) {
+            values.put("HTTPS_PROXY", "");
+            return;
+        }
         Matcher parts = PROXY.matcher(address);
         int port = !parts.matches() ? 0 : parts.group(2) == null ? 80      // that of http://
                 : Integer.parseInt(parts.group(2));
         if (port >= 1 && port <= 65_535) {
             values.put("HTTPS_PROXY", parts.group(1) + ":" + port);
-        } else if (!address.isEmpty()) {
+        } else {
             problems.add(address.contains("@") ? "HTTPS_PROXY has a user and a password, which the "
                     + "agent cannot give to a proxy: use one that takes it without them"
                     : "HTTPS_PROXY is not an address like http://proxy.example:3128");

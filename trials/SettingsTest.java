@@ -357,6 +357,28 @@ public final class SettingsTest extends Stand {
         }
     }
 
+    /// Many machines have it set for other programs.
+    @Test
+    void aProxyThatNothingNeedsIsNotLookedAt() {
+        for (String any : List.of("http://proxy.example:3128", "socks5://x", "http://u:p@x:1")) {
+            var local = new HashMap<>(Map.of("HTTPS_PROXY", any, "LIVEKIT_URL", "ws://localhost",
+                    "CRM_URL", "http://localhost", "OPENAI_API_KEY", "none"));
+            assertEquals("", settings(local).get("HTTPS_PROXY"), "the demo without a key");
+            local.put("OPENAI_API_KEY", "sk-1");
+            local.put("NO_PROXY", "openai.com");
+            assertEquals("", settings(local).get("HTTPS_PROXY"));
+        }
+    }
+
+    @Test
+    void theAddressesThatGoThroughTheProxyAreNamed() {
+        assertEquals(List.of("LIVEKIT_URL", "OPENAI_BASE_URL", "CRM_URL"), settings(Map.of(
+                "HTTPS_PROXY", "x:1", "LIVEKIT_URL", "wss://livekit.example")).proxied());
+        assertEquals(List.of("OPENAI_BASE_URL"), settings(Map.of(
+                "HTTPS_PROXY", "x:1", "NO_PROXY", "crm.example")).proxied());
+        assertEquals(2, refused(Map.of("HTTPS_PROXY", "a b", "LIVEKIT_URL", "wss://a b")).size());
+    }
+
     @Test
     void theProxyMayBeSetInLowerCaseAsForOtherPrograms() throws Exception {
         assertEquals("a:1 x", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x"))));
@@ -377,8 +399,8 @@ public final class SettingsTest extends Stand {
     }
 
     private static boolean isProxied(String noProxy, String address) {
-        var way = new Proxies(settings(Map.of("HTTPS_PROXY", "http://proxy.example:3128",
-                "NO_PROXY", noProxy))).select(URI.create(address)).getFirst();
+        var way = new Proxies(settings(Map.of("HTTPS_PROXY", "http://proxy.example:3128"))
+                .with(Map.of("NO_PROXY", noProxy))).select(URI.create(address)).getFirst();
         if (way == Proxy.NO_PROXY) {
             return false;
         }
