@@ -78,8 +78,7 @@ final class Agent implements Program {
     static final String KEYS = "The caller pressed %s";
     static final String SILENT = "The caller has said nothing for a while. Ask in a few words "
             + "whether they are still there.";
-    static final String STILL_SILENT = "The caller still says nothing. Say goodbye in one short "
-            + "sentence; the call ends after that.";
+    static final String STILL_SILENT = "The caller still says nothing. Say goodbye in a sentence.";
     static final String BACK = "The caller's connection was lost and is back. They may have missed "
             + "your last words. Say so, and go on from there.";
     static final String TIME_IS_UP = "The call has to end now. Say goodbye in one short sentence.";

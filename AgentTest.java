@@ -345,8 +345,7 @@ final class AgentTest extends Stand {
         var crm = crm();
         Path outbox = folder();
         var dying = webhooks(outbox, crm.url());
-        var who = new Party("AJ_1", "room", "RM_1", "+15550001111", "+15550100", "outbound", "a@b",
-                "SCL");
+        var who = new Party("AJ_1", "room", "RM_1", "+15550001111", "+1", "outbound", "a@b", "S");
         var call = dying.call(() -> who);
         call.started();
         call.intent("a refund");
@@ -377,7 +376,7 @@ final class AgentTest extends Stand {
         next.close(SOON);
         assertEquals(Stream.of(
                 ":'AJ_1','sequence':3,'room':'room','phone':'+15550001111','contact_id':'c-1',"
-                        + "'sip_call_id':'a@b','sip_id':'SCL','reason':'agent_died'",
+                        + "'sip_call_id':'a@b','sip_id':'S','reason':'agent_died'",
                 ":'AJ_2','sequence':2,'room':'room-1','phone':null,'contact_id':null,'reason':"
                         + "'room_lost','duration_ms':3723999,'intent':null,"
                         + "'summary':'62:03 min, room lost.','cause':'away','sip_code':null}",
@@ -503,9 +502,8 @@ final class AgentTest extends Stand {
         var begun = new ArrayList<String>();
         var webhooks = webhooks("http://localhost");
         var tools = new Tools(webhooks, webhooks.call(() -> party("AJ_1", null)),
-                Set.of("support", "sales"),
-                name -> begun.add(name) && begun.size() == 1 ? null : "One is under way.", false,
-                new Numbers(""));
+                Set.of("support", "sales"), name -> begun.add(name) && begun.size() == 1 ? null
+                        : "One is under way.", false, new Numbers(""));
         String schema = tools.schemas().getLast();
         assertTrue(json(schema).toString().contains(q("'enum':['sales','support']")));
         String begins = answer(tools, "transfer_call", "{'destination':'Sales '}");
@@ -824,8 +822,7 @@ final class AgentTest extends Stand {
         var session = session(model);
         assertEquals(2, told(session).stream().filter("respond"::equals).count());  // not again
         assertTrue(session.appendSizes().stream().allMatch(size -> size == 960));
-        assertEquals(List.of(), session.sent().stream()
-                .filter(e -> e.getString("type").equals("error")).toList());
+        noMistakes(model);
     }
 
     @Test
@@ -850,8 +847,7 @@ final class AgentTest extends Stand {
         call(line, crm, model);
         assertEquals("ST_1", line.dialled.get(5, TimeUnit.SECONDS));
         assertEquals("+15550002222", line.calls);
-        assertEquals(1, crm.requests().stream()
-                .filter(request -> request.path().equals("/contacts/search")).count());
+        assertEquals(1, bodies(crm, "/contacts/search").size());
         line.pickedUp.get(5, TimeUnit.SECONDS);
         assertTrue(session(model).received().toString().contains("Grace"));
         assertEquals(0, line.heardMs.get());
@@ -922,7 +918,7 @@ final class AgentTest extends Stand {
             call(line, crm, model());
             assertNotNull(line.over.get(5, TimeUnit.SECONDS));
         }
-        assertEquals("IOException: no room", event(crm, "call.ended").getString("cause"));
+        assertEquals("error", event(crm, "call.ended").getString("reason"));
         assertEquals(List.of("call.started", "call.ended"),
                 crm.events().stream().map(each -> each.getString("event")).toList());
     }
