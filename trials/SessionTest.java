@@ -164,7 +164,8 @@ public final class SessionTest extends Stand {
         var model = Talk.greeting(this);
         for (String metadata : List.of("phone_number=+15550002222", "{'phone_number': '+1555000",
                 "[{'phone_number':'+15550002222'}]", "'{\\'phone_number\\':\\'+15550002222\\'}'",
-                "{phone_number: '+15550002222'}", "\ufeff{'phone_number':'+15550002222'}")) {
+                "{phone_number: '+15550002222'}", "{'phone_number':'+15550002222'}}",
+                "\ufeff{'phone_number':'+15550002222'}")) {
             for (boolean comes : List.of(true, false)) {
                 var line = new TestLine();
                 line.metadata = metadata.replace('\'', '"');

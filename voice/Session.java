@@ -79,8 +79,11 @@ public final class Session implements AutoCloseable {
     /// allowed, and it never says who the person in the room is.
     private static JsonObject metadata(Line line) {
         if (!line.metadata().isBlank()) {
-            try (var reader = Json.createReader(new StringReader(line.metadata()))) {
-                return reader.readObject();
+            try (var parser = Json.createParser(new StringReader(line.metadata()))) {
+                parser.next();
+                JsonObject object = parser.getObject();
+                parser.hasNext();           // throws if anything stands behind it
+                return object;
             } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
                 Log.log(line.id(), "the job's metadata is not a JSON object; going on without");
             }
