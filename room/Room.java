@@ -306,6 +306,7 @@ public final class Room implements Line {
         peers.close();
         ourTrack = TrackInfo.getDefaultInstance();
         caller.noTrackIsSubscribed();
+        texts.beginAnew();
     }
 
     /// LiveKit has given our track a name.

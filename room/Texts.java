@@ -57,8 +57,8 @@ final class Texts {
             }
             caption = new Caption();
             captions.put(segment, caption);
-            if (captions.size() > MOST_STREAMS) {
-                captions.remove(captions.keySet().iterator().next()); // the oldest one
+            if (captions.size() > MOST_STREAMS) {           // the oldest one
+                end(identity, captions.remove(captions.keySet().iterator().next()), "false");
             }
             var header = DataStream.Header.newBuilder().setStreamId(caption.stream)
                     .setTimestamp(System.currentTimeMillis()).setTopic("lk.transcription")
@@ -86,6 +86,12 @@ final class Texts {
             captions.remove(segment);
             end(identity, caption, "true");
         }
+    }
+
+    /// We are a new participant of the room. To all others, what we had not completed is broken
+    /// off. What comes of it from now on is a stream of its own, and the whole of it another.
+    void beginAnew() {
+        captions.clear();
     }
 
     private void end(String identity, Caption caption, String complete) {

@@ -186,6 +186,27 @@ public final class CaptionsTest extends Stand {
         }
     }
 
+    /// The streams of a participant who leaves the room end there, for all others.
+    @Test
+    void aCaptionIsCompletedAlthoughWeHaveJoinedTheRoomAgainMeanwhile() throws Exception {
+        caption("TR_1", "Good", false);
+        FuzzTest.call(texts, "beginAnew");
+        sent.clear();
+        caption("TR_1", " day", false);
+        caption("TR_1", "Good day.", true);
+        assertEquals(List.of(header(1, false), "1 0  day", end(1, false),
+                header(2, true), "2 0 Good day.", end(2, true)), sent());
+    }
+
+    @Test
+    void noStreamStaysOpenHoweverManyBegin() throws Exception {
+        for (int i = 0; i < 30; i++) {
+            FuzzTest.call(texts, "caption", "", "TR_1", "SG_" + i, "Well", false);
+        }
+        assertEquals(20, sent.stream().filter(DataPacket::hasStreamHeader).count()
+                - sent.stream().filter(DataPacket::hasStreamTrailer).count());
+    }
+
     @Test
     void whatComesAtOnceIsOneStreamAndNothingIsNone() throws Exception {
         caption("TR_1", "", true);
