@@ -18,14 +18,16 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 ///
 /// A proxy between the program and one of the three makes the fault, for six seconds. So what is
 /// broken at LiveKit is its signalling and its API: sound travels by UDP, past the proxy (PhoneTest
-/// has more on that). A model that is rate-limited or answers nothing is no fault of the network,
-/// so the stand-in does that. `./run.sh test trials` tries a part of the table and
+/// has more on that). As long as sound goes on, the program waits longer for LiveKit, so LiveKit is
+/// also broken for twelve seconds. A model that is rate-limited or answers nothing is no fault of
+/// the network, so the stand-in does that. `./run.sh test trials` tries a part of the table and
 /// `./run.sh test all` the whole. With `-Dcells='model SLOW.*'` the latter tries what matches.
 ///
 /// Three programs run at once. Each has one of the three to break. So the program whose model is
 /// broken has a stand-in of its own.
 public final class FaultTest extends Stage {
     private static final Duration LASTS = Duration.ofSeconds(6);
+    private static final Duration LONG = Duration.ofSeconds(12);    // so long LiveKit is broken, too
     private static final Duration SHORT = Duration.ofSeconds(2);    // so long is the model AWAY
     private static final Duration CALL = Duration.ofSeconds(15);
     private static final Duration AFTERWARDS = Duration.ofSeconds(4);   // of the call, at least
@@ -38,7 +40,21 @@ public final class FaultTest extends Stage {
 
     private enum Moment { GREETING, LISTENING, SPEAKING, TOOL }
 
-    private record Cell(Fault fault, Moment moment) {}
+    private record Cell(Fault fault, Moment moment, Duration lasts) {
+        Cell(Fault fault, Moment moment) {
+            this(fault, moment, fault == Fault.AWAY ? SHORT : LASTS);
+        }
+
+        /// Of this fault, the same for a longer time.
+        Stream<Cell> longer() {
+            return fault == Fault.CUT ? Stream.of() : Stream.of(new Cell(fault, moment, LONG));
+        }
+
+        @Override
+        public String toString() {
+            return fault + " " + moment + (lasts == LONG ? " " + LONG.toSeconds() + " s" : "");
+        }
+    }
 
     private static final List<DemoModel.Step> SCRIPT = List.of(
             new DemoModel.Say("Hello, how can I help?", 1000),
@@ -81,7 +97,7 @@ public final class FaultTest extends Stage {
                         new Cell(Fault.RATE_LIMITED, Moment.LISTENING)),
                         Map.of("OPENAI_BASE_URL", modelBreaker.url("http") + "/v1"), modelBreaker),
                 new Broken("LiveKit", List.of(new Cell(Fault.CUT, Moment.SPEAKING),
-                        new Cell(Fault.HTTP_500, Moment.LISTENING),
+                        new Cell(Fault.HTTP_500, Moment.LISTENING, LONG),
                         new Cell(Fault.GARBAGE, Moment.TOOL)),
                         Map.of("LIVEKIT_URL", livekitBreaker.url("ws")), livekitBreaker));
         var table = Collections.synchronizedList(new ArrayList<String>());
@@ -102,9 +118,12 @@ public final class FaultTest extends Stage {
                     var cells = ALL ? Arrays.stream(Moment.values()).flatMap(moment ->
                             Arrays.stream(Fault.values()).map(f -> new Cell(f, moment)))
                             .filter(cell -> cell.fault.compareTo(Fault.GARBAGE) <= 0
-                                    || each.breaker == modelBreaker).toList() : each.some;
+                                    || each.breaker == modelBreaker)
+                            .flatMap(cell -> Stream.concat(Stream.of(cell),
+                                    each.breaker == livekitBreaker ? cell.longer() : Stream.of()))
+                            .toList() : each.some;
                     for (Cell cell : cells) {
-                        String name = each.what + " " + cell.fault + " " + cell.moment;
+                        String name = each.what + " " + cell;
                         if (!name.matches(System.getProperty("cells", ".*"))) continue;
                         try {
                             await("the agent to be there", log, () -> registered(log));
@@ -140,7 +159,7 @@ public final class FaultTest extends Stage {
         // LiveKit has to bring the call first, so there the fault begins with the greeting.
         boolean before = cell.moment == Moment.GREETING && !agent.endsWith("LiveKit");
         if (before) {
-            breaker.breakDown(cell.fault);
+            breaker.breakDown(cell);
             broken = System.nanoTime();
         }
         var caller = new Caller(room, "sip_" + ADA, "--phone", ADA, "--agent", agent);
@@ -148,7 +167,7 @@ public final class FaultTest extends Stage {
         double longest = 0;
         int answers = 0;
         long end = System.nanoTime() + CALL.toNanos();
-        while (System.nanoTime() < Math.max(end, broken + LASTS.plus(AFTERWARDS).toNanos())) {
+        while (System.nanoTime() < Math.max(end, broken + cell.lasts.plus(AFTERWARDS).toNanos())) {
             JsonObject loud = caller.poll("loud", Duration.ofSeconds(8));
             boolean over = caller.peek("disconnected") != null;
             longest = Math.max(longest, (loud != null ? loud.getJsonNumber("at").doubleValue()
@@ -157,7 +176,7 @@ public final class FaultTest extends Stage {
             Moment now = answers == 0 ? Moment.GREETING
                     : answers == 2 ? Moment.SPEAKING : null;
             if (broken == 0 && now == cell.moment) {
-                breaker.breakDown(cell.fault);
+                breaker.breakDown(cell);
                 broken = System.nanoTime();
             }
             JsonObject silent = caller.poll("silent", Duration.ofSeconds(12));
@@ -170,7 +189,7 @@ public final class FaultTest extends Stage {
             }
             now = answers == 1 ? Moment.LISTENING : answers == 3 ? Moment.TOOL : null;
             if (broken == 0 && now == cell.moment) {
-                breaker.breakDown(cell.fault);
+                breaker.breakDown(cell);
                 broken = System.nanoTime();
             }
             caller.say(600, 500);
@@ -239,11 +258,10 @@ public final class FaultTest extends Stage {
         }
 
         /// Lasts until `repair`, which comes by itself when the fault is over.
-        void breakDown(Fault fault) {
-            Duration lasts = fault == Fault.AWAY ? SHORT : LASTS;
+        void breakDown(Cell cell) {
             repairing = CompletableFuture.runAsync(this::repair, CompletableFuture.delayedExecutor(
-                    lasts.toMillis(), TimeUnit.MILLISECONDS));
-            this.fault = fault;
+                    cell.lasts.toMillis(), TimeUnit.MILLISECONDS));
+            fault = cell.fault;
             switch (fault) {
                 case HANG, SLOW -> { }                      // `pump` does it
                 case GARBAGE -> open.forEach(each -> send(each, garbage()));
