@@ -21,8 +21,12 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 /// callers (callers.py, on LiveKit's Rust client, in processes of their own); the stand-ins for the
 /// CRM and the model are in this one. It prints a table, and the same as a line of JSON.
 ///
+/// With `--lossy` it measures calls on lines that lose packets instead. That needs a network of its
+/// own, which root makes: `unshare --net ./run.sh bench --lossy`.
+///
 /// Times are no test, they depend on the machine. What is wrong in any case, a turn without an
-/// answer, a gap or a click in the agent's speech, a lost event, ends it with status 1.
+/// answer, a gap or a click in the agent's speech, a lost event, ends it with status 1. (On a lossy
+/// line, gaps and clicks are only counted.)
 ///
 /// Linux only, because it reads /proc. There is no telephone network in it: a "phone" is a
 /// participant that says it is one.
@@ -36,14 +40,22 @@ final class Bench {
     private static final int PHONES = 10;                   // in a process
     private static final int WORDS_HZ = 600, WORDS_MS = 1_000;
 
+    /// Loses so many of 1,000 packets of UDP on their way to the server, and on their way from it.
+    private static final String LOSE = """
+            add table inet line; flush table inet line;
+            add chain inet line loses { type filter hook input priority 0; }
+            add rule inet line loses meta l4proto udp numgen random mod 1000 < %d drop
+            """;
+
     private static final String STOPPED = "input_audio_buffer.speech_stopped";
     private static final String SOUND = "response.output_audio.delta";
 
     /// The greeting and the answers. An answer ends before the caller speaks again.
     private static final List<Step> TALK = List.of(new Say("Hello.", 600));
     private static final Step ANSWER = new Say("Yes.", 400), LONG = new Say("Well, ..", 5_000);
+    private static final Step SENTENCE = new Say("That is how it is.", 2_500);
 
-    private final boolean quick;
+    private final boolean quick, lossy;
     private final Random random = new Random(7);
     private final Path folder = Files.createTempDirectory("bench-");
     private final List<Process> processes = new CopyOnWriteArrayList<>();
@@ -73,8 +85,10 @@ final class Bench {
     }
 
     static void main(String[] args) throws Exception {
-        if (args.length > 1 || args.length == 1 && !args[0].equals("--quick")) {
-            System.err.println("usage: ./run.sh bench [--quick]");
+        var words = new ArrayList<>(List.of(args));
+        boolean lossy = words.remove("--lossy"), quick = words.remove("--quick");
+        if (!words.isEmpty()) {
+            System.err.println("usage: ./run.sh bench [--lossy] [--quick]");
             System.exit(1);
         }
         var missing = Stream.of("lib/test/livekit-server", "lib/test/venv/bin/python", "/proc/stat")
@@ -84,10 +98,17 @@ final class Bench {
                     + ". trials/install installs the first two; there is no /proc but on Linux.");
             System.exit(3);
         }
-        var bench = new Bench(args.length == 1);
+        if (lossy) {
+            ownNetwork();
+        }
+        var bench = new Bench(quick, lossy);
         Runtime.getRuntime().addShutdownHook(new Thread(bench::close));
         try {
-            bench.run();
+            if (lossy) {
+                bench.lines();
+            } else {
+                bench.run();
+            }
         } catch (Exception e) {
             e.printStackTrace();
             bench.wrong.add("it ended early: " + e);
@@ -104,7 +125,7 @@ final class Bench {
         interrupt("in the greeting", quick ? 1 : 10, List.of(LONG));
         report(quick ? 1 : 5);
         for (int count : quick ? new int[] {10} : new int[] {1, 5, 10, 20}) {
-            crowd(count, quick ? 3 : 8);
+            crowd(count + (count == 1 ? " call: " : " calls at once: "), count, quick ? 3 : 8);
         }
         if (!quick) {
             silent(20);
@@ -114,14 +135,44 @@ final class Bench {
         }
     }
 
+    /// Calls on lines that lose so many of 100 packets between the agent and the caller, in both
+    /// directions. The sentences are long enough to hear what that does to them.
+    private void lines() throws Exception {
+        run("./run.sh", "build");
+        startAgent("start to registered, ./run.sh dev", "./run.sh", "dev");
+        idle();
+        model.afterScript = SENTENCE;
+        for (int lost : quick ? new int[] {5, 20} : new int[] {0, 5, 10, 20}) {
+            double onEachHop = 1 - Math.sqrt(1 - lost / 100.0);
+            run("nft", LOSE.formatted(Math.round(onEachHop * 1_000)));
+            crowd(lost + " % lost: ", quick ? 2 : 4, quick ? 3 : 10);
+        }
+    }
+
+    /// Sets up the network of this process, which is a new one. Exits if it is the machine's.
+    private static void ownNetwork() throws Exception {
+        if (Files.readAllLines(Path.of("/proc/net/route")).size() > 1) { // there is a title
+            System.err.println("This needs a network of its own. So, as root: unshare --net"
+                    + " ./run.sh bench --lossy");
+            System.exit(3);
+        }
+        // WebRTC looks for an interface that is not the loopback one.
+        run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1");
+        run("ip", "address", "add", "10.0.0.1/24", "dev", "eth0");
+        for (String each : List.of("lo", "eth0", "eth1")) {
+            run("ip", "link", "set", each, "up");
+        }
+    }
+
     private void each(String what, String unit, String of20) {
         double all = rows.get(of20).values.getFirst();
         double first = rows.get(of20.replaceFirst(".*:", "1 call:")).values.getFirst();
         add(what, unit, (all - first) / 19);
     }
 
-    private Bench(boolean quick) throws Exception {
+    private Bench(boolean quick, boolean lossy) throws Exception {
         this.quick = quick;
+        this.lossy = lossy;
         model.keepMs = 0;
         model.firstSoundMs = THINKING_MS;
         model.afterScript = ANSWER;
@@ -271,7 +322,7 @@ final class Bench {
         add(what, "ms", registered.get(SOON.toMillis(), TimeUnit.MILLISECONDS) - begun);
     }
 
-    private void run(String... command) throws Exception {
+    private static void run(String... command) throws Exception {
         if (new ProcessBuilder(command).inheritIO().start().waitFor() != 0) {
             throw new IOException(String.join(" ", command) + " has failed");
         }
@@ -362,9 +413,9 @@ final class Bench {
         });
     }
 
-    /// So many calls at the same instant, who then all talk.
-    private void crowd(int count, int turns) throws Exception {
-        at = count + (count == 1 ? " call: " : " calls at once: ");
+    /// So many calls at the same instant, who then all talk. `name` is for the rows.
+    private void crowd(String name, int count, int turns) throws Exception {
+        at = name;
         load(at, () -> {
             var all = new CopyOnWriteArrayList<Phone>();
             for (int i = 0; i < count; i++) {
@@ -539,6 +590,8 @@ final class Bench {
 
         /// Speaks, and hears the answer to its end.
         void turn(String row) throws Exception {
+            reports("loud").clear();                        // a sentence may have come in parts
+            reports("silent").clear();
             say();
             double said = take("said").at;
             double heard = take("loud").at;
@@ -582,9 +635,11 @@ final class Bench {
             if (sound.getInt("ms") == 0) {
                 return; // a silent one
             }
-            add("gaps over 20 ms, in each call", "", sound.getInt("gaps"));
-            add("clicks, in each call", "", sound.getInt("clicks"));
-            if (sound.getInt("gaps") + sound.getInt("clicks") > 0) {
+            String line = lossy ? at : "";
+            add(line + "gaps over 20 ms, in each call", "", sound.getInt("gaps"));
+            add(line + "clicks, in each call", "", sound.getInt("clicks"));
+            add(line + "signal to noise", "dB", sound.getJsonNumber("db").doubleValue());
+            if (!lossy && sound.getInt("gaps") + sound.getInt("clicks") > 0) {
                 wrong.add("gaps and clicks in " + room + ": " + sound);
             }
         }

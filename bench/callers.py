@@ -7,8 +7,8 @@ It takes lines on stdin, `ID` being a word that Bench chooses for each call:
     ID say HZ MS            speak a tone (a multiple of 100 Hz), after whatever is still to be said
     ID hangup               leave as a phone does
 and reports as caller.py does, with "call": ID in each line; and when a call is over, of its sound:
-    {"event": "sound", "ms": heard in all, "gaps": .., "clicks": ..}
-What these two are, `judge` says. What a tone is, it does not check; the trials do.
+    {"event": "sound", "ms": heard in all, "gaps": .., "clicks": .., "db": signal to noise}
+What these three are, `judge` says. What a tone is, it does not check; the trials do.
 """
 
 import argparse
@@ -33,6 +33,7 @@ GAP = 2  # frames; so many quiet ones in a row nobody hears
 PAUSE = 40  # frames; so many are a pause between two answers
 TONE_HZ = 440  # what DemoModel speaks
 CLICK = 1500  # of 32768
+FIT = caller.RATE // 40  # in so many samples the tone turns 11 times
 
 call = contextvars.ContextVar("call")  # whose task it is
 
@@ -49,24 +50,32 @@ def loudness(sound):
 
 
 def judge(sound):
-    """How many gaps and clicks there are in the agent's speech. A gap is a silence in mid-answer of
-    more than 20 ms. A click is a place inside an answer where the tone does not go on as a tone
-    does, x[n] = 2 cos(w) x[n-1] - x[n-2]; the ends of an answer, where it may be cut off, are not
-    looked at."""
+    """How many gaps and clicks there are in the agent's speech, and how many dB the tone is louder
+    than the rest, in the median second of it. A gap is a silence in mid-answer of more than 20 ms. A click is a place inside an
+    answer where the tone does not go on as a tone does, x[n] = 2 cos(w) x[n-1] - x[n-2]. The rest
+    is what remains when the tone that fits best is taken away, in each 25 ms. The ends of an
+    answer, where it may be cut off, are not looked at."""
     loud = numpy.flatnonzero(loudness(sound) > caller.LOUD)
     if not len(loud):
-        return 0, 0
+        return 0, 0, 0.0
     quiet = numpy.diff(loud) - 1
     gaps = numpy.count_nonzero((quiet > GAP) & (quiet < PAUSE))
-    clicks = 0
+    clicks, tone, rest = 0, array("d"), array("d")
     x = sound.astype(float)
+    turn = numpy.exp(2j * numpy.pi * TONE_HZ / caller.RATE * numpy.arange(FIT))
     for answer in numpy.split(loud, numpy.flatnonzero(quiet > GAP) + 1):
         inside = x[(answer[0] + 2) * caller.FRAME:(answer[-1] - 1) * caller.FRAME]
         off = abs(inside[2:] - 2 * numpy.cos(2 * numpy.pi * TONE_HZ / caller.RATE) * inside[1:-1]
                   + inside[:-2])
         odd = numpy.flatnonzero(off > CLICK)
         clicks += numpy.count_nonzero(numpy.diff(odd, prepend=-caller.FRAME) >= caller.FRAME)
-    return int(gaps), int(clicks)
+        parts = inside[:len(inside) // FIT * FIT].reshape(-1, FIT)
+        tone.extend(abs(parts @ turn) ** 2 * 2 / FIT)
+        rest.extend((parts ** 2).sum(axis=1) - tone[len(rest):])
+    seconds = max(1, len(tone) // 40)
+    db = [10 * numpy.log10(max(s.sum(), 1e-9) / max(n.sum(), 1e-9)) for s, n in zip(
+        numpy.array_split(tone, seconds), numpy.array_split(rest, seconds))]
+    return int(gaps), int(clicks), round(float(numpy.median(db)), 1)
 
 
 class Ear(caller.Ear):
@@ -139,8 +148,8 @@ class Phone(caller.Phone):
         for task in self.tasks:
             task.cancel()
         sound = numpy.array(self.ear.sound)
-        gaps, clicks = judge(sound)
-        report("sound", ms=len(sound) * 1000 // caller.RATE, gaps=gaps, clicks=clicks)
+        gaps, clicks, db = judge(sound)
+        report("sound", ms=len(sound) * 1000 // caller.RATE, gaps=gaps, clicks=clicks, db=db)
 
 
 async def main():
