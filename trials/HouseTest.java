@@ -519,6 +519,9 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: three times to join the room, within {10 s} = Room.JOINING
             docs/guarantees.md: tries to come back for {60 s} = Signalling.WITH_SOUND
             docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
+            docs/guarantees.md: the same identity, for {15 s} at most = Ending.COMES_BACK
+            docs/guarantees.md: In the last {20 s} of that it says goodbye = Start.GOODBYE
+            docs/contract.md: they did not come back within {15 s} = Ending.COMES_BACK
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
             docs/guarantees.md: of {1,000} characters at most = Log.LONGEST
             docs/faults.md: has not reported that after {a second} = Hearing.MISMATCH_BEFORE_PROBE

@@ -401,6 +401,27 @@ public final class PhoneTest extends Stage {
         }
     }
 
+    @Test @Order(10)
+    void whoStillTalksNearTheEndOfTheDrainHearsAGoodbye() throws Exception {
+        Path log = Files.createTempFile("third-", ".log");
+        try {
+            Process third = worker(log, Map.of("DRAIN_SECONDS", "15", "HEALTH_PORT", "0"), "start");
+            model.scripts.add(List.of(SCRIPT.getFirst(), new DemoModel.Say("Goodbye.", 600)));
+            var caller = Caller.onThePhone("drained", ADA);
+            caller.next("silent"); // the greeting is over
+            long stopped = System.nanoTime();
+            third.destroy();
+            caller.next("loud");
+            caller.next("silent");
+            caller.next("disconnected");
+            ended(caller, "worker_stopped");
+            assertTrue(third.waitFor(5, TimeUnit.SECONDS), "nobody waits for longer");
+            figure("SIGTERM to the end, with a goodbye", (System.nanoTime() - stopped) / 1e6);
+        } finally {
+            Files.delete(log);
+        }
+    }
+
     private static long seen(String event) {
         return crm.events().stream().filter(e -> e.getString("event").equals(event)).count();
     }
