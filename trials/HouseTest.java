@@ -507,6 +507,8 @@ public final class HouseTest extends Stand {
             README.md: the CRM is asked; the greeting waits {1.5 s} for it = Agent.LOOK_UP_BOUND
             README.md: when the greeting begins, after {3 s} at the latest = PickUp.PICK_UP
             README.md: a model that is away for up to {8 s} = Trouble.GIVEN_UP_AFTER
+            README.md: connection is lost has {15 s} to come back = Ending.COMES_BACK
+            README.md: the agent says goodbye in the last {20 s} = Start.GOODBYE
             README.md: that takes up to {10 s} for an answer = Turn.NO_ANSWER
             docs/guarantees.md: gives one every {second} = Outbox.SIGN_OF_LIFE
             docs/guarantees.md: tries again and again for {8 s} = Trouble.GIVEN_UP_AFTER
