@@ -140,7 +140,9 @@ final class Bench {
     private void lines() throws Exception {
         run("./run.sh", "build");
         startAgent("start to registered, ./run.sh dev", "./run.sh", "dev");
-        idle();
+        if (!quick) {
+            idle();
+        }
         model.afterScript = SENTENCE;
         for (int lost : quick ? new int[] {5, 20} : new int[] {0, 5, 10, 20}) {
             double onEachHop = 1 - Math.sqrt(1 - lost / 100.0);

@@ -23,8 +23,8 @@ import static trials.Stand.json;
 /// them.
 ///
 /// It calls no class of the program, and checks signatures with the JDK alone. Not tried here: SIP
-/// itself (caller.py plays livekit-sip's part), networks that lose packets, the real model. All
-/// traffic stays on the loopback interface. The ports are whichever are free.
+/// itself (caller.py plays livekit-sip's part), networks that lose packets (LossTest has those),
+/// the real model. All traffic stays on the loopback interface. The ports are whichever are free.
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 public final class LiveTest extends Stage {
     /// The model takes the next step each time that the caller has ended a turn. A call that ends
