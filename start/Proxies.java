@@ -24,6 +24,12 @@ public final class Proxies extends ProxySelector {
         noProxy = settings.get("NO_PROXY");
     }
 
+    /// From now on, every client that is made asks for the way. (Java would load this class for a
+    /// start without a proxy, too, if Start made the selector.)
+    static void use(Settings settings) {
+        ProxySelector.setDefault(new Proxies(settings));
+    }
+
     /// The names of the settings whose addresses are reached through the proxy.
     static List<String> through(Map<String, String> settings) {
         // Without a key, the demo asks nobody at OpenAI.

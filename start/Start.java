@@ -77,7 +77,7 @@ public final class Start {
         try {
             Settings settings = Settings.load(environment, Path.of(".env"), usual);
             if (!settings.get("HTTPS_PROXY").isEmpty()) {
-                ProxySelector.setDefault(new Proxies(settings));
+                Proxies.use(settings);
             }
             return settings;
         } catch (IllegalArgumentException e) {
