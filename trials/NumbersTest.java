@@ -47,6 +47,9 @@ public final class NumbersTest {
                     tel:+49-171-1234567         | +491711234567
                     TEL:0171-1234567;phone-context=+49 | +491711234567
                     sip:+491711234567@198.51.100.7;user=phone | +491711234567
+                    sip:0171-1234567;phone-context=+49@x.example;user=phone | +491711234567
+                    sip:+491711234567;npdi@x.example;user=phone | +491711234567
+                    +49\u2212171\u00b71234567  | +491711234567
                     sips:00491711234567@pbx.example.com:5061 | +491711234567
                     "A. Lovelace" <sip:+491711234567@x.example>;tag=1 | +491711234567
                     sip:%2B491711234567@x.example | +491711234567

@@ -163,7 +163,8 @@ public final class PhoneTest extends Stage {
         try {
             proxy.sipRequests.clear();
             proxy.sip = phone;
-            Process call = program(log, more, "call", BILL, "{\"contact\":{\"name\":\"Bill\"}}");
+            Process call = program(log, more, "call", "+1 (555) 0102",
+                    "{\"contact\":{\"name\":\"Bill\"}}");
             assertTrue(call.waitFor(60, TimeUnit.SECONDS), "it has ended");
             String said = Files.readString(log);
             var room = Pattern.compile("in room (\\S+)").matcher(said);

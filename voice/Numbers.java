@@ -18,18 +18,20 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 /// [libphonenumber](https://github.com/google/libphonenumber) knows how each country writes its
 /// numbers, and which exist. The first of these rules that fits says what the number is:
 ///
-/// 1. A number that begins with a plus or with 00 has its country code.
-/// 2. A number that is written as people in `region` write it is a number of that country.
+/// 1. A number that begins with a plus or with 00 has its country code. A (0) behind that code is
+///    left out, unless the country's numbers have it.
+/// 2. A number that exists in `region`, and that people there write just so, is a number of that
+///    country.
 /// 3. A number that exists if a plus is put before it has its country code.
-/// 4. A number of `region` is one also if it is written in another way, or if only its length is
-///    right; and the same goes for a number with a country code. But all of it must have 11 digits:
-///    shorter ones are more often extensions.
+/// 4. A number that would be one of `region`, or one with a country code, by its length alone, is
+///    one. But it must have 11 digits with the country code: shorter ones are more often
+///    extensions.
 /// 5. Any other number stays as it is: the extension of a PBX (1001), or a short number (112).
 ///
 /// `region` is a country, as ISO 3166 writes it (US), or "". With "", only numbers that have a
-/// country code are read as such. The rules keep to what exists before what is only of the right
-/// length, because many digits could be either: 491711234567 is a mobile phone in Germany, and
-/// would also be a number of the town that has the area code 0491.
+/// country code are read as such. Rule 2 asks how people write a number, because the same digits
+/// can be two numbers: 491711234567 is a mobile phone in Germany. Without the 0 that people write
+/// there, it would also be a number of the town with the area code 0491.
 public record Numbers(String region) {
     private static final String E164 = "\\+[1-9][0-9]{6,14}";
     private static final int LEAST_DIGITS = 11;
