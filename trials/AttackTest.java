@@ -205,9 +205,8 @@ public final class AttackTest extends Stand {
         greeted(new TestLine(), crm, model, Map.of());
         var session = session(model);
         for (int i = 0; i < 210; i++) {         // the memory of a conversation holds 200 items
-            session.sendText("{\"type\":\"response.output_audio_transcript.delta\",\"item_id\":\"i"
-                    + i + "\",\"response_id\":\"r\",\"output_index\":0,\"content_index\":0,"
-                    + "\"delta\":\"More.\"}");
+            session.sendText("{\"type\":\"conversation.item.input_audio_transcription.completed\","
+                    + "\"item_id\":\"i" + i + "\",\"content_index\":0,\"transcript\":\"More.\"}");
         }
         session.sendText("{\"type\":\"error\",\"error\":{\"type\":\"server_error\",\"message\":"
                 + "\"x\"}}");
