@@ -532,6 +532,10 @@ public final class SettingsTest extends Stand {
             exchange.sendResponseHeaders(key ? 401 : 200, -1);
             exchange.close();
         }), "crm-key").contains("CRM_API_KEY"));
+        assertEquals("HTTPS_PROXY wants a user and a password", Checks.crm(server(exchange -> {
+            exchange.sendResponseHeaders(407, -1);
+            exchange.close();
+        }), ""));
     }
 
     @Test
