@@ -103,10 +103,12 @@ public final class ProxyTest extends Stand {
                 "openai.example", URI.create(model.baseUrl()).getPort(),
                 "crm.example", URI.create(crmUrl).getPort()));
 
-        var run = new ProcessBuilder(System.getProperty("java.home") + "/bin/java",
+        var command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java",
                 "@lib/java.options", "-Djava.io.tmpdir=" + folder(),
                 "-Djavax.net.ssl.trustStore=" + store, "-Djavax.net.ssl.trustStorePassword=" + KEY,
-                "Agent.java", "dev").redirectErrorStream(true).redirectOutput(log.toFile());
+                "Agent.java", "call", "+15550001111"));
+        var run = new ProcessBuilder(command).redirectErrorStream(true)
+                .redirectOutput(log.toFile());
         run.environment().keySet().removeIf(name -> name.matches("(?i).*_proxy"));
         run.environment().putAll(Map.of("LIVEKIT_URL", "wss://livekit.example",
                 "LIVEKIT_API_KEY", "devkey", "LIVEKIT_API_SECRET", "secret-1-that-is-long-enough-x",
@@ -114,6 +116,10 @@ public final class ProxyTest extends Stand {
                 "OPENAI_BASE_URL", "https://openai.example/v1", "OPENAI_API_KEY", "sk-1",
                 "OUTBOX_DIR", folder() + "/outbox", "NO_PROXY", "other.example",
                 "https_proxy", "http://127.0.0.1:" + proxy.server.getLocalPort()));
+        assertEquals(3, run.start().waitFor(), "no agent is there yet, " + read(log));
+        assertEquals(Set.of("CONNECT livekit.example:443 HTTP/1.1"), Set.copyOf(proxy.asked));
+        command.removeLast();
+        command.set(command.size() - 1, "dev");
         Process program = run.start();
         afterwards(() -> program.destroyForcibly().waitFor());
         eventually("it is registered", 60, () -> livekit.status().startsWith("WS_AVAILABLE"));
