@@ -284,12 +284,14 @@ public final class JoinTest extends Stand {
     @Test
     void whatTheAgentShowsIsShownAgainWhenTheConnectionIsBack() throws Exception {
         Line line = joined();
+        sound(line, true);
         line.show(Map.of("lk.agent.state", "speaking", "call.reason", ""));
         eventually("it is shown", () -> shown().size() == 1);
         lose(500);
         line.show(Map.of("lk.agent.state", "listening"));
         eventually("it is shown again", () -> shown().size() == 2);
         assertEquals(Map.of("lk.agent.state", "listening", "call.reason", ""), shown().getLast());
+        tried("join", "resume", "resume");
     }
 
     private List<Map<String, String>> shown() {

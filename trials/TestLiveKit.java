@@ -49,7 +49,7 @@ final class TestLiveKit implements AutoCloseable {
     final List<ParticipantInfo.Builder> there = new CopyOnWriteArrayList<>();
     /// Who is in the room as the list says that comes when the agent has lost the connection.
     final List<ParticipantInfo.Builder> stillThere = new CopyOnWriteArrayList<>();
-    /// Does that list come in several updates, the agent first?
+    /// Does that list come in several updates, the agent first, with pauses of 0.2 s?
     volatile boolean listInParts;
     /// Where the agent is told to look for a way through to the room; "" for nowhere.
     volatile String iceServer = "";
@@ -333,6 +333,7 @@ final class TestLiveKit implements AutoCloseable {
                 for (ParticipantInfo.Builder one : stillThere) {
                     if (listInParts) {
                         sendTo(socket, SignalResponse.newBuilder().setUpdate(all));
+                        LockSupport.parkNanos(200_000_000);
                         all.clear();
                     }
                     all.addParticipants(one);
