@@ -27,7 +27,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// broken has a stand-in of its own.
 public final class FaultTest extends Stage {
     private static final Duration LASTS = Duration.ofSeconds(6);
-    private static final Duration LONG = Duration.ofSeconds(12);    // for LiveKit, too
+    private static final Duration LONG = Duration.ofSeconds(12);    // so long only LiveKit
     private static final Duration SHORT = Duration.ofSeconds(2);    // so long is the model AWAY
     private static final Duration CALL = Duration.ofSeconds(15);
     private static final Duration AFTERWARDS = Duration.ofSeconds(4);   // of the call, at least
