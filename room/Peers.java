@@ -322,7 +322,7 @@ final class Peers {
             return false; // it answers an offer that a newer one has replaced
         }
         // WebRTC then sends our sound in packets of 10 ms instead of 20 ms, and the caller hears it
-        // 10 ms sooner. With RED it is 10 ms more: what they hear begins with what comes twice.
+        // 10 ms sooner. With RED that matters twice: what they hear begins one packet late.
         String sdp = WebRtc.harmless(answer.getSdp())
                 .replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=ptime:10\r\n");
         publisher.setRemote(new RTCSessionDescription(RTCSdpType.ANSWER, sdp));
