@@ -59,6 +59,15 @@ public final class CaptionsTest extends Stand {
     }
 
     @Test
+    void aCaptionWhoseSoundSeemedToBreakOffIsCompleteWhenItsEndComes() throws Exception {
+        var talk = answers(says(WORDS), Talk.sound("sentence", 100), saidAll(WORDS));
+        eventually("no more comes", () -> talk.line.heardMs.get() >= 150
+                && !talk.line.speaker.speaking());
+        session(talk.model).sendText(SOUND_DONE.replace('\'', '"'));
+        isComplete(talk, WORDS::equals);
+    }
+
+    @Test
     void theCaptionOfAnAnswerThatIsBrokenOffHasTheWordsThatWereHeard() throws Exception {
         record Case(String what, List<String> before, List<String> after) {}
         String sound = Talk.sound("sentence", 1_000);

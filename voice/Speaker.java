@@ -45,8 +45,8 @@ public final class Speaker implements AutoCloseable {
     private boolean closed;
 
     /// `out` takes each frame, 480 bytes. It gets the same array each time and must use it at once.
-    /// `changed` is run when `speaking` has changed. Both run on the thread that all calls share,
-    /// so neither may wait.
+    /// `changed` is run when `speaking` has changed, and when an item is over. Both run on the
+    /// thread that all calls share, so neither may wait.
     public Speaker(Consumer<byte[]> out, Runnable changed) {
         this.out = out;
         this.changed = changed;
@@ -139,14 +139,15 @@ public final class Speaker implements AutoCloseable {
             return;
         }
         int filled = 0;
+        String before = playing;
         // Less than a frame is not played while more of the sentence is to come: silence in
         // mid-word would be heard as a click.
         if (!held && (queued >= FRAME || ends > 0)) {
             filled = fill();
         }
         starved = filled == 0 && playing != null ? starved + 1 : 0;
-        if (toldSpeaking != speaking()) {
-            toldSpeaking = !toldSpeaking;
+        if (toldSpeaking != speaking() || before != null && playing == null) {
+            toldSpeaking = speaking();
             changed.run();
         }
         Arrays.fill(frame, filled, FRAME, (byte) 0);
