@@ -127,7 +127,8 @@ final class Caller {
     /// once is lost: that somebody has subscribed to our track.
     void listIsComing() {
         listed = new HashMap<>();
-        if (!room.ourTrack().getSid().isEmpty()) {
+        boolean rings = isPhone(participant) && !callStatus().equals("active");
+        if (!room.ourTrack().getSid().isEmpty() && !rings) {
             room.mailbox().post(new Event.Subscribed());
         }
     }
@@ -138,7 +139,7 @@ final class Caller {
         listed = null;
         persons.keySet().retainAll(all.stream().map(one -> one.getIdentity()).toList());
         if (participant != null && all.stream().noneMatch(this::isCaller)) {
-            left(DisconnectReason.UNKNOWN_REASON);
+            left(DisconnectReason.UNKNOWN_REASON, participant);
         }
     }
 
@@ -156,7 +157,7 @@ final class Caller {
             // same identity before LiveKit took the older one out of the room. The sid alone says
             // so: when somebody else has taken the identity, LiveKit leaves out the kind here.
             if (same && !room.ended()) {
-                left(news.getDisconnectReason());
+                left(news.getDisconnectReason(), news);
                 participant = participant.toBuilder().setVersion(news.getVersion()).build();
             }
             return;
@@ -165,6 +166,9 @@ final class Caller {
             return; // later news has come before this
         }
         if (!known && !becomesCaller(news)) {
+            if (participant != null && news.getIdentity().equals(identity())) {
+                left(DisconnectReason.DUPLICATE_IDENTITY, news); // LiveKit need not say it to us
+            }
             return;
         }
         participant = news;
@@ -176,8 +180,9 @@ final class Caller {
         sipId = attribute("sip.callID");
         if (!known) {
             room.mailbox().post(new Event.CallerJoined());
-        } else if (lost || !same) {
-            room.mailbox().post(new Event.CallerBack());
+        }
+        if (lost || known && !same) {
+            room.mailbox().post(new Event.CallerBack());    // or another caller, in their place
         }
         lost = false;
         subscribe();
@@ -215,13 +220,14 @@ final class Caller {
     /// that. All others mean that their connection was lost, or that the same person has another
     /// one now, as after a reload of their browser. They may come back under the same identity. A
     /// phone that has hung up does not come back, whatever the reason is.
-    private void left(DisconnectReason why) {
+    private void left(DisconnectReason why, ParticipantInfo news) {
         switch (why) {
             case ROOM_DELETED, ROOM_CLOSED, SERVER_SHUTDOWN -> room.lost("the room ended: " + why);
             case CLIENT_INITIATED, PARTICIPANT_REMOVED, USER_UNAVAILABLE, USER_REJECTED,
                     SIP_TRUNK_FAILURE -> room.mailbox().post(new Event.CallerLeft(why.name()));
             default -> {
-                if (callStatus().equals("hangup")) {
+                if (isPhone(participant) && news.getAttributesOrDefault(
+                        "sip.callStatus", callStatus()).equals("hangup")) {
                     room.mailbox().post(new Event.CallerLeft(why.name()));
                 } else if (!lost) {
                     lost = true;
@@ -249,6 +255,7 @@ final class Caller {
                 && other.getState() != ParticipantInfo.State.DISCONNECTED
                 && !other.getIdentity().equals(us.getIdentity())
                 && other.getAttributesOrDefault("lk.agent.name", "").equals(room.agentName())
+                && other.getAttributesOrDefault("call.reason", "").isEmpty()    // its call goes on
                 && Comparator.comparingLong(ParticipantInfo::getJoinedAt)
                         .thenComparingLong(ParticipantInfo::getJoinedAtMs)
                         .thenComparing(ParticipantInfo::getSid).compare(other, us) < 0;

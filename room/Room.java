@@ -191,10 +191,11 @@ public final class Room implements Line {
         waitFor(left, LEAVING, "leaving the room takes too long");
     }
 
-    /// If another person is in the room, only the caller is taken out of it. Otherwise the room is
-    /// deleted. If we have lost the room, a room of another call may have its name by now.
+    /// If another person is with the caller, only the caller is taken out of the room. Otherwise
+    /// the room is deleted. If we have lost the room, a room of another call may have its name by now.
     private CompletableFuture<Void> endForTheCaller() {
-        return !caller.isWithSomebody()
+        boolean nobodyCame = caller.dialledNumber() == null && caller.identity().isEmpty();
+        return nobodyCame || !caller.isWithSomebody()
                 ? worker.rooms().delete(id(), room(), roomSid(), !ended)
                 : worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity());
     }
@@ -361,7 +362,7 @@ public final class Room implements Line {
     public void caption(boolean agents, String segment, String text, boolean last) {
         work.add(() -> {
             if (agents && ourTrack.getSid().isEmpty()) {
-                unnamed.add(() -> caption(true, segment, text, last));
+                unnamed.add(() -> texts.caption("", ourTrack.getSid(), segment, text, last));
             } else {
                 texts.caption(agents ? "" : caller.identity(),
                         agents ? ourTrack.getSid() : caller.track(), segment, text, last);
@@ -441,7 +442,7 @@ public final class Room implements Line {
     @Override
     public CompletableFuture<Void> hangUp() {
         hangUpAsked = true;
-        if (caller.dialledNumber() != null) {
+        if (caller.dialledNumber() != null && assignment.isDone() && !theirs) {
             // Only the phone is removed at once. `close` deletes the room a little later, so that
             // whoever watches it can still read there how the call has ended.
             worker.rooms().remove(id(), room(), roomSid(), !ended, caller.dialledIdentity());

@@ -340,7 +340,7 @@ final class Signalling {
 
     /// Is this the only session that LiveKit can have of us, and is its connection not lost?
     boolean firstSessionStands() {
-        return backBy == 0 && joins == 1;
+        return joins == 1 && (backBy == 0 || room.peers().connected());
     }
 
     /// The connection is lost, or an attempt to come back or to join has failed. Begins the next

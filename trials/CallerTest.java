@@ -141,7 +141,7 @@ public final class CallerTest extends RoomStand {
         Line line = joined("AJ_1");
         livekit.cutRoom();
         assertEquals(new Event.CallerJoined(), line.mailbox().next());
-        assertEquals(new Event.CallerLost("UNKNOWN_REASON"), line.mailbox().next());
+        assertEquals(new Event.CallerLost("DUPLICATE_IDENTITY"), line.mailbox().next());
         assertEquals(List.of(), events(line));
         assertEquals(A_PHONE + true, known(line));
     }
@@ -190,6 +190,16 @@ public final class CallerTest extends RoomStand {
             livekit.subscribed();
             assertEquals(List.of("CallerJoined", "CallerHears"), events(line));
         }
+    }
+
+    @Test
+    void aPhoneThatRingsStillRingsWhenALostConnectionIsBack() throws Exception {
+        livekit.there.add(phone("ringing"));
+        livekit.stillThere.add(phone("ringing"));
+        Line line = pickedUp("AJ_1");
+        livekit.cutRoom();
+        eventually("it comes back", () -> livekit.joins.get() == 2);
+        assertEquals(List.of("CallerJoined"), events(line));
     }
 
     /// LiveKit says only once that somebody receives our sound.
@@ -285,6 +295,27 @@ public final class CallerTest extends RoomStand {
         }
     }
 
+    /// LiveKit does not tell every client that the identity of the one was taken by the other.
+    @Test
+    void whoseIdentityIsTakenBySomebodyOfAnotherKindIsLost() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        livekit.update(who("phone", "PA_2", Kind.STANDARD));
+        livekit.update(who("phone", "PA_2", Kind.STANDARD).setVersion(1));
+        livekit.update(who("phone", "PA_3", Kind.SIP, ON_THE_PHONE));
+        assertEquals(List.of("CallerJoined", "CallerLost", "CallerBack"), events(line));
+    }
+
+    @Test
+    void aPhoneThatComesInThePlaceOfALostBrowserIsThere() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        livekit.left("somebody", "PA_1", DisconnectReason.CONNECTION_TIMEOUT);
+        livekit.update(who("phone", "PA_2", Kind.SIP, ON_THE_PHONE));
+        assertEquals(List.of("CallerJoined", "CallerLost", "CallerJoined", "CallerBack"),
+                events(line));
+    }
+
     @Test
     void aPhoneThatHasHungUpDoesNotComeBackWhateverTheReason() throws Exception {
         livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
@@ -366,6 +397,9 @@ public final class CallerTest extends RoomStand {
         leavesAlone("AJ_1");
         livekit.there.set(1, livekit.agent("agent-AJ_0", "PA_a", "an-agent", 0));
         leavesAlone("AJ_2");                        // at the same moment: the smaller sid stays
+        dials = PHONE;
+        livekit.there.add(who("sip_" + PHONE, "PA_2", Kind.SIP, ON_THE_PHONE));
+        leavesAlone("AJ_3");                        // the phone that the other one has dialled, too
     }
 
     @Test
@@ -377,7 +411,9 @@ public final class CallerTest extends RoomStand {
                 livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
                         .setState(ParticipantInfo.State.DISCONNECTED),
                 livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)
-                        .setKind(Kind.STANDARD))) {
+                        .setKind(Kind.STANDARD),
+                livekit.agent("agent-AJ_0", "PA_a", "an-agent", -1)     // its call is over
+                        .putAttributes("call.reason", "busy"))) {
             livekit.there.clear();
             livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
             livekit.there.add(other);
@@ -429,6 +465,16 @@ public final class CallerTest extends RoomStand {
                         livekit.asked);
             }
         }
+    }
+
+    @Test
+    void whereTheCallerNeverCameNobodyIsLeftInTheRoom() throws Exception {
+        named = "the one";
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        joined("AJ_1");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
     }
 
     @Test

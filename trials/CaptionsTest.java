@@ -101,6 +101,15 @@ public final class CaptionsTest extends Stand {
     }
 
     @Test
+    void theCaptionOfWhatALostCallerHasHeardIsComplete() throws Exception {
+        var talk = answers(says(WORDS), Talk.sound("sentence", 1_000));
+        eventually("some is heard", () -> talk.line.heardMs.get() >= 300);
+        talk.happens(new Event.CallerLost("CONNECTION_TIMEOUT"));
+        isComplete(talk, words -> words.length() >= 8 && words.length() < 40
+                && WORDS.startsWith(words));
+    }
+
+    @Test
     void whatANewConnectionDoesNotGoOnWithIsCompleteWhenItWasHeard() throws Exception {
         var talk = answers(says("Half a"), Talk.sound("sentence", 300));
         session(talk.model).drop();

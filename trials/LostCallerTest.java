@@ -117,7 +117,7 @@ public final class LostCallerTest extends Stand {
         var talk = Talk.begun(this, line, Talk.greeting(this));
         line.pickedUp.get(SOON.toSeconds(), TimeUnit.SECONDS);
         talk.happens(LOST, new Event.CallerHears());
-        line.pass(Duration.ofSeconds(10));
+        line.pass(Duration.ofSeconds(14));
         assertEquals(0, line.heardMs.get());
         talk.happens(BACK);
         assertEquals(List.of(), talk.steps(Step.CallerBack.class));
@@ -136,7 +136,40 @@ public final class LostCallerTest extends Stand {
             EndingTest.bring(talk, each.state);
             talk.happens(LOST, each.then);
             assertEquals(each.reason, talk.ended().reason(), each.toString());
+            assertTrue(talk.line.hungUp, "nobody has said that they have hung up");
         }
+    }
+
+    @Test
+    void whoIsBackInTheMiddleOfATransferIsStillOnTheirWay() throws Exception {
+        var talk = greeted();
+        EndingTest.bring(talk, State.REFERRED);
+        talk.happens(LOST);
+        talk.line.pass(Duration.ofSeconds(2));
+        talk.happens(BACK);
+        talk.line.pass(Duration.ofSeconds(20));
+        talk.happens(EndingTest.REFUSED);
+        assertFalse(talk.end.isDone());
+        talk.happens(new Event.CallerLeft("CLIENT_INITIATED"));
+        assertEquals("caller_hung_up", talk.ended().reason());
+        assertFalse(talk.line.hungUp);
+    }
+
+    @Test
+    void aTransferDoesNotBeginWhileTheCallerIsAway() throws Exception {
+        var talk = greeted();
+        talk.happens(LOST);
+        assertTrue(talk.says(session -> session.transfer("sales")).contains("is lost"));
+        talk.happens(BACK);
+        assertNull(talk.says(session -> session.transfer("sales")));
+    }
+
+    @Test
+    void aTrunkThatFailsWhenTheTransferHasWorkedChangesNothing() throws Exception {
+        var talk = greeted();
+        EndingTest.bring(talk, State.DONE);
+        talk.happens(new Event.CallerLeft("SIP_TRUNK_FAILURE"));
+        assertEquals("transferred", talk.ended().reason());
     }
 
     @Test
@@ -163,10 +196,36 @@ public final class LostCallerTest extends Stand {
     }
 
     @Test
+    void theGoodbyeOfALostModelIsPlayedAgainToWhoIsOnAnotherConnection() throws Exception {
+        var talk = greeted();
+        talk.happens(new Event.ModelLost("it is gone"));
+        talk.hears(Clips.GOODBYE);
+        talk.happens(BACK);
+        talk.line.pass(Duration.ofMillis(300));
+        assertFalse(talk.end.isDone());
+        talk.agentIsDone();
+        endsAfter(talk, Duration.ofMillis(300), "model_lost", "it is gone");
+    }
+
+    @Test
     void aCallerWhoStaysAwayIsTheReasonWhateverElseIsLost() throws Exception {
         var talk = greeted();
         talk.happens(LOST, new Event.ModelLost("it is gone"));
         endsAfter(talk, Duration.ofSeconds(15), "caller_lost", "CONNECTION_TIMEOUT");
+    }
+
+    @Test
+    void aPhoneThatRingsAndHasAnotherConnectionRingsOn() throws Exception {
+        var line = new TestLine();
+        line.metadata = SessionTest.TO_CALL;
+        line.answers = false;
+        var talk = Talk.begun(this, line, Talk.greeting(this));
+        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        talk.happens(new Event.CallerJoined(), LOST, BACK);
+        line.pass(Duration.ofSeconds(20));
+        assertFalse(talk.end.isDone());
+        talk.happens(new Event.CallerAnswered(), new Event.CallerHears());
+        talk.heard(50);
     }
 
     @Test
@@ -218,6 +277,18 @@ public final class LostCallerTest extends Stand {
         talk.happens(EndingTest.SPEAKS, new Event.CallerWrote("No, wait."));
         talk.agentSpeaks();
         endsAfter(talk, Duration.ofSeconds(15), "too_long", null);
+    }
+
+    @Test
+    void noTransferBeginsInAGoodbye() throws Exception {
+        var talk = afterLong(Talk.greeting(this));
+        talk.line.pass(MS);
+        talk.agentSpeaks();
+        assertEquals("The call is about to end. Say goodbye.",
+                talk.says(session -> session.transfer("sales")));
+        talk.agentIsDone();
+        talk.line.pass(Duration.ofSeconds(15));
+        assertEquals("too_long", talk.ended().reason());
     }
 
     @Test

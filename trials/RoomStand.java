@@ -96,6 +96,7 @@ abstract class RoomStand extends Stand {
                 throw new IllegalStateException(error);
             }
         } catch (IOException | InterruptedException e) {
+            line.hangUp();                      // as Session does, whatever has happened
             throw new IllegalStateException(e);
         }
     }

@@ -24,7 +24,7 @@ public final class Runner {
     /// The tag of a test that measures time, or that replaces what all tests share (System.out).
     public static final String ALONE = "alone";
 
-    private static final int SIDE_BY_SIDE = 6;
+    private static final int SIDE_BY_SIDE = 8;
     private static final String USAGE = """
             usage: ./run.sh test              the ground floor and each floor below: a minute
                    ./run.sh test trials       real servers, a browser, faults, odd input: minutes
@@ -41,11 +41,11 @@ public final class Runner {
 
     private static List<Class<?>> floors() {
         // What takes longest begins first.
-        return List.of(HouseTest.class, FolderTest.class, VoiceTest.class, AttackTest.class,
-                AnswersTest.class, SessionTest.class, EndingTest.class, HearingTest.class,
-                LostModelTest.class, LostCallerTest.class, CaptionsTest.class, OutboxTest.class,
-                NumbersTest.class, SettingsTest.class, LookUpTest.class, HealthTest.class,
-                JoinTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
+        return List.of(JoinTest.class, HouseTest.class, FolderTest.class, VoiceTest.class,
+                AttackTest.class, AnswersTest.class, SessionTest.class, EndingTest.class,
+                HearingTest.class, LostModelTest.class, LostCallerTest.class, CaptionsTest.class,
+                OutboxTest.class, NumbersTest.class, SettingsTest.class, LookUpTest.class,
+                HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
                 SupplyTest.class);
     }
 

@@ -23,6 +23,7 @@ final class Ending {
     private Instant answered;
     private boolean left;                           // the caller has left
     private String leftBecause;                     // LiveKit's disconnect reason
+    private boolean onlyLost;                       // `left` means no more than that
     private String lostBecause;                     // the caller's connection; null: it is there
     private boolean brokeOff;                       // that has broken off the conversation
     private String modelLost;                       // why, or null
@@ -139,7 +140,7 @@ final class Ending {
             session.mailbox.alarm(Alarm.NO_OUTCOME, OUTCOME);   // SIP's answer may still come
             return null;
         }
-        if (why.equals(TRUNK_FAILURE)) {
+        if (why.equals(TRUNK_FAILURE) && session.transfer.canBegin()) {
             end("bad_trunk", why);
             return null;
         }
@@ -161,25 +162,45 @@ final class Ending {
     Step callerLost(String why) {
         session.transfer.callOff("the caller is lost");
         if (notYetAnswered() || !session.transfer.canBegin()) {
-            return callerLeft(why);     // nobody comes back who rings, or is on the way elsewhere
+            onlyLost = true;            // and hardly comes back: they ring, or are on their way
+            return callerLeft(why);
         }
         Log.step(session.line.id(), "caller", "is lost, and may come back: " + why);
         lostBecause = why;
-        brokeOff |= session.breakOff();
+        session.pickUp.stopWaiting();
+        if (session.talking) {
+            brokeOff = true;
+            session.conversation.interrupt();
+            session.line.speaker().hold();
+            session.talking = false;
+        }
         session.mailbox.alarm(Alarm.CALLER_LOST, COMES_BACK);
         return null;
     }
 
-    /// The caller is back, perhaps before anybody has missed them. Returns the step for the
-    /// program, or null.
+    /// The caller is back, perhaps before anybody has missed them. If they were talking with the
+    /// agent, what it has said meanwhile is dropped. Returns the step for the program, or null.
     Step callerBack() {
         Log.step(session.line.id(), "caller", "is back");
         boolean goesOn = (brokeOff || session.talking) && session.transfer.canBegin();
+        if (onlyLost) {
+            left = onlyLost = false;
+            session.mailbox.cancel(Alarm.NO_OUTCOME);
+            session.mailbox.cancel(Alarm.PUT_THROUGH);
+        }
         lostBecause = null;
         brokeOff = false;
         session.mailbox.cancel(Alarm.CALLER_LOST);
-        session.goOn(goesOn);
-        return goesOn && modelLost == null ? new Step.CallerBack() : null;
+        if (!goesOn) {
+            session.pickUp.waitAgain();
+            return null;
+        }
+        session.conversation.interrupt();
+        if (session.talking && modelLost != null) {
+            apologize();                // the recording that says so was broken off
+        }
+        session.talk();
+        return modelLost == null ? new Step.CallerBack() : null;
     }
 
     boolean callerIsLost() {
@@ -209,7 +230,7 @@ final class Ending {
 
     End finish() {
         reason = reason == null ? "error" : reason;
-        var hungUp = left || reason.equals("taken_over")
+        var hungUp = left && !onlyLost || reason.equals("taken_over")
                 ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
         boolean broken = modelLost != null || BROKEN.contains(reason);
         return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,

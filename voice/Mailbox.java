@@ -88,6 +88,13 @@ public final class Mailbox {
         return events.contains(event);
     }
 
+    /// Takes all events of that kind that wait.
+    <T extends Event> List<T> rest(Class<T> kind) {
+        var rest = events.stream().filter(kind::isInstance).map(kind::cast).toList();
+        events.removeAll(rest);
+        return rest;
+    }
+
     /// Sets an alarm: `Event.AlarmDue(alarm)` comes after that time. Moves an alarm that is set
     /// already.
     public void alarm(Alarm alarm, Duration after) {

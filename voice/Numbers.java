@@ -22,7 +22,8 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 ///    left out, unless the country's numbers have it.
 /// 2. A number that exists in `region`, and that people there write just so, is a number of that
 ///    country.
-/// 3. A number that exists if a plus is put before it has its country code.
+/// 3. A number that exists if a plus is put before it has its country code. Without `region` it
+///    must have 11 digits, because 10 digits are more often national, as in the US and in India.
 /// 4. A number that would be one of `region`, or one with a country code, by its length alone, is
 ///    one. But it must have 11 digits with the country code: shorter ones are more often
 ///    extensions.
@@ -91,8 +92,9 @@ public record Numbers(String region) {
         // Not every country has a 0 there to leave out: +1 (0)555 ...
         PhoneNumber without0 = parse("+" + PhoneNumberUtil.normalizeDigitsOnly(
                 number.replace("(0)", "")).replaceFirst("^00", ""), NO_REGION);
-        var exist = Stream.of(isUsual(national, digits) ? national : null, world, without0)
-                .filter(each -> each != null && library().isValidNumber(each)).map(Numbers::e164);
+        var exist = Stream.of(isUsual(plus + digits) ? national : null, world, without0)
+                .filter(each -> each != null && library().isValidNumber(each)).map(Numbers::e164)
+                .filter(each -> hasCode || !region.isEmpty() || each.length() > LEAST_DIGITS);
         var possible = Stream.of(national, world, without0)
                 .filter(each -> each != null && library().isPossibleNumberWithReason(each)
                         == ValidationResult.IS_POSSIBLE).map(Numbers::e164)
@@ -102,10 +104,11 @@ public record Numbers(String region) {
                 .orElse(asWritten.matches("\\+?[0-9]{3,15}") ? asWritten : null);
     }
 
-    /// Do people in that country write it so?
-    private static boolean isUsual(PhoneNumber number, String digits) {
-        return number != null && digits.equals(PhoneNumberUtil.normalizeDigitsOnly(
-                library().format(number, PhoneNumberFormat.NATIONAL)));
+    /// Do people in the region write it so? Where they must dial a 0 first, for example, it is
+    /// written with one.
+    private boolean isUsual(String digits) {
+        return !region.isEmpty() && library().findNumbers(digits, region,
+                PhoneNumberUtil.Leniency.VALID, 1).iterator().hasNext();
     }
 
     private static String e164(PhoneNumber number) {

@@ -57,16 +57,22 @@ final class PickUp {
         soonHeard();
     }
 
-    /// The caller hears us soon, if our sound comes to somebody and the phone is answered.
-    void soonHeard() {
+    private void soonHeard() {
         if (subscribed && !session.talking && !session.ending.notYetAnswered()) {
             session.mailbox.cancel(Alarm.NOT_PICKED_UP);
             session.mailbox.alarmUnlessSet(Alarm.CAN_HEAR, CAN_HEAR);
         }
     }
 
-    /// The caller can hear us.
-    void heard() {
+    /// The caller is here again, and does not hear us yet.
+    void waitAgain() {
+        if (pickedUp) {
+            answered();
+        }
+    }
+
+    /// The caller can hear us. Or they are lost, and nobody waits until they can.
+    void stopWaiting() {
         session.mailbox.cancel(Alarm.CAN_HEAR);
         session.mailbox.cancel(Alarm.NOT_PICKED_UP);
     }

@@ -190,7 +190,10 @@ public final class Session implements AutoCloseable {
                 transfer.agentSpeaks();
                 pickUp.pickUp();                // the first sound of the greeting is here
             }
-            case Event.CallerHears() -> talk();
+            case Event.CallerHears() -> {
+                pickUp.subscribed();            // if they are lost, this counts when they are back
+                talk();
+            }
             case Event.CallerAnswered() -> {
                 answered();
                 pickUp.answered();
@@ -340,7 +343,7 @@ public final class Session implements AutoCloseable {
     /// nobody in the room can read it before the caller can hear it. (A piece without text has
     /// nothing to read.)
     private void caption(boolean agents, String item, String text, boolean last) {
-        if (talking || text.isEmpty() && !last) {
+        if (talking || last && ending.callerIsLost() || text.isEmpty() && !last) {
             line.caption(agents, item, text, last);
         } else {
             captions.add(() -> line.caption(agents, item, text, last));
@@ -356,11 +359,11 @@ public final class Session implements AutoCloseable {
 
     /// The caller can hear us now. The greeting has waited for this moment, and begins. From now on
     /// the model hears the caller.
-    private void talk() {
+    void talk() {
         if (!talking && !ending.callerIsLost()) {
             talking = true;
             answered();
-            pickUp.heard();
+            pickUp.stopWaiting();
             line.speaker().release();
             line.listen(conversation::hear);
             captions.forEach(Runnable::run);
@@ -371,30 +374,6 @@ public final class Session implements AutoCloseable {
             } else if (modelAway) {
                 mailbox.alarm(Alarm.MODEL_AWAY, MODEL_AWAY);
             }
-        }
-    }
-
-    // What Ending does when a caller or the model is lost.
-
-    /// Nobody hears the agent any more, and it falls silent. Returns whether it was talking.
-    boolean breakOff() {
-        boolean was = talking;
-        if (was) {
-            conversation.interrupt();
-            line.speaker().hold();
-            talking = false;
-        }
-        return was;
-    }
-
-    /// The caller is back. If they were talking with the agent, what it has said meanwhile is
-    /// dropped.
-    void goOn(boolean wereTalking) {
-        if (wereTalking) {
-            conversation.interrupt();
-            talk();
-        } else {
-            pickUp.soonHeard();
         }
     }
 
@@ -485,6 +464,7 @@ public final class Session implements AutoCloseable {
     /// The call is over, or the agent could not join the room. Hangs up, unless the caller has
     /// left. Returns how the call ended.
     public End finish() {
+        mailbox.rest(Event.AgentSaid.class).forEach(this::take);
         conversation.end().forEach(this::take);
         return ending.finish();
     }

@@ -61,8 +61,14 @@ final class Transfer {
         if (!session.line.onPhone()) {
             return "The caller is not on a phone and cannot be transferred. Offer a note.";
         }
+        if (session.ending.callerIsLost()) {
+            return "The caller's connection is lost. Ask again when they are back.";
+        }
         if (!canBegin()) {
             return "The caller is already being transferred to " + this.destination + ".";
+        }
+        if (session.turn.endsSoon()) {
+            return "The call is about to end. Say goodbye.";
         }
         if (session.conversation.callerSpeaking()) {
             return "The caller is speaking. Ask again if they still want to be transferred.";

@@ -144,6 +144,12 @@ final class Turn {
         unlessTheCallerSpeaks = true;
     }
 
+    /// Is something to be done when the caller has heard the agent? If no transfer has begun, that
+    /// is the end of the call.
+    boolean endsSoon() {
+        return afterwards != null;
+    }
+
     /// The caller has heard all that the agent was saying, or has had enough time for it.
     void heard() {
         Runnable what = afterwards;
