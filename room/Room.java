@@ -192,7 +192,8 @@ public final class Room implements Line {
     }
 
     /// If another person is with the caller, only the caller is taken out of the room. Otherwise
-    /// the room is deleted. If we have lost the room, a room of another call may have its name by now.
+    /// the room is deleted. If we have lost the room, a room of another call may have its name by
+    /// now.
     private CompletableFuture<Void> endForTheCaller() {
         boolean nobodyCame = caller.dialledNumber() == null && caller.identity().isEmpty();
         return nobodyCame || !caller.isWithSomebody()

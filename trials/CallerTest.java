@@ -5,6 +5,7 @@ import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.DisconnectReason;
 import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitModels.ParticipantInfo.Kind;
+import livekit.LivekitModels.TrackInfo;
 import org.junit.jupiter.api.Test;
 import voice.Event;
 import voice.Line;
@@ -168,7 +169,16 @@ public final class CallerTest extends RoomStand {
         int before = livekit.tracks.get();
         line.pickUp();
         eventually("its track", () -> livekit.tracks.get() == before + 1);
+        eventually("it has a name", () -> hasATrack(line));
         return line;
+    }
+
+    private static boolean hasATrack(Line line) {
+        try {
+            return !((TrackInfo) FuzzTest.call(line, "ourTrack")).getSid().isEmpty();
+        } catch (Exception e) {
+            throw new AssertionError(e);
+        }
     }
 
     @Test
