@@ -212,8 +212,9 @@ final class Caller {
         if (!named.isEmpty()) {
             return participant == null && other.getIdentity().equals(named);
         }
-        return isPhone(other) && !isPhone(participant) && room.ear() == null
-                || participant == null && other.getKind() == ParticipantInfo.Kind.STANDARD;
+        return participant == null
+                ? isPhone(other) || other.getKind() == ParticipantInfo.Kind.STANDARD
+                : isPhone(other) && !isPhone(participant) && room.ear() == null;
     }
 
     /// The caller is not in the room any more. Some reasons say that they, or somebody else, wanted
