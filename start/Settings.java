@@ -192,8 +192,8 @@ public final class Settings {
         }
         for (String name : TRANSFERS) {
             String value = values.get(name);
-            if (!value.isEmpty() && !value.matches(
-                    "\\+[1-9][0-9]{6,14}|(tel|sips?):[!-;=?-~]+")) {
+            if (!value.isEmpty()
+                    && !value.matches(Numbers.E164 + "|(tel|sips?):[!-;=?-~]+")) {
                 problems.add(name + " is neither a number like +15551234567 nor an address "
                         + "that begins with tel: or sip:");
             }

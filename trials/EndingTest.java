@@ -655,14 +655,7 @@ public final class EndingTest extends Stand {
     }
 
     private Talk dialled(DemoModel model, boolean subscribes) throws Exception {
-        var line = new TestLine();
-        line.metadata = SessionTest.TO_CALL;
-        line.answers = false;
-        line.subscribes = subscribes;
-        var talk = Talk.begun(this, line, model, SessionTest.patient("ST_1"));
-        assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
-        line.settle();
-        return talk;
+        return Talk.dialled(this, model, SessionTest.patient("ST_1"), subscribes);
     }
 
     private static Map<String, String> outcome(String reason, boolean answered, Object code) {

@@ -216,13 +216,9 @@ public final class LostCallerTest extends Stand {
 
     @Test
     void aPhoneThatRingsAndHasAnotherConnectionRingsOn() throws Exception {
-        var line = new TestLine();
-        line.metadata = SessionTest.TO_CALL;
-        line.answers = false;
-        var talk = Talk.begun(this, line, Talk.greeting(this));
-        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+        var talk = Talk.dialled(this, Talk.greeting(this), Talk.options(Talk.SALES), true);
         talk.happens(new Event.CallerJoined(), LOST, BACK);
-        line.pass(Duration.ofSeconds(20));
+        talk.line.pass(Duration.ofSeconds(20));
         assertFalse(talk.end.isDone());
         talk.happens(new Event.CallerAnswered(), new Event.CallerHears());
         talk.heard(50);
@@ -233,11 +229,7 @@ public final class LostCallerTest extends Stand {
         record Case(String why, String reason, String cause) {}
         for (Case each : List.of(new Case("CONNECTION_TIMEOUT", "no_answer", null),
                 new Case("SIP_TRUNK_FAILURE", "bad_trunk", "SIP_TRUNK_FAILURE"))) {
-            var line = new TestLine();
-            line.metadata = SessionTest.TO_CALL;
-            line.answers = false;
-            var talk = Talk.begun(this, line, Talk.greeting(this));
-            line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
+            var talk = Talk.dialled(this, Talk.greeting(this), Talk.options(Talk.SALES), true);
             talk.happens(new Event.CallerJoined(), new Event.CallerLost(each.why));
             endsAfter(talk, Duration.ofSeconds(3), each.reason, each.cause);
             assertTrue(talk.ended().dialled());
@@ -308,13 +300,8 @@ public final class LostCallerTest extends Stand {
 
     @Test
     void aCallThatRingsForTooLongEndsWithoutAWord() throws Exception {
-        var line = new TestLine();
-        line.metadata = SessionTest.TO_CALL;
-        line.answers = false;
-        var talk = Talk.begun(this, line, Talk.greeting(this), new Options("ST_1", List.of("+1"),
-                Talk.SALES, Talk.SILENCE, Duration.ofSeconds(20), new Numbers("")));
-        line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS);
-        line.settle();
+        var talk = Talk.dialled(this, Talk.greeting(this), new Options("ST_1", List.of("+1"),
+                Talk.SALES, Talk.SILENCE, Duration.ofSeconds(20), new Numbers("")), true);
         endsAfter(talk, Duration.ofSeconds(20), "too_long", null);
         assertEquals(List.of(), talk.steps(Step.TimeIsUp.class));
     }

@@ -66,6 +66,20 @@ final class Talk {
                 new Numbers(""));
     }
 
+    /// A call that we make: it has dialled, and nobody has answered yet. `subscribes`: somebody
+    /// receives our sound.
+    static Talk dialled(Stand stand, DemoModel model, Options options, boolean subscribes)
+            throws Exception {
+        var line = new TestLine();
+        line.metadata = SessionTest.TO_CALL;
+        line.answers = false;
+        line.subscribes = subscribes;
+        var talk = begun(stand, line, model, options);
+        assertEquals("ST_1", line.dialled.get(Stand.SOON.toSeconds(), TimeUnit.SECONDS));
+        line.settle();
+        return talk;
+    }
+
     /// A call in which the greeting was heard, and it is the caller's turn.
     static Talk greeted(Stand stand, Map<String, String> destinations) throws Exception {
         var talk = begun(stand, new TestLine(), greeting(stand), options(destinations));

@@ -34,7 +34,9 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 /// can be two numbers: 491711234567 is a mobile phone in Germany. Without the 0 that people write
 /// there, it would also be a number of the town with the area code 0491.
 public record Numbers(String region) {
-    private static final String E164 = "\\+[1-9][0-9]{6,14}";
+    /// What a number in E.164 looks like: a pattern. That one has this form does not say that its
+    /// country has numbers of that length.
+    public static final String E164 = "\\+[1-9][0-9]{6,14}";
     private static final int LEAST_DIGITS = 11;
     private static final String NO_REGION = "ZZ";           // as libphonenumber writes it
 
