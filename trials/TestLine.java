@@ -127,7 +127,6 @@ public final class TestLine implements Line {
 
     @Override
     public void pickUp() {
-        pickedUp.complete(System.nanoTime());
         speaker.start();
         if (subscribes) {
             mailbox.post(new Event.Subscribed());
@@ -135,6 +134,7 @@ public final class TestLine implements Line {
         if (answers) {
             mailbox.post(new Event.CallerHears());
         }
+        pickedUp.complete(System.nanoTime());       // whoever waits for it finds the events
     }
 
     /// The time passes. When this returns, the call has done all that is due by then.
