@@ -372,7 +372,7 @@ public final class LiveTest extends Stage {
         caller.next("silent"); // the greeting is over
         dies(caller);
         assertEquals("CONNECTION_TIMEOUT", ended(caller, "caller_lost").json().getString("cause"));
-        assertEquals(List.of(), rooms.listRooms(List.of(caller.room)).execute().body());
+        isDeleted(caller.room);
     }
 
     @Test @Order(4)
@@ -398,6 +398,12 @@ public final class LiveTest extends Stage {
         }
     }
 
+    /// LiveKit has read how the job ended before the program deletes the room.
+    private static void isDeleted(String room) throws Exception {
+        await("room " + room + " to be deleted", output,
+                () -> rooms.listRooms(List.of(room)).execute().body().isEmpty());
+    }
+
     private static Set<String> there(String room) throws IOException {
         return rooms.listParticipants(room).execute().body().stream()
                 .map(one -> one.getIdentity()).collect(Collectors.toSet());
@@ -412,8 +418,8 @@ public final class LiveTest extends Stage {
         }
         caller.next("silent"); // the greeting is over
         await("the others to leave", output,
-                () -> Files.readString(output).split("and was first", -1).length >= 3);
-        assertEquals(2, there(caller.room).size());
+                () -> Files.readString(output).split("and was first", -1).length >= 3
+                        && there(caller.room).size() == 2);
         caller.turn(600, 500);
         caller.hangUp();
         ended(caller, "caller_hung_up");
@@ -450,7 +456,7 @@ public final class LiveTest extends Stage {
         var ended = ended(caller, "model_lost");
         model.refuseWith = 0;
         assertTrue(ended.json().getString("cause").contains("HTTP 503"), ended.toString());
-        assertEquals(List.of(), rooms.listRooms(List.of(caller.room)).execute().body());
+        isDeleted(caller.room);
     }
 
     @Test @Order(6)
