@@ -244,7 +244,7 @@ final class Caller {
     private void count(ParticipantInfo news) {
         if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
             persons.remove(news.getIdentity(), news.getSid());
-        } else if (isPhone(news) || news.getKind() == ParticipantInfo.Kind.STANDARD) {
+        } else if (isPerson(news)) {
             persons.put(news.getIdentity(), news.getSid());
         }
     }
@@ -260,6 +260,10 @@ final class Caller {
                 && Comparator.comparingLong(ParticipantInfo::getJoinedAt)
                         .thenComparingLong(ParticipantInfo::getJoinedAtMs)
                         .thenComparing(ParticipantInfo::getSid).compare(other, us) < 0;
+    }
+
+    static boolean isPerson(ParticipantInfo one) {
+        return isPhone(one) || one.getKind() == ParticipantInfo.Kind.STANDARD;
     }
 
     private static boolean isPhone(ParticipantInfo participant) {

@@ -2,15 +2,17 @@ package room;
 
 import module java.base;
 import io.livekit.server.RoomServiceClient;
+import livekit.LivekitModels.ParticipantInfo;
 import okhttp3.OkHttpClient;
 import retrofit2.Call;
 import voice.Log;
+import voice.Party;
 
 /// What [LiveKit's room API](https://docs.livekit.io/intro/basics/rooms-participants-tracks/rooms/)
 /// does for a call: it deletes the call's room, it says whether the room still exists, and it
 /// removes one participant. Room asks for the first and for the third, and Signalling for the
 /// second. The program asks for the first when it finds a call in which an earlier process has
-/// died.
+/// died. The room then stays if somebody else has the call by now.
 ///
 /// A room's name may be used again as soon as the room is gone. A room's sid never is: so this
 /// class compares sids before it does harm.
@@ -22,9 +24,11 @@ public final class Rooms {
     private static final long LAST_PAUSE = 32_000;          // ms; all take 63.5 s together
 
     private final RoomServiceClient service;
+    private final String agentName;
 
     /// `api` is the address of LiveKit's API, with a slash at its end.
-    Rooms(OkHttpClient http, String api, String key, String secret) {
+    Rooms(OkHttpClient http, String api, String key, String secret, String agentName) {
+        this.agentName = agentName;
         var impatient = http.newBuilder().callTimeout(REQUEST).build();
         service = RoomServiceClient.createClient(api, key, secret, () -> impatient);
     }
@@ -38,8 +42,33 @@ public final class Rooms {
     /// Returns at once. The attempts go on for a minute, on a thread of their own. The future
     /// completes when the room is gone. It fails when the room is still there after that minute.
     public CompletableFuture<Void> delete(String callId, String room, String sid, boolean sure) {
-        return done(callId, room, sid, sure, "the room could not be deleted",
+        return untilDone(callId, room, sid, sure, "the room could not be deleted",
                 () -> service.deleteRoom(room));
+    }
+
+    /// Deletes the room of a call in which our process has died: the caller hears nobody there. But
+    /// the room stays if somebody else has the call by now. That is a person who is with the
+    /// caller, or another agent of our name. The rest is as in `delete`.
+    public CompletableFuture<Void> deleteAbandoned(Party call) {
+        return untilDone(call.call(), call.room(), call.roomSid(), false,
+                "the room could not be deleted", () -> isTaken(call.call(), call.room())
+                        ? null : service.deleteRoom(call.room()));
+    }
+
+    /// Blocks, 2 s at most. LiveKit keeps the agent that has died in the room, for 15 s or so.
+    private boolean isTaken(String callId, String room) throws IOException {
+        var all = service.listParticipants(room).execute().body();
+        if (all == null) {
+            throw new IOException("LiveKit does not say who is in the room");
+        }
+        boolean taken = all.stream().filter(Caller::isPerson).count() > 1
+                || all.stream().anyMatch(one -> one.getKind() == ParticipantInfo.Kind.AGENT
+                        && !one.getIdentity().equals("agent-" + callId)
+                        && one.getAttributesOrDefault("lk.agent.name", "").equals(agentName));
+        if (taken) {
+            Log.log(callId, "somebody else has the call by now, so its room stays");
+        }
+        return taken;
     }
 
     /// Takes one participant out of the room, which hangs up a phone. The rest is as in `delete`.
@@ -47,18 +76,19 @@ public final class Rooms {
     CompletableFuture<Void> remove(
             String callId, String room, String sid, boolean sure, String identity) {
         return identity.isEmpty() ? CompletableFuture.completedFuture(null)
-                : done(callId, room, sid, sure, "the caller could not be hung up",
+                : untilDone(callId, room, sid, sure, "the caller could not be hung up",
                         () -> service.removeParticipant(room, identity));
     }
 
-    private CompletableFuture<Void> done(String callId, String room, String sid, boolean sure,
-            String otherwise, Supplier<Call<Void>> request) {
+    /// Tries `request` until it has worked, or there is nothing to do because it returns null.
+    private CompletableFuture<Void> untilDone(String callId, String room, String sid,
+            boolean sure, String otherwise, Callable<Call<Void>> request) {
         var result = new CompletableFuture<Void>();
         Thread.ofVirtual().name("hang up " + callId).start(() -> {
-            boolean done = done(callId, room, sid, sure, otherwise, request.get());
+            boolean done = done(callId, room, sid, sure, otherwise, request);
             for (long ms = FIRST_PAUSE; !done && ms <= LAST_PAUSE; ms *= 2) {
                 LockSupport.parkNanos(ms * 1_000_000);
-                done = done(callId, room, sid, false, otherwise, request.get());
+                done = done(callId, room, sid, false, otherwise, request);
             }
             if (done) {
                 result.complete(null);
@@ -69,9 +99,9 @@ public final class Rooms {
         return result;
     }
 
-    /// One attempt. Blocks, 4 s at most. Returns whether it has worked, or the room is gone.
+    /// One attempt. Blocks, 6 s at most. Returns whether nothing is left to do.
     private boolean done(String callId, String room, String sid, boolean sure, String otherwise,
-            Call<Void> request) {
+            Callable<Call<Void>> request) {
         try {
             if (!sure) {
                 Boolean there = isThere(room, sid);
@@ -79,12 +109,13 @@ public final class Rooms {
                     return there != null;
                 }
             }
-            int status = request.execute().code();
+            Call<Void> call = request.call();
+            int status = call == null ? 204 : call.execute().code();
             if (status < 300 || status == 404) { // 404: somebody else has done it
                 return true;
             }
             Log.log(callId, otherwise + ": HTTP " + status);
-        } catch (IOException | RuntimeException e) { // RuntimeException: a reply of no protobuf
+        } catch (Exception e) { // a RuntimeException, too: a reply that is no protobuf
             Log.log(callId, otherwise + ": " + Log.reason(e));
         }
         return false;

@@ -152,7 +152,7 @@ public final class Worker {
     /// What LiveKit's room API does, for this worker's calls and for calls of a dead process. Any
     /// thread.
     public synchronized Rooms rooms() {
-        rooms = rooms != null ? rooms : new Rooms(http, api(), key, secret);
+        rooms = rooms != null ? rooms : new Rooms(http, api(), key, secret, agentName);
         return rooms;
     }
 

@@ -111,11 +111,9 @@ public final class Start {
                         worker::registered);
             }
         }
-        program.orphans().forEach(orphan -> {
-            var party = orphan.party();
-            Thread.ofVirtual().name("end " + party.call()).start(() -> bury(orphan,
-                    worker.rooms().delete(party.call(), party.room(), party.roomSid(), false)));
-        });
+        program.orphans().forEach(orphan ->
+                Thread.ofVirtual().name("end " + orphan.party().call()).start(() ->
+                        bury(orphan, worker.rooms().deleteAbandoned(orphan.party()))));
         Thread.ofVirtual().name("checks").start(() -> {
             try {
                 // A start from source has to compile Checks, and the worker is to register before

@@ -4,11 +4,16 @@ import module java.base;
 import demo.DemoCrm;
 import demo.DemoModel;
 import jakarta.json.JsonObject;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.MethodOrderer;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestMethodOrder;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static trials.Stand.json;
 
@@ -21,6 +26,7 @@ import static trials.Stand.json;
 /// else in each run. Not tried here: a machine that loses its power, and with it what was not
 /// forced to the disk. Nor are calls that are killed before they have begun: the CRM never hears of
 /// those.
+@TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 public final class KillTest extends Stage {
     private static final int KILLS = Integer.getInteger("kills", ALL ? 100 : 5);
     private static final long SEED = Long.getLong("seed", System.nanoTime());
@@ -44,7 +50,13 @@ public final class KillTest extends Stage {
         outbox = newFolder();
     }
 
-    @Test
+    @AfterEach
+    void kill() throws InterruptedException {
+        program.destroyForcibly();
+        assertTrue(program.waitFor(5, TimeUnit.SECONDS));
+    }
+
+    @Test @Order(1)                             // it judges all that has come to the CRM
     void whatWasAcceptedArrivesAndWhatBeganEndsHoweverOftenItIsKilled() throws Exception {
         System.out.println("  seed " + SEED);
         int calls = 0;
@@ -59,8 +71,7 @@ public final class KillTest extends Stage {
                 // run.sh has become java: what dies is the program and not a shell in front of it.
                 assertTrue(program.info().command().orElse("").endsWith("/java"));
             }
-            program.destroyForcibly();
-            assertTrue(program.waitFor(5, TimeUnit.SECONDS));
+            kill();
             assertEquals(128 + 9, program.exitValue());
             bury(moment);
         }
@@ -76,6 +87,24 @@ public final class KillTest extends Stage {
         ended(caller, "caller_hung_up");
         await("an empty outbox", output, () -> left().isEmpty());
         judge(calls + 1);
+    }
+
+    @Test @Order(2)
+    void aCallerWhoTalksWithSomebodyElseByThenIsNotHungUp() throws Exception {
+        startProgram();
+        said("registered at");
+        var caller = Caller.onThePhone("not-alone", ADA);
+        caller.next("tone");
+        kill();
+        var colleague = new Caller(caller.room, "colleague", "--kind", "standard");
+        caller.await("published", report -> report.getString("identity").equals("colleague"));
+        startProgram();
+        assertEquals("agent_died", webhook(caller.room, "call.ended").json().getString("reason"));
+        said("somebody else has the call by now");
+        assertNull(caller.peek("disconnected"));
+        assertEquals(1, rooms.listRooms(List.of(caller.room)).execute().body().size());
+        colleague.hangUp();
+        caller.hangUp();
     }
 
     private static void pass(int ms) throws InterruptedException {

@@ -26,6 +26,7 @@ import voice.Event;
 import voice.Line;
 import voice.Mailbox;
 import voice.Mailbox.Alarm;
+import voice.Party;
 import voice.Speaker;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -539,5 +540,43 @@ public final class RoomTest extends RoomStand {
         livekit.apiStatuses.add(500);
         deleted(false);
         assertEquals(List.of("ListRooms", "ListRooms", "DeleteRoom a room"), livekit.asked);
+    }
+
+    // A call whose process has died.
+
+    private static final Party OF_THE_DEAD = new Party("AJ_1", "a room", "RM_1", PHONE, CALLED,
+            "inbound", null, null);
+
+    private static ParticipantInfo.Builder otherAgent(String identity, String name) {
+        return who(identity, "PA_" + identity, Kind.AGENT, "lk.agent.name", name);
+    }
+
+    @Test
+    void aCallerWhomADeadProcessHasLeftAloneIsHungUp() throws Exception {
+        livekit.rooms.put("a room", "RM_1");
+        livekit.apiStatuses.addAll(List.of(0, 500));        // it does not say who is there
+        livekit.listed.addAll(List.of(who("phone", "PA_1", Kind.SIP), who("rec", "", Kind.EGRESS),
+                otherAgent("agent-AJ_1", "an-agent"), otherAgent("agent-AJ_2", "a recorder")));
+        worker.rooms().deleteAbandoned(OF_THE_DEAD).get(60, TimeUnit.SECONDS);
+        assertEquals(List.of("ListRooms", "ListParticipants", "ListRooms", "ListParticipants",
+                "DeleteRoom a room"), livekit.asked);
+
+        livekit.asked.clear();
+        livekit.rooms.put("a room", "RM_2");
+        worker.rooms().deleteAbandoned(OF_THE_DEAD).get(60, TimeUnit.SECONDS);
+        assertEquals(List.of("ListRooms"), livekit.asked, "a room of another call");
+    }
+
+    @Test
+    void aCallerWhoIsNotAloneAfterOurDeathIsLeftToWhoIsThere() throws Exception {
+        livekit.rooms.put("a room", "RM_1");
+        for (var other : List.of(who("colleague", "PA_2", Kind.STANDARD),
+                who("sip_2", "PA_2", Kind.SIP), otherAgent("agent-AJ_2", "an-agent"))) {
+            livekit.asked.clear();
+            livekit.listed.clear();
+            livekit.listed.addAll(List.of(who("phone", "PA_1", Kind.SIP), other));
+            worker.rooms().deleteAbandoned(OF_THE_DEAD).get(60, TimeUnit.SECONDS);
+            assertEquals(List.of("ListRooms", "ListParticipants"), livekit.asked, "" + other);
+        }
     }
 }

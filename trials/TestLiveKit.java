@@ -29,7 +29,8 @@ final class TestLiveKit implements AutoCloseable {
     final List<String> asked = new CopyOnWriteArrayList<>();
     /// The rooms that are there: sid by name.
     final Map<String, String> rooms = new ConcurrentHashMap<>();
-    /// The statuses of the next answers of the room API. After them, it is 200.
+    /// The statuses of the next answers of the room API. With one of these, an answer says nothing;
+    /// with 0 and after them, it is 200 and says what is there.
     final Queue<Integer> apiStatuses = new ConcurrentLinkedQueue<>();
     /// The statuses of the next answers to a worker that connects. After them, it may connect.
     final Queue<Integer> agentStatuses = new ConcurrentLinkedQueue<>();
@@ -136,7 +137,7 @@ final class TestLiveKit implements AutoCloseable {
             throw new UncheckedIOException(e);
         }
         Integer status = apiStatuses.poll();
-        if (status != null) {
+        if (status != null && status != 0) {
             return answer(status, new byte[0]);
         }
         var list = ListRoomsResponse.newBuilder();
