@@ -295,14 +295,8 @@ public final class SettingsTest extends Stand {
         String wrong = model.check();
         assertEquals("HTTP 404 (check OPENAI_REALTIME_MODEL)", wrong);
         assertEquals(List.of("/v1/realtime?model=a-model Bearer sk-1"), List.copyOf(asked));
-        assertEquals("a-voice a-writer", field(model, "voice") + " "
-                + field(model, "transcription"));
-    }
-
-    private static Object field(Object of, String name) throws Exception {
-        var field = of.getClass().getDeclaredField(name);
-        field.setAccessible(true);
-        return field.get(of);
+        assertEquals("a-voice a-writer", Talk.field(model, "voice") + " "
+                + Talk.field(model, "transcription"));
     }
 
     @Test

@@ -244,12 +244,33 @@ final class Talk {
         return Stand.session(model, 2);
     }
 
-    /// The time passes, quickly, until this holds.
+    /// The time passes until this holds: quickly, but not while the call connects to the model,
+    /// which takes real time, and on a busy machine much of it.
     void later(String what, BooleanSupplier holds) throws InterruptedException {
         Stand.eventually(what, () -> {
-            line.leap(Duration.ofMillis(50));
+            line.leap(Duration.ofMillis(connects() ? 5 : 50));
             return holds.getAsBoolean();
         });
+    }
+
+    /// Is an attempt to connect to the model under way?
+    private boolean connects() {
+        try {
+            Object conversation = field(session, "conversation");
+            synchronized (conversation) {
+                return field(conversation, "connectedAt").equals(0L)
+                        && field(conversation, "pausing").equals(false)
+                        && field(conversation, "closed").equals(false);
+            }
+        } catch (ReflectiveOperationException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    static Object field(Object of, String name) throws ReflectiveOperationException {
+        var field = of.getClass().getDeclaredField(name);
+        field.setAccessible(true);
+        return field.get(of);
     }
 
     /// How the call has ended.
