@@ -77,35 +77,43 @@ if [ $fetched = no ]; then
   mv lib/.fetching lib/.fetched
 fi
 
+new=lib/app/.$$
+trap 'rm -rf "$new"' EXIT
+
+# Compiles the class $2, and all that it names, with the class path $3, to a jar in the folder $1.
+# Sets `jar` to its name: a sum over everything that it is made of ($4 ..). So an old jar is never
+# run. Fails if nothing can be written there.
+compile() {
+  jar=$1/$(cksum "${@:4}" lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ').jar
+  [ ! -e "$jar" ] || return 0
+  if ! mkdir -p "$1" lib/app 2>/dev/null || [ ! -w "$1" ] || [ ! -w lib/app ]; then
+    echo "$PWD/lib is not writable, so java compiles the sources itself: it starts later" >&2
+    return 1
+  fi
+  echo "compiling, once after each change"
+  "$JAVA_HOME/bin/javac" -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC -proc:none -d "$new/classes" \
+    -cp "$3" --source-path . "$2.java" || exit
+  "$JAVA_HOME/bin/jar" --create --no-compress --file "$new/jar" -C "$new/classes" . || exit
+  mv "$new/jar" "$jar" || exit
+  rm -rf "$new"
+  for old in "$1"/*.jar; do [ "$old" = "$jar" ] || rm -f "$old"; done
+}
+
 # `exec` replaces this shell by java, so that signals reach the program.
 java=("$JAVA_HOME/bin/java" @lib/java.options)
 case ${1:-} in
-  test) exec "${java[@]}" -cp 'lib/*:lib/test/*' AgentTest.java "${@:2}" ;;
+  test)
+    path='lib/*:lib/test/*'
+    compile lib/test/app AgentTest "$path" ./*.java */*.java \
+      || exec "${java[@]}" -cp "$path" AgentTest.java "${@:2}"
+    exec "${java[@]}" -cp "$path:$jar" AgentTest "${@:2}" ;;
   bench)
     trials/install
     exec "${java[@]}" bench/Bench.java "${@:2}" ;;
 esac
 
-new=lib/app/.$$
-trap 'rm -rf "$new"' EXIT
-
-# The name of the jar is a sum over everything that it is made of. So an old jar is never run.
-sum=$(cksum ./*.java {start,delivery,voice,room,demo}/*.java lib/pom.xml "$JAVA_HOME/release" \
-  | cksum | tr -d ' ')
-jar=lib/app/$sum.jar
-if [ ! -e "$jar" ]; then
-  if ! mkdir -p lib/app 2>/dev/null || [ ! -w lib/app ]; then
-    echo "$PWD/lib is not writable, so java compiles the sources itself: it starts 2 s later" >&2
-    exec "${java[@]}" Agent.java "${@:-demo}"
-  fi
-  echo "compiling, once after each change"
-  "$JAVA_HOME/bin/javac" -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC -proc:none -d "$new/classes" \
-    -cp 'lib/*' --source-path . Agent.java
-  "$JAVA_HOME/bin/jar" --create --no-compress --file "$new/jar" -C "$new/classes" .
-  mv "$new/jar" "$jar"
-  rm -rf "$new"
-  for old in lib/app/*.jar; do [ "$old" = "$jar" ] || rm -f "$old"; done
-fi
+compile lib/app Agent 'lib/*' ./*.java {start,delivery,voice,room,demo}/*.java \
+  || exec "${java[@]}" Agent.java "${@:-demo}"
 
 # An AOT cache holds what Java knows of the classes at the end of a training run. That run needs no
 # key. There is one cache for starts from the jar and one for starts from source. Both hold only the

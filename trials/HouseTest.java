@@ -25,7 +25,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 /// and docs/ name only what is there. README's commands are run as a reader would run them.
 ///
 /// Compilers and programs need the processor, so these tests run one by one, beside those of the
-/// other classes, which mostly wait.
+/// other classes, which mostly wait. Those that wait for a command of run.sh come last.
 @Execution(ExecutionMode.SAME_THREAD)
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 public final class HouseTest extends Stand {
@@ -85,6 +85,8 @@ public final class HouseTest extends Stand {
         assertTrue(ran.output.contains(what), line + ": " + ran.output);
     }
 
+    private static final int WAITS_FOR_BUILD = Integer.MAX_VALUE - 1;
+    private static final int WAITS_FOR_COMMANDS = Integer.MAX_VALUE;
     private static CompletableFuture<Ran> build;
     private static final Map<String, CompletableFuture<Ran>> commands = new LinkedHashMap<>();
 
@@ -138,7 +140,7 @@ public final class HouseTest extends Stand {
 
     /// Last, because the commands run meanwhile.
     @Test
-    @Order(Integer.MAX_VALUE)
+    @Order(WAITS_FOR_COMMANDS)
     void theReadmesCommandsSayWhatIsWrong() throws Exception {
         assertEquals(13, commands.size(), commands.keySet().toString());
         assertEquals("./run.sh", commands.keySet().iterator().next());
@@ -190,6 +192,7 @@ public final class HouseTest extends Stand {
 
     /// webrtc-java puts a copy of its library, 23 MB, into the temporary folder for 0.1 s.
     @Test
+    @Order(WAITS_FOR_BUILD)
     void aProgramThatIsStoppedWhileItLoadsItsLibraryLeavesNoCopy() throws Exception {
         Path temporary = folder(), log = folder().resolve("log");
         var livekit = opened(new TestLiveKit());
@@ -201,6 +204,7 @@ public final class HouseTest extends Stand {
     }
 
     @Test
+    @Order(WAITS_FOR_BUILD)
     void theCopyThatAKilledProgramHasLeftIsDeletedByTheNext() throws Exception {
         Path temporary = folder(), log = folder().resolve("log");
         Path dead = Files.createFile(temporary.resolve("libwebrtc-java-dead.so"));
@@ -215,6 +219,7 @@ public final class HouseTest extends Stand {
 
     /// In a copy of the folder; the jars and the AOT caches are those of this one.
     @Test
+    @Order(WAITS_FOR_BUILD)
     void runShRunsWhatTheSourcesSayNow() throws Exception {
         Path copy = folder();
         Ran built = build.get(180, TimeUnit.SECONDS);
@@ -259,21 +264,15 @@ public final class HouseTest extends Stand {
     @Test
     void runShSeesAChangeInEveryFolder() throws Exception {
         Path copy = folder(), jdk = folder();
-        for (String folder : sourceFolders()) {
-            Files.createDirectory(copy.resolve(folder));
-        }
-        Files.createDirectory(copy.resolve("lib"));
         Files.copy(Path.of("run.sh"), copy.resolve("run.sh"),
                 StandardCopyOption.COPY_ATTRIBUTES);
         var files = new ArrayList<>(List.of("lib/pom.xml", "lib/livekit-server-0.jar",
                 "lib/libraries.jar", "lib/.fetched"));
         for (Path source : sources()) {
-            if (source.getNameCount() == 1
-                    || sourceFolders().contains(source.getParent().toString())) {
-                files.add(source.toString());
-            }
+            files.add(source.toString());
         }
         for (String file : files) {
+            Files.createDirectories(copy.resolve(file).getParent());
             Files.createFile(copy.resolve(file));
         }
         Files.setLastModifiedTime(copy.resolve("lib/pom.xml"), FileTime.fromMillis(0));
@@ -288,15 +287,23 @@ public final class HouseTest extends Stand {
         says(0, "compiling", first, "at first");
         assertTrue(first.output.endsWith(" Agent demo\n"), first.output);
         assertFalse(run(run, null).output.contains("compiling"), "without a change");
-        var folders = new ArrayList<>(sourceFolders());
-        folders.add("");
+        var test = Stream.concat(run.stream(), Stream.of("test", "trials")).toList();
+        says(0, "compiling", run(test, null), "the tests at first");
+        var folders = sources().stream()
+                .map(source -> Objects.toString(source.getParent(), "")).distinct().toList();
+        assertTrue(folders.containsAll(List.of("", "trials", "voice")), folders.toString());
         for (String folder : folders) {
             String changed = files.stream().filter(file -> file.endsWith(".java")
                     && Objects.toString(Path.of(file).getParent(), "").equals(folder))
                     .findFirst().orElseThrow();
             Files.writeString(copy.resolve(changed), "// changed\n");
-            says(0, "compiling", run(run, null), changed + " was changed");
+            boolean ofProgram = folder.isEmpty() || sourceFolders().contains(folder);
+            assertEquals(ofProgram, run(run, null).output.contains("compiling"), changed);
+            Ran tests = run(test, null);
+            says(0, "compiling", tests, changed + " was changed");
+            assertTrue(tests.output.endsWith(".jar AgentTest trials\n"), tests.output);
         }
+        assertFalse(run(test, null).output.contains("compiling"), "without a change");
     }
 
     private static void program(Path jdk, String name, String script) throws IOException {
@@ -625,7 +632,8 @@ public final class HouseTest extends Stand {
                 String type = parts[0].substring(parts[0].indexOf('/') + 1);
                 boolean exists = name.endsWith(".java") ? texts.keySet().stream()
                                 .anyMatch(source -> source.endsWith(name))
-                        : texts.values().stream().anyMatch(text -> declares(text, type)
+                        : texts.values().stream().anyMatch(text -> text.contains(type)
+                                && declares(text, type)
                                 && Stream.of(parts).skip(1).allMatch(each -> has(text, each)));
                 if (!exists) {
                     wrong.add(doc.getKey() + ": " + name);
@@ -678,6 +686,7 @@ public final class HouseTest extends Stand {
     /// Every `./run.sh ..` and `java ..`, on a line of its own or between backticks. The usage,
     /// which the program prints, says which verbs there are.
     @Test
+    @Order(WAITS_FOR_BUILD)
     void theVerbsInTheDocsExist() throws Exception {
         String usage = commands.get("./run.sh fly").get(180, TimeUnit.SECONDS).output;
         var wrong = new ArrayList<String>();
