@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// voice/Numbers: the rules of its doc comment, one after the other.
@@ -205,6 +206,47 @@ public final class NumbersTest {
                 US | 1 737 874 2833         | +17378742833
                 -- | +266 2669 6687         | +26626696687
                 -- | 266696688              | 266696688""");
+    }
+
+    /// In these countries the number of a carrier may stand behind 00. What is left is another
+    /// country's number then.
+    @Test
+    void behind00StandsACountryAlsoWhereCarriersHaveNumbers() {
+        reads("""
+                KR | 00819012345678         | +819012345678
+                HK | 00819012345678         | +819012345678
+                TH | 0081 90 1234 5678      | +819012345678
+                SG | 0033612345678          | +33612345678
+                TW | 0033612345678          | +33612345678
+                BR | 00556436123456         | +556436123456
+                KR | 00165 025 30000        | +16502530000
+                KR | 001 44 20 7946 0958    | +442079460958
+                BR | 00 21 44 20 7946 0958  | +442079460958
+                SG | 001 44 20 7946 0958    | +442079460958""");
+    }
+
+    /// A trunk may put a plus before whatever it has.
+    @Test
+    void aPlusBeforeANationalNumberDoesNotCount() {
+        reads("""
+                DE | +0171 1234567          | +491711234567
+                DE | +(0171) 1234567        | +491711234567
+                FR | +0612345678            | +33612345678
+                -- | +01711234567           | 01711234567
+                DE | +0049 171 1234567      | +491711234567""");
+    }
+
+    @Test
+    void noTextTakesLongToRead() {
+        var numbers = new Numbers("DE");
+        for (String each : List.of("(", ")", "+", "1", "0", "<", "@", ";", ":", ",", "x", "#", "-",
+                "()", "(0)", "1(", "1;", "1x", "1,", ",1", "<1", "tel:", ";phone-context=+1")) {
+            for (String end : List.of("", "!", "1", ">", ";phone-context=+1")) {
+                String text = each.repeat(100_000 / each.length()) + end;
+                assertTimeoutPreemptively(Duration.ofSeconds(3), () -> numbers.read(text),
+                        each + " .. " + end);
+            }
+        }
     }
 
     @Test

@@ -19,7 +19,8 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 /// numbers, and which exist. The first of these rules that fits says what the number is:
 ///
 /// 1. A number that begins with a plus or with 00 has its country code. A (0) behind that code is
-///    left out, unless the country's numbers have it.
+///    left out, unless the country's numbers have it. A plus before a single 0 does not count,
+///    because no country code begins with 0.
 /// 2. A number that exists in `region`, and that people there write just so, is a number of that
 ///    country.
 /// 3. A number that exists if a plus is put before it has its country code. Without `region` it
@@ -46,7 +47,7 @@ public record Numbers(String region) {
     /// A number, perhaps in an address (`tel:`, `sip:`), and perhaps with an extension. A
     /// `phone-context` is what a local number belongs behind. `BETWEEN` is gone.
     private static final Pattern WRITTEN = Pattern.compile("(?i)(?:.*<)?(?:(?:tel|sips?):)?"
-            + "(?<number>[(]*\\+?[\\p{Nd}()]+)(?:(?:ext(?:ensio)?n?|[x#]|,+)[:=]?\\p{Nd}+#?)?"
+            + "(?<number>[(]*+\\+?[\\p{Nd}()]++)(?:(?:ext(?:ensio)?n?|[x#]|,+)[:=]?\\p{Nd}+#?)?"
             + "(?:[;@>](?:.*phonecontext=(?<context>\\+\\p{Nd}+))?.*)?");
 
     /// For a number that is withheld, some networks send a word, and some send the keys of a phone
@@ -82,22 +83,26 @@ public record Numbers(String region) {
         if (!number.contains("+") && parts.group("context") != null) {
             number = parts.group("context") + number;
         }
-        String plus = number.contains("+") ? "+" : "";
         String digits = PhoneNumberUtil.normalizeDigitsOnly(number);
+        String plus = number.contains("+") && !digits.matches("0[1-9].*") ? "+" : "";
         String behindPlus = digits.replaceFirst("^00", "");
         if (WITHHELD.contains(behindPlus) || behindPlus.matches("0*")) {
             return null;
         }
-        boolean hasCode = !plus.isEmpty() || !behindPlus.equals(digits);
+        boolean with00 = !behindPlus.equals(digits), hasCode = with00 || !plus.isEmpty();
         PhoneNumber national = region.isEmpty() ? null : parse(plus + digits, region);
         PhoneNumber world = parse("+" + behindPlus, NO_REGION);
         // Not every country has a 0 there to leave out: +1 (0)555 ...
         PhoneNumber without0 = parse("+" + PhoneNumberUtil.normalizeDigitsOnly(
                 number.replace("(0)", "")).replaceFirst("^00", ""), NO_REGION);
-        var exist = Stream.of(isUsual(plus + digits) ? national : null, world, without0)
-                .filter(each -> each != null && library().isValidNumber(each)).map(Numbers::e164)
+        // In some countries a carrier's number stands behind 00, and then the national number.
+        List<PhoneNumber> readings = with00 ? Arrays.asList(world, without0, national)
+                : Arrays.asList(national, world, without0);
+        boolean usual = isUsual(plus + digits);
+        var exist = readings.stream().filter(each -> each != null && (each != national || usual)
+                        && library().isValidNumber(each)).map(Numbers::e164)
                 .filter(each -> hasCode || !region.isEmpty() || each.length() > LEAST_DIGITS);
-        var possible = Stream.of(national, world, without0)
+        var possible = readings.stream()
                 .filter(each -> each != null && library().isPossibleNumberWithReason(each)
                         == ValidationResult.IS_POSSIBLE).map(Numbers::e164)
                 .filter(each -> hasCode || each.length() > LEAST_DIGITS);
