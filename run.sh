@@ -81,10 +81,13 @@ new=lib/app/.$$
 trap 'rm -rf "$new"' EXIT
 
 # Compiles the class $2, and all that it names, with the class path $3, to a jar in the folder $1.
-# Sets `jar` to its name: a sum over everything that it is made of ($4 ..). So an old jar is never
-# run. Fails if nothing can be written there.
+# Sets `jar` to its name: a sum over all sources but for those in the folders $4 .., and over what
+# else it is made of. So an old jar is never run. Fails if nothing can be written there.
 compile() {
-  jar=$1/$(cksum "${@:4}" lib/pom.xml "$JAVA_HOME/release" | cksum | tr -d ' ').jar
+  local prune=(-path ./lib -o -path './.?*') folder
+  for folder in "${@:4}"; do prune+=(-o -path "./$folder"); done
+  jar=$1/$({ find . \( "${prune[@]}" \) -prune -o -name '*.java' -exec cksum {} + | sort
+    cksum lib/pom.xml "$JAVA_HOME/release"; } | cksum | tr -d ' ').jar
   [ ! -e "$jar" ] || return 0
   if ! mkdir -p "$1" lib/app 2>/dev/null || [ ! -w "$1" ] || [ ! -w lib/app ]; then
     echo "$PWD/lib is not writable, so java compiles the sources itself: it starts later" >&2
@@ -104,7 +107,7 @@ java=("$JAVA_HOME/bin/java" @lib/java.options)
 case ${1:-} in
   test)
     path='lib/*:lib/test/*'
-    compile lib/test/app AgentTest "$path" ./*.java */*.java \
+    compile lib/test/app AgentTest "$path" \
       || exec "${java[@]}" -cp "$path" AgentTest.java "${@:2}"
     exec "${java[@]}" -cp "$path:$jar" AgentTest "${@:2}" ;;
   bench)
@@ -112,8 +115,7 @@ case ${1:-} in
     exec "${java[@]}" bench/Bench.java "${@:2}" ;;
 esac
 
-compile lib/app Agent 'lib/*' ./*.java {start,delivery,voice,room,demo}/*.java \
-  || exec "${java[@]}" Agent.java "${@:-demo}"
+compile lib/app Agent 'lib/*' trials bench || exec "${java[@]}" Agent.java "${@:-demo}"
 
 # An AOT cache holds what Java knows of the classes at the end of a training run. That run needs no
 # key. There is one cache for starts from the jar and one for starts from source. Both hold only the
@@ -127,7 +129,7 @@ train() { # $1 is the name of the cache; the rest is what java runs
 case ${1:-} in
   dev | start | build)
     of=$(cksum lib/pom.xml lib/*.options lib/Libraries.java demo/Training.java "$JAVA_HOME/release")
-    if [ "$of" != "$(cat lib/.trained 2>/dev/null)" ] && [ -w lib ]; then
+    if [ "$of" != "$(cat lib/.trained 2>/dev/null)" ] && [ -w lib ] && [ -w lib/app ]; then
       echo "preparing quick starts, once (15 s)"
       mkdir -p "$new"
       for options in java jar; do
