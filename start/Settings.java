@@ -237,7 +237,7 @@ public final class Settings {
         found.forEach((given, written) -> {
             String name = LOWER_CASE.getOrDefault(given, given);
             boolean alsoInCapitals = !name.equals(given)
-                    && !found.getOrDefault(name, "").isBlank();
+                    && !value(found.getOrDefault(name, "").strip()).isBlank();
             String value = value(written.strip()).strip();
             // A blank setting counts as missing, except for the one where blank means "none".
             if (!alsoInCapitals
@@ -262,7 +262,8 @@ public final class Settings {
             URI address = new URI(value);
             if (address.getHost() != null && List.of(schemes).contains(address.getScheme())
                     && address.getRawUserInfo() == null && address.getRawQuery() == null
-                    && address.getRawFragment() == null) {
+                    && address.getRawFragment() == null
+                    && address.getPort() != 0 && address.getPort() <= 65_535) {
                 if (List.of("http", "ws").contains(address.getScheme()) && !List.of(
                         "localhost", "127.0.0.1", "[::1]").contains(address.getHost())) {
                     problems.add(name + ": what callers say travels to it, so it must be " + safe

@@ -125,7 +125,9 @@ public final class SettingsTest extends Stand {
             }
             for (String wrong : List.of("x.example", "https:///x", "https://user:pw@x.example",
                     "https://x.example?a=b", "https://x.example#a", "ftp://x.example",
-                    "https://x y", livekit ? "sip://x.example" : "wss://x.example")) {
+                    "https://x y", "https://x.example:0", "https://x.example:65536",
+                    "https://x.example:99999999999",
+                    livekit ? "sip://x.example" : "wss://x.example")) {
                 assertEquals(List.of(name + " is not an address like " + (livekit ? "wss" : "https")
                         + "://host, with nothing but a path behind it"),
                         refused(Map.of(name, wrong)), wrong);
@@ -380,6 +382,8 @@ public final class SettingsTest extends Stand {
                 "HTTPS_PROXY", "b:1", "NO_PROXY", "y"))));
         assertEquals("a:1 x", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x",
                 "HTTPS_PROXY", "", "NO_PROXY", " "))));
+        assertEquals("a:1 x", proxy(settings(Map.of("https_proxy", "a:1", "no_proxy", "x",
+                "HTTPS_PROXY", "\"\"", "NO_PROXY", " # none"))), "blank in other ways");
         Path file = folder().resolve(".env");
         Files.writeString(file, "HTTPS_PROXY=b:1\nno_proxy='y'\n");
         assertEquals("b:1 y", proxy(Settings.load(SIX, file)));
