@@ -184,8 +184,8 @@ final class Agent implements Program {
             switch (step) {
                 // Before the conversation: who is it? (The CRM may also say so in it.)
                 case Step.Ringing() -> lookUp();
-                case Step.Posted(var asked) when asked == lookUp -> begin(lookUp);
-                case Step.Posted(Future<?> _) -> { }    // of somebody who was the caller before
+                case Step.Posted(var asked) when asked == lookUp && !tools.known() -> begin(lookUp);
+                case Step.Posted(Future<?> _) -> { }    // known by now, or not the caller any more
                 case Step.Posted(var odd) -> throw new IllegalStateException("not ours: " + odd);
 
                 // In the conversation.

@@ -593,7 +593,7 @@ final class AgentTest extends Stand {
                         "{'found':true}"),
                 new Case(200, "{'results':[{'name':'" + a200 + "','company':'" + a200 + "b'}]}",
                         "{'name':'" + a200 + "','company':'" + a200 + "','found':true}"),
-                new Case(200, empty, nobody), new Case(200, most, nobody)));
+                new Case(200, "\uFEFF" + empty, nobody), new Case(200, most, nobody)));
         for (String odd : List.of(most + " ", "{'results':[3]}", "{'results':{}}", "{}", "[]",
                 "<html>", "", "[".repeat(100_000), "{'results':" + "[".repeat(5_000),
                 "{'results':[{'id':1e99999999999999}]}")) {

@@ -206,6 +206,11 @@ final class Tools {
         return enough;
     }
 
+    /// Has the CRM said who the caller is?
+    boolean known() {
+        return contact != null;
+    }
+
     /// From now on, notes and the call itself are filed under this contact.
     void callerIs(Contact contact) {
         this.contact = contact;
@@ -230,7 +235,7 @@ final class Tools {
     }
 
     private Optional<Contact> first(String body) {
-        try (var reader = Json.createReader(new StringReader(body))) {
+        try (var reader = Json.createReader(new StringReader(body.replaceFirst("^\uFEFF", "")))) {
             return reader.readObject().getJsonArray("results").stream()
                     .findFirst().map(JsonValue::asJsonObject).map(Contact::of);
         } catch (RuntimeException e) { // a JsonException, or what other types lead to

@@ -17,8 +17,6 @@ import voice.Party;
 /// A method that reports an event writes it to the disk and returns. It does not wait for the CRM.
 /// delivery.Outbox calls `post` until the CRM takes the event, or refuses it for good. When an
 /// answer of the CRM is lost, the CRM gets the same event twice, with the same `id`.
-///
-/// Not handled: two valid secrets at a time, which a change of the secret would need.
 final class Webhooks {
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
     private static final Duration LONGEST_RETRY_AFTER = Duration.ofSeconds(60);
@@ -146,7 +144,7 @@ final class Webhooks {
         private final List<String> intents = new ArrayList<>();
         private final List<String> notes = new ArrayList<>();
         private int filed;                              // of the notes
-        private final List<Outbox.Delivery> waiting = new ArrayList<>();    // for the next event
+        private final List<Outbox.Delivery> waiting = new ArrayList<>();    // for `put`
         private Instant started = Instant.now();
         private Instant lastSeen;                       // of an orphan
         private int sequence;                           // of the last event; 0 for none
@@ -225,7 +223,7 @@ final class Webhooks {
         synchronized void contact(String id) {
             contactId = id;
             if (sequence > 0 && !ended) {               // the look-up may end after the call
-                entry.keep(state());
+                put();
             }
         }
 
@@ -234,9 +232,6 @@ final class Webhooks {
         private void send(String event, Object... more) {
             if (sequence == 0) {
                 entry.keep(state());    // no call is started without its file
-            }
-            for (; contactId != null && filed < notes.size(); filed++) {    // earlier ones, too
-                file("notes", fields("text", notes.get(filed), "source", "ai-agent"));
             }
             sequence++;
             Party party = party();
@@ -254,13 +249,20 @@ final class Webhooks {
             body.addAll(Json.createObjectBuilder(fields(more)));
             waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
                     + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
-            entry.put(List.copyOf(waiting), state());
-            waiting.clear();
+            put();
             Log.step(party.call(), "event", "%-19s  %s".formatted(event, id));
         }
 
-        /// A note or an activity of the caller's contact. It comes to the disk together with the
-        /// next event, and is sent in a lane of its own.
+        /// Brings to the disk what waits, and files the notes if the caller has a record by now.
+        private void put() {
+            for (; contactId != null && filed < notes.size(); filed++) {
+                file("notes", fields("text", notes.get(filed), "source", "ai-agent"));
+            }
+            entry.put(List.copyOf(waiting), state());
+            waiting.clear();
+        }
+
+        /// A note or an activity of the caller's contact, which has a lane of its own.
         private void file(String what, JsonObject body) {
             String id = URLEncoder.encode(contactId, StandardCharsets.UTF_8).replace("+", "%20");
             waiting.add(new Outbox.Delivery(party().call() + " contact",

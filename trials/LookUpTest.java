@@ -11,6 +11,7 @@ import voice.Event;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /// The look-up of the caller, in whole calls of the agent, when the CRM is late with its answer or
@@ -111,6 +112,19 @@ public final class LookUpTest extends Stand {
         assertEquals(List.of(200), searches(crm));
     }
 
+    /// The process could die before the next event.
+    @Test
+    void earlierNotesAreFiledAsSoonAsTheRecordIsThere() throws Exception {
+        var crm = slow();
+        call(crm);
+        called("update_crm_note", "note", "before");
+        assertEquals(List.of(), crm.notes("id-ada"));
+        answers.countDown();
+        eventually("it is filed", () -> crm.notes("id-ada").equals(List.of("before")));
+        assertEquals(List.of("call.started", "crm.updated"), crm.events().stream()
+                .map(event -> event.getString("event")).toList());
+    }
+
     @Test
     void aLateAnswerWithoutARecordIsToldToTheModel() throws Exception {
         var crm = slow();
@@ -129,6 +143,20 @@ public final class LookUpTest extends Stand {
         answers.countDown();
         knows("The CRM cannot be asked at the moment.");
         called("lookup_crm", "phone", ADA);                 // which works again
+        assertEquals("\"id-ada\"", contactAtTheEnd(crm));
+    }
+
+    @Test
+    void aLookUpThatFailsLateTakesNothingBackThatTheToolHasFound() throws Exception {
+        var crm = slow();
+        crm.fail("/contacts/search", 500, 1);
+        call(crm);
+        crm.hold("/contacts/search", new CountDownLatch(0));    // the first one stays held
+        called("lookup_crm", "phone", ADA);
+        answers.countDown();
+        assertThrows(AssertionError.class, () -> eventually("it is told", 1,
+                () -> callers().size() > 1));
+        assertEquals(List.of(500, 200), searches(crm));
         assertEquals("\"id-ada\"", contactAtTheEnd(crm));
     }
 
