@@ -30,11 +30,11 @@ final class Caller {
     private final Room room;
 
     private volatile String dialledNumber;                  // null when we are called
-    private volatile String named = "";                     // the caller's identity; "": anybody's
+    private volatile String named = "";                     // the caller's; "": any; null: nobody's
     private ParticipantInfo us = ParticipantInfo.getDefaultInstance();
     private volatile ParticipantInfo participant;           // null until the caller is there
     private boolean lost;                                   // reported as Event.CallerLost
-    private final Map<String, String> persons = new ConcurrentHashMap<>();  // sids, by identity
+    private final Map<String, ParticipantInfo> persons = new ConcurrentHashMap<>(); // by identity
     private String track = "";                              // sid of the one we listen to
     private int lastPacket;                                 // number of its last data packet
     private Map<String, ParticipantInfo> listed;            // by sid; null: no list is coming
@@ -54,7 +54,7 @@ final class Caller {
 
     /// We are going to dial this number, so only the participant with it is the caller. It is null
     /// when somebody calls us. The caller is then the participant with this identity, or, if that
-    /// is "", whoever comes. Room calls this before it joins.
+    /// is "", whoever comes, or, if that is null, nobody. Room calls this before it joins.
     void willBe(String number, String identity) {
         dialledNumber = number;
         named = identity;
@@ -87,9 +87,14 @@ final class Caller {
         return now == null ? "" : now.getIdentity();
     }
 
-    /// Is a person there who is not the caller? Any thread.
+    /// Is a person there who is not the caller? If the caller has not come, then a phone that is
+    /// alone is with nobody, unless we have dialled for it. Any thread.
     boolean isWithSomebody() {
-        return persons.keySet().stream().anyMatch(identity -> !identity.equals(identity()));
+        String caller = identity();
+        var others = persons.values().stream()
+                .filter(one -> !one.getIdentity().equals(caller)).toList();
+        return others.size() > 1 || others.size() == 1 && (!caller.isEmpty()
+                || dialledNumber != null || !isPhone(others.getFirst()));
     }
 
     /// We are in the room, as this participant.
@@ -127,7 +132,8 @@ final class Caller {
     /// once is lost: that somebody has subscribed to our track.
     void listIsComing() {
         listed = new HashMap<>();
-        boolean rings = isPhone(participant) && !callStatus().equals("active");
+        boolean rings = dialledNumber == null && isPhone(participant)
+                && !List.of("", "active").contains(callStatus());
         if (!room.ourTrack().getSid().isEmpty() && !rings) {
             room.mailbox().post(new Event.Subscribed());
         }
@@ -209,6 +215,9 @@ final class Caller {
         if (dialledNumber != null) {
             return isPhone(other) && other.getIdentity().equals(dialledIdentity());
         }
+        if (named == null) {
+            return false;
+        }
         if (!named.isEmpty()) {
             return participant == null && other.getIdentity().equals(named);
         }
@@ -242,11 +251,19 @@ final class Caller {
 
     /// Remembers who of the participants is a person.
     private void count(ParticipantInfo news) {
-        if (news.getState() == ParticipantInfo.State.DISCONNECTED) {
-            persons.remove(news.getIdentity(), news.getSid());
-        } else if (isPerson(news)) {
-            persons.put(news.getIdentity(), news.getSid());
-        }
+        boolean there = news.getState() != ParticipantInfo.State.DISCONNECTED;
+        persons.compute(news.getIdentity(), (_, known) -> there
+                ? isCompany(news) ? news : null
+                : known == null || known.getSid().equals(news.getSid()) ? null : known);
+    }
+
+    /// Is this a person with whom a caller can talk? A phone that still rings is not, and neither
+    /// is somebody whom nobody in the room can see.
+    static boolean isCompany(ParticipantInfo one) {
+        boolean rings = isPhone(one) && List.of("dialing", "ringing").contains(
+                one.getAttributesOrDefault("sip.callStatus", ""));
+        return !rings && !one.getPermission().getHidden()
+                && (isPhone(one) || one.getKind() == ParticipantInfo.Kind.STANDARD);
     }
 
     /// A room that was dispatched twice has two agents of our name. Is this the other one, and was
@@ -260,10 +277,6 @@ final class Caller {
                 && Comparator.comparingLong(ParticipantInfo::getJoinedAt)
                         .thenComparingLong(ParticipantInfo::getJoinedAtMs)
                         .thenComparing(ParticipantInfo::getSid).compare(other, us) < 0;
-    }
-
-    static boolean isPerson(ParticipantInfo one) {
-        return isPhone(one) || one.getKind() == ParticipantInfo.Kind.STANDARD;
     }
 
     private static boolean isPhone(ParticipantInfo participant) {

@@ -195,10 +195,9 @@ public final class Room implements Line {
     /// the room is deleted. If we have lost the room, a room of another call may have its name by
     /// now.
     private CompletableFuture<Void> endForTheCaller() {
-        boolean nobodyCame = caller.dialledNumber() == null && caller.identity().isEmpty();
-        return nobodyCame || !caller.isWithSomebody()
-                ? worker.rooms().delete(id(), room(), roomSid(), !ended)
-                : worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity());
+        return caller.isWithSomebody()
+                ? worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity())
+                : worker.rooms().delete(id(), room(), roomSid(), !ended);
     }
 
     /// Waits, `bound` at most. A failure is only logged: leaving goes on.
@@ -230,30 +229,43 @@ public final class Room implements Line {
     /// The room is lost for good. That ends the call.
     void lost(String why) {
         if (!ended) {
-            ended = true;
-            joined.completeExceptionally(new IOException(why));
-            mailbox.post(new Event.LineLost(why));
-        }
-    }
-
-    /// LiveKit has taken us out of the room. That ends the call for the caller, too, unless a
-    /// person is with them.
-    void takenOut(String why) {
-        if (caller.isWithSomebody()) {
-            leaveToOthers(why);
-        } else {
-            lost(why);
+            over(false, why);
         }
     }
 
     /// Somebody else has the call from now on. Nobody is hung up, and the room stays.
     void leaveToOthers(String why) {
         if (!ended) {
-            ended = true;
-            theirs = true;
-            joined.completeExceptionally(new NotOurs(why));
-            mailbox.post(new Event.TakenOver(why));
+            over(true, why);
         }
+    }
+
+    /// LiveKit has taken us out of the room. That ends the call for the caller, too, unless a
+    /// person is with them. LiveKit is asked for such a person if we do not know of one: it names
+    /// somebody who publishes nothing up to 3 s later.
+    void takenOut(String why) {
+        if (ended || caller.isWithSomebody()) {
+            leaveToOthers(why);
+            return;
+        }
+        ended = true;                                   // so we do not come back
+        Thread.ofVirtual().name("room " + id() + " taken?").start(() -> {
+            boolean taken;
+            try {
+                taken = worker.rooms().isTaken(id(), room());
+            } catch (IOException | RuntimeException e) {
+                taken = false;
+            }
+            boolean others = taken;
+            work.add(() -> over(others, why));
+        });
+    }
+
+    private void over(boolean theirs, String why) {
+        ended = true;
+        this.theirs = theirs;
+        joined.completeExceptionally(theirs ? new NotOurs(why) : new IOException(why));
+        mailbox.post(theirs ? new Event.TakenOver(why) : new Event.LineLost(why));
     }
 
     private void leave() {

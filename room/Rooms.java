@@ -51,24 +51,27 @@ public final class Rooms {
     /// caller, or another agent of our name. The rest is as in `delete`.
     public CompletableFuture<Void> deleteAbandoned(Party call) {
         return untilDone(call.call(), call.room(), call.roomSid(), false,
-                "the room could not be deleted", () -> isTaken(call.call(), call.room())
-                        ? null : service.deleteRoom(call.room()));
+                "the room could not be deleted", () -> {
+                    if (!isTaken(call.call(), call.room())) {
+                        return service.deleteRoom(call.room());
+                    }
+                    Log.log(call.call(), "somebody else has the call by now, so its room stays");
+                    return null;
+                });
     }
 
-    /// Blocks, 2 s at most. LiveKit keeps the agent that has died in the room, for 15 s or so.
-    private boolean isTaken(String callId, String room) throws IOException {
+    /// Has somebody else the call of our agent, which has left the room? LiveKit knows of persons
+    /// whom it has not named to the agent yet. It keeps an agent that has died in the room for some
+    /// 15 s. Blocks, 2 s at most. Throws an IOException when LiveKit does not say.
+    boolean isTaken(String callId, String room) throws IOException {
         var all = service.listParticipants(room).execute().body();
         if (all == null) {
             throw new IOException("LiveKit does not say who is in the room");
         }
-        boolean taken = all.stream().filter(Caller::isPerson).count() > 1
+        return all.stream().filter(Caller::isCompany).count() > 1
                 || all.stream().anyMatch(one -> one.getKind() == ParticipantInfo.Kind.AGENT
                         && !one.getIdentity().equals("agent-" + callId)
                         && one.getAttributesOrDefault("lk.agent.name", "").equals(agentName));
-        if (taken) {
-            Log.log(callId, "somebody else has the call by now, so its room stays");
-        }
-        return taken;
     }
 
     /// Takes one participant out of the room, which hangs up a phone. The rest is as in `delete`.

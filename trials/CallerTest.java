@@ -5,6 +5,7 @@ import livekit.LivekitModels.DataPacket;
 import livekit.LivekitModels.DisconnectReason;
 import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitModels.ParticipantInfo.Kind;
+import livekit.LivekitModels.ParticipantPermission;
 import livekit.LivekitModels.TrackInfo;
 import org.junit.jupiter.api.Test;
 import voice.Event;
@@ -210,6 +211,30 @@ public final class CallerTest extends RoomStand {
         livekit.cutRoom();
         eventually("it comes back", () -> livekit.joins.get() == 2);
         assertEquals(List.of("CallerJoined"), events(line));
+    }
+
+    /// Not each phone has a status, and not each trunk tells that it has changed.
+    @Test
+    void aPhoneThatDoesNotSayThatItRingsDoesNotRingWhenALostConnectionIsBack() throws Exception {
+        for (String call : List.of("AJ_connector", "AJ_no status", "AJ_dialled")) {
+            dials = call.equals("AJ_dialled") ? PHONE : null;
+            var phone = switch (call) {
+                case "AJ_connector" -> who("phone", "PA_1", Kind.CONNECTOR);
+                case "AJ_dialled" -> phone("dialing");
+                default -> who("phone", "PA_1", Kind.SIP, "sip.phoneNumber", PHONE);
+            };
+            livekit.there.clear();
+            livekit.there.add(phone);
+            livekit.stillThere.clear();
+            livekit.stillThere.add(phone);
+            Line line = pickedUp(call);
+            int before = livekit.joins.get();
+            livekit.cutRoom();
+            eventually("it comes back", () -> livekit.joins.get() == before + 1);
+            assertEquals(List.of("CallerJoined", "Subscribed"), events(line), call);
+            end(call);
+            becomes("WS_AVAILABLE 0 0.0");
+        }
     }
 
     /// LiveKit says only once that somebody receives our sound.
@@ -471,10 +496,51 @@ public final class CallerTest extends RoomStand {
                         next.getClass(), next.toString());
                 end(call);
                 becomes("WS_AVAILABLE 0 0.0");
-                assertEquals(withPerson ? List.of() : List.of("ListRooms", "DeleteRoom " + call),
+                assertEquals(withPerson ? List.of()
+                        : List.of("ListParticipants", "ListRooms", "DeleteRoom " + call),
                         livekit.asked);
             }
         }
+    }
+
+    /// LiveKit names a participant who publishes nothing to the others up to 3 s later.
+    @Test
+    void whoTakesTheAgentOutHasTheCallAlsoIfLiveKitHasNotNamedThemYet() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        livekit.listed.addAll(List.of(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE),
+                who("colleague", "PA_2", Kind.STANDARD)));
+        for (boolean answers : List.of(true, false)) {
+            String call = "AJ_" + answers;
+            livekit.asked.clear();
+            Line line = joined(call);
+            assertEquals(new Event.CallerJoined(), line.mailbox().next());
+            livekit.apiStatuses.addAll(answers ? List.of() : List.of(500));
+            livekit.leave(DisconnectReason.PARTICIPANT_REMOVED);
+            assertEquals(answers ? Event.TakenOver.class : Event.LineLost.class,
+                    line.mailbox().next().getClass());
+            end(call);
+            becomes("WS_AVAILABLE 0 0.0");
+            assertEquals(answers ? List.of("ListParticipants")
+                    : List.of("ListParticipants", "ListRooms"), livekit.asked);
+        }
+    }
+
+    static ParticipantInfo.Builder hidden(String identity) {
+        return who(identity, "PA_" + identity, Kind.STANDARD).setPermission(
+                ParticipantPermission.newBuilder().setHidden(true));
+    }
+
+    @Test
+    void aPhoneThatRingsAndSomebodyWhomNobodySeesAreNoCompany() throws Exception {
+        livekit.there.addAll(List.of(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE),
+                hidden("monitor"), who("colleague", "PA_2", Kind.SIP, "sip.callStatus", "active")));
+        Line line = joined("AJ_1");
+        livekit.update(who("colleague", "PA_2", Kind.SIP, "sip.callStatus", "ringing"));
+        livekit.left("phone", "PA_1");
+        until(line, Event.CallerLost.class);                // and all that came before
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
     }
 
     @Test
@@ -485,6 +551,35 @@ public final class CallerTest extends RoomStand {
         end("AJ_1");
         becomes("WS_AVAILABLE 0 0.0");
         assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
+    }
+
+    @Test
+    void peopleWhoTalkWhileTheCallerDoesNotComeAreLeftAlone() throws Exception {
+        livekit.there.addAll(List.of(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE),
+                who("colleague", "PA_2", Kind.STANDARD)));
+        for (String nobody : new String[] {"the one", null}) {
+            named = nobody;
+            Line line = joined("AJ_" + nobody);
+            assertEquals(NOBODY, known(line));
+            end(line.id());
+            becomes("WS_AVAILABLE 0 0.0");
+        }
+        assertEquals(List.of(), livekit.asked);
+    }
+
+    /// The number that we were to dial must not be dialled.
+    @Test
+    void ifNobodyCanBeTheCallerOnlyAPhoneThatIsLeftAloneIsHungUp() throws Exception {
+        named = null;
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        joined("AJ_1");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        livekit.there.set(0, who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        joined("AJ_2");
+        end("AJ_2");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("DeleteRoom AJ_2"), livekit.asked);
     }
 
     @Test

@@ -437,7 +437,9 @@ public final class FuzzTest {
             if (noRoom) {
                 throw new NotOurs("no room");
             }
-            mailbox.post(new Event.CallerJoined());
+            if (identity != null) {
+                mailbox.post(new Event.CallerJoined());
+            }
         }
 
         @Override

@@ -32,7 +32,7 @@ abstract class RoomStand extends Stand {
     boolean joins;
     /// Whom such a call is to dial, or null.
     String dials;
-    /// The identity that the dispatch names, or "".
+    /// The identity that the dispatch names, or "". Null: nobody can be the caller.
     String named = "";
     final Set<String> inTheirRooms = ConcurrentHashMap.newKeySet();
 

@@ -269,7 +269,7 @@ public final class RoomTest extends RoomStand {
         assertEquals(new Event.LineLost("LiveKit ended the job"), line.mailbox().next());
         end("AJ_1");
         becomes("WS_AVAILABLE 0 0.0");
-        assertEquals(List.of("ListRooms"), livekit.asked);
+        assertEquals(List.of("ListParticipants", "ListRooms"), livekit.asked);
     }
 
     // The caller's sound.
@@ -556,6 +556,8 @@ public final class RoomTest extends RoomStand {
         livekit.rooms.put("a room", "RM_1");
         livekit.apiStatuses.addAll(List.of(0, 500));        // it does not say who is there
         livekit.listed.addAll(List.of(who("phone", "PA_1", Kind.SIP), who("rec", "", Kind.EGRESS),
+                CallerTest.hidden("monitor"),
+                who("sip_2", "PA_2", Kind.SIP, "sip.callStatus", "dialing"),
                 otherAgent("agent-AJ_1", "an-agent"), otherAgent("agent-AJ_2", "a recorder")));
         worker.rooms().deleteAbandoned(OF_THE_DEAD).get(60, TimeUnit.SECONDS);
         assertEquals(List.of("ListRooms", "ListParticipants", "ListRooms", "ListParticipants",

@@ -119,7 +119,7 @@ public final class TestLine implements Line {
             throw noRoom;
         }
         calls = number;
-        if (number == null && comes) {
+        if (number == null && identity != null && comes) {
             mailbox.post(new Event.CallerJoined());
         }
         joined.countDown();

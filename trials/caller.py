@@ -146,7 +146,8 @@ class Phone:
         report("joined")
         self.spawn(self.talk(self.source))
         self.spawn(self.obey())
-        await self.publish()
+        if not self.args.mute:
+            await self.publish()
         await self.over.wait()
 
     async def publish(self):
@@ -249,6 +250,7 @@ async def main():
     parser.add_argument("--phone", default="", help="the caller's number, for sip.phoneNumber; "
                         "if the kind is not sip, it is somebody who poses as a phone")
     parser.add_argument("--agent", help="name of the agent that the room is created with")
+    parser.add_argument("--mute", action="store_true", help="publishes no microphone")
     parser.add_argument("--metadata", default="", help="what that agent's job comes with")
     await Phone(parser.parse_args()).call()  # in here: rtc.Room takes the loop that is running
     os._exit(0)  # the SDK's own threads still deliver sound; an orderly exit they may not survive

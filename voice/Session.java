@@ -96,8 +96,8 @@ public final class Session implements AutoCloseable {
     /// `next` throws one, so that the call has a beginning and an end.
     public void join() {
         try {
-            line.join(outbound ? given : null,
-                    metadata.get("caller_identity") instanceof JsonString identity
+            line.join(outbound ? given : null, nobodyIsTheCaller() ? null
+                    : metadata.get("caller_identity") instanceof JsonString identity
                             ? identity.getString() : "");
         } catch (Line.NotOurs e) {
             throw new UncheckedIOException(e);
@@ -114,12 +114,16 @@ public final class Session implements AutoCloseable {
         mailbox.alarm(Alarm.TOO_LONG, options.longest());
         if (!outbound) {
             // If we cannot call the person whom we were to call, whoever has asked for it learns
-            // that soon. If we must not call them, or nobody can read whom, the call ends at once,
-            // so that nobody else in the room becomes the caller.
-            mailbox.alarm(Alarm.NO_CALLER,
-                    List.of(FORBIDDEN, UNREADABLE).contains(notDialled) ? Duration.ZERO
-                            : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
+            // that soon.
+            mailbox.alarm(Alarm.NO_CALLER, nobodyIsTheCaller() ? Duration.ZERO
+                    : toBeDialled() ? NOBODY_TO_DIAL : NO_CALLER);
         }
+    }
+
+    /// We must not call the person whom we were to call, or nobody can read who that is. So nobody
+    /// else in the room becomes the caller, and the call ends at once.
+    private boolean nobodyIsTheCaller() {
+        return FORBIDDEN.equals(notDialled) || UNREADABLE.equals(notDialled);
     }
 
     boolean toBeDialled() {
