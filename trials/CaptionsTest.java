@@ -110,6 +110,19 @@ public final class CaptionsTest extends Stand {
     }
 
     @Test
+    void whatWasBrokenOffWhileTheCallerWasLostIsNeverShown() throws Exception {
+        var talk = Talk.greeted(this, Talk.SALES);
+        talk.happens(new Event.CallerLost("CONNECTION_TIMEOUT"));
+        talk.line.captions.clear();
+        talk.modelSends(1, "{'type':'response.created','response':{'id':'r1'}}", says(WORDS));
+        session(talk.model).drop();
+        session(talk.model, 2);
+        talk.modelSends(2);
+        talk.happens(new Event.CallerBack());
+        assertFalse(talk.line.captions.toString().contains(WORDS), "" + talk.line.captions);
+    }
+
+    @Test
     void whatANewConnectionDoesNotGoOnWithIsCompleteWhenItWasHeard() throws Exception {
         var talk = answers(says("Half a"), Talk.sound("sentence", 300));
         session(talk.model).drop();

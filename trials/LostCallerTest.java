@@ -184,6 +184,42 @@ public final class LostCallerTest extends Stand {
         assertFalse(talk.end.isDone());
     }
 
+    /// The model is lost, and a recording says that a colleague takes over.
+    @Test
+    void whoIsLostOnTheWayToAColleagueHasNotLeftEither() throws Exception {
+        for (boolean comesBack : List.of(true, false)) {
+            var talk = Talk.greeted(this, Talk.SUPPORT);
+            talk.happens(new Event.ModelLost("it is gone"));
+            talk.hears(Clips.COLLEAGUE);
+            talk.happens(LOST);
+            if (!comesBack) {
+                endsAfter(talk, Duration.ofSeconds(15), "caller_lost", "CONNECTION_TIMEOUT");
+                continue;
+            }
+            talk.line.pass(Duration.ofSeconds(14));
+            talk.line.heard.clear();
+            talk.happens(BACK);
+            talk.hears(Clips.COLLEAGUE);
+            talk.agentIsDone();
+            talk.line.pass(Duration.ofMillis(300));
+            assertEquals(List.of("tel:+15550003333"), List.copyOf(talk.line.transfers));
+        }
+    }
+
+    @Test
+    void keysThatWerePressedBeforeTheConnectionWasLostAreToldWhenItIsBack() throws Exception {
+        var talk = greeted();
+        talk.happens(new Event.KeyPressed("1"), new Event.KeyPressed("2"), LOST);
+        talk.line.pass(Duration.ofSeconds(2));
+        talk.line.pass(Duration.ofSeconds(2));
+        assertEquals(List.of(), talk.steps(Step.KeysPressed.class));
+        talk.happens(BACK, new Event.KeyPressed("3"));
+        talk.line.pass(Duration.ofMillis(1_500));
+        assertEquals(List.of(new Step.KeysPressed("1 2 3")), talk.steps(Step.KeysPressed.class));
+        session(talk.model, 1).await("conversation.item.create",
+                it -> it.toString().contains("I press 1 2 3"), SOON);
+    }
+
     @Test
     void aModelThatIsLostMeanwhileSaysGoodbyeToACallerWhoComesBack() throws Exception {
         var talk = greeted();
@@ -222,6 +258,24 @@ public final class LostCallerTest extends Stand {
         assertFalse(talk.end.isDone());
         talk.happens(new Event.CallerAnswered(), new Event.CallerHears());
         talk.heard(50);
+    }
+
+    /// LiveKit's answer to our request to dial comes after the connection is lost.
+    @Test
+    void whoHasAnsweredMeanwhileMayComeBack() throws Exception {
+        for (boolean comesBack : List.of(true, false)) {
+            var talk = Talk.dialled(this, Talk.greeting(this), Talk.options(Talk.SALES), true);
+            talk.happens(new Event.CallerJoined(), LOST, new Event.CallerAnswered());
+            talk.line.pass(Duration.ofSeconds(3));
+            assertFalse(talk.end.isDone());
+            if (comesBack) {
+                talk.line.pass(Duration.ofSeconds(14));
+                talk.happens(BACK, new Event.CallerHears());
+                talk.heard(50);
+            } else {
+                endsAfter(talk, Duration.ofSeconds(15), "caller_lost", "CONNECTION_TIMEOUT");
+            }
+        }
     }
 
     @Test

@@ -150,6 +150,11 @@ final class Ending {
     /// The phone that we have called has left the room, and SIP has not said why.
     void noOutcome() {
         // The phone was answered, if we have learned that since it has left.
+        if (answered != null && onlyLost) {
+            left = onlyLost = false;
+            callerLost(leftBecause);                // so they may come back
+            return;
+        }
         end(answered != null ? "caller_hung_up" : switch (leftBecause) {
             case "USER_REJECTED" -> "declined";
             case TRUNK_FAILURE -> "bad_trunk";
@@ -160,7 +165,7 @@ final class Ending {
     /// The caller's connection is lost. They have some time to come back, and the agent is silent
     /// until then: nobody would hear it. Returns the step for the program, or null.
     Step callerLost(String why) {
-        session.transfer.callOff("the caller is lost");
+        session.transfer.callerLost();
         if (notYetAnswered() || !session.transfer.canBegin()) {
             onlyLost = true;            // and hardly comes back: they ring, or are on their way
             return callerLeft(why);

@@ -32,6 +32,8 @@ public final class Session implements AutoCloseable {
     private static final String FORBIDDEN = "phone_number begins with none of OUTBOUND_PREFIXES";
     private static final String UNREADABLE = "there is a phone_number, but not in a JSON object";
 
+    private record Caption(boolean agents, String item, String text, boolean last) {}
+
     final Line line;
     final Mailbox mailbox;
     final Options options;
@@ -45,7 +47,7 @@ public final class Session implements AutoCloseable {
     private final String given;                 // the number in the metadata, or null
     private final String notDialled;            // why we do not call it, or null
     private final StringBuilder keys = new StringBuilder();
-    private final List<Runnable> captions = new ArrayList<>();  // of what nobody has heard yet
+    private final List<Caption> captions = new ArrayList<>();   // of what nobody has heard yet
     private IOException notJoined;              // why we are not in the room, or null
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
@@ -285,6 +287,10 @@ public final class Session implements AutoCloseable {
             case PICK_UP -> pickUp.pickUp();    // without a greeting: more ringing would be worse
             case CAN_HEAR -> talk();            // some phones send no sound before they hear ours
             case KEYS -> {
+                if (ending.callerIsLost()) {
+                    mailbox.alarm(Alarm.KEYS, KEYS_PAUSE);      // the model would say it to nobody
+                    return null;
+                }
                 // The log does not say which keys, because they may be a PIN.
                 Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
                 var pressed = new Step.KeysPressed(keys.toString().strip());
@@ -345,12 +351,17 @@ public final class Session implements AutoCloseable {
 
     /// Shows in the room what is said. The greeting may hold what the CRM knows of the caller. So
     /// nobody in the room can read it before the caller can hear it. (A piece without text has
-    /// nothing to read.)
+    /// nothing to read.) While the caller is lost, only what is whole is shown: it has no more than
+    /// they have heard.
     private void caption(boolean agents, String item, String text, boolean last) {
-        if (talking || last && ending.callerIsLost() || text.isEmpty() && !last) {
+        boolean whole = last && ending.callerIsLost();
+        if (whole) {
+            captions.removeIf(piece -> piece.item.equals(item));
+        }
+        if (talking || whole || text.isEmpty() && !last) {
             line.caption(agents, item, text, last);
         } else {
-            captions.add(() -> line.caption(agents, item, text, last));
+            captions.add(new Caption(agents, item, text, last));
         }
     }
 
@@ -370,7 +381,8 @@ public final class Session implements AutoCloseable {
             pickUp.stopWaiting();
             line.speaker().release();
             line.listen(conversation::hear);
-            captions.forEach(Runnable::run);
+            captions.forEach(each ->
+                    line.caption(each.agents, each.item, each.text, each.last));
             captions.clear();
             Log.step(line.id(), "call", "is up");
             if (ending.modelLost() != null) {

@@ -166,9 +166,20 @@ final class Transfer {
 
     /// A caller who says something or presses a key during the announcement may have changed their
     /// mind. The model learns of it, and begins the transfer again if they still want it. A model
-    /// that is lost hears nobody, so nothing calls off the transfer to a colleague then.
+    /// that is lost hears nobody, so nothing that they say calls off the transfer to a colleague.
     void callOff(String why) {
-        if (state == State.ANNOUNCED && session.ending.modelLost() == null) {
+        if (session.ending.modelLost() == null) {
+            drop(why);
+        }
+    }
+
+    /// Nobody hears the announcement to its end.
+    void callerLost() {
+        drop("the caller is lost");
+    }
+
+    private void drop(String why) {
+        if (state == State.ANNOUNCED) {
             Log.step(session.line.id(), "transfer", "called off: " + why);
             state = State.NONE;
             destination = null;                 // which was not tried
