@@ -122,7 +122,7 @@ final class Agent implements Program {
         new Call(line).run();
     }
 
-    /// Calls that an earlier process died in. Start has them hung up and reported.
+    /// Calls that an earlier process died in. Start hangs up, unless others have them, and reports.
     @Override
     public List<Webhooks.Call> orphans() {
         return webhooks.orphans;

@@ -166,7 +166,7 @@ final class Webhooks {
             send("intent.recorded", "intent", intent);
         }
 
-        /// Reports the note. Returns whether the caller has a record, in which `send` files it.
+        /// Reports the note. Returns whether the caller has a record, in which `put` files it.
         synchronized boolean note(String note) {
             notes.add(note);
             send("crm.updated", "note", note);

@@ -86,7 +86,7 @@ trap 'rm -rf "$new"' EXIT
 compile() {
   local prune=(-path ./lib -o -path './.?*') folder
   for folder in "${@:4}"; do prune+=(-o -path "./$folder"); done
-  jar=$1/$({ find . \( "${prune[@]}" \) -prune -o -name '*.java' -exec cksum {} + | sort
+  jar=$1/$({ find -L . \( "${prune[@]}" \) -prune -o -name '*.java' -exec cksum {} + | sort
     cksum lib/pom.xml "$JAVA_HOME/release"; } | cksum | tr -d ' ').jar
   [ ! -e "$jar" ] || return 0
   if ! mkdir -p "$1" lib/app 2>/dev/null || [ ! -w "$1" ] || [ ! -w lib/app ]; then

@@ -101,7 +101,7 @@ class Phone(caller.Phone):
     def __init__(self, room, number, ms):
         super().__init__(argparse.Namespace(
             url=sys.argv[1], room=room, identity="sip_" + number, kind="sip", status="ringing",
-            phone=number, agent=None, metadata=""))
+            phone=number, agent=None, metadata="", mute=False))
         self.ms = int(ms)
         self.ear = Ear()
         self.source = rtc.AudioSource(RATE, 1, queue_size_ms=20 if self.ms else 200)

@@ -121,6 +121,10 @@ public final class Outbox {
 
         /// The deliveries and `state` are on disk when this returns. Then the deliveries are tried.
         public synchronized void put(List<Delivery> deliveries, JsonObject state) {
+            if (deliveries.isEmpty()) {
+                keep(state);
+                return;
+            }
             lasting.add(this);
             folder.put(deliveries, file, state).forEach(Outbox.this::accept);
         }

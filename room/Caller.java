@@ -90,8 +90,13 @@ final class Caller {
     /// Is a person there who is not the caller? If the caller has not come, then a phone that is
     /// alone is with nobody, unless we have dialled for it. Any thread.
     boolean isWithSomebody() {
+        return isWithSomebody(persons.values());
+    }
+
+    /// The same, if these participants are in the room.
+    boolean isWithSomebody(Collection<ParticipantInfo> all) {
         String caller = identity();
-        var others = persons.values().stream()
+        var others = all.stream().filter(Caller::isCompany)
                 .filter(one -> !one.getIdentity().equals(caller)).toList();
         return others.size() > 1 || others.size() == 1 && (!caller.isEmpty()
                 || dialledNumber != null || !isPhone(others.getFirst()));

@@ -62,6 +62,8 @@ public final class Room implements Line {
     private boolean pickedUp;                               // our sound belongs in the room
     private volatile boolean ended;
     private volatile boolean theirs;                        // others have the call now
+    /// Whether they have, is being asked.
+    private volatile CompletableFuture<Void> asking = CompletableFuture.completedFuture(null);
 
     Room(Worker worker, Job job) {
         this.worker = worker;
@@ -166,10 +168,11 @@ public final class Room implements Line {
         }
     }
 
-    /// Hangs up if that was asked for, leaves the room and gives everything back. Blocks, 6 s at
+    /// Hangs up if that was asked for, leaves the room and gives everything back. Blocks, 8 s at
     /// most. The call's thread calls it, after LiveKit has read the job's result: a job whose agent
     /// leaves before that counts as failed.
     void close() {
+        waitFor(asking, HANGING_UP, "LiveKit does not say who is in the room");
         if (hangUpAsked && assignment.isDone() && !theirs) {
             var gone = endForTheCaller();
             gone.whenComplete((_, trouble) -> {
@@ -191,9 +194,9 @@ public final class Room implements Line {
         waitFor(left, LEAVING, "leaving the room takes too long");
     }
 
-    /// If another person is with the caller, only the caller is taken out of the room. Otherwise
-    /// the room is deleted. If we have lost the room, a room of another call may have its name by
-    /// now.
+    /// If another person is with the caller, only the caller is taken out of the room, if they have
+    /// come. Otherwise the room is deleted. If we have lost the room, a room of another call may
+    /// have its name by now.
     private CompletableFuture<Void> endForTheCaller() {
         return caller.isWithSomebody()
                 ? worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity())
@@ -249,18 +252,18 @@ public final class Room implements Line {
             return;
         }
         ended = true;                                   // so we do not come back
-        Thread.ofVirtual().name("room " + id() + " taken?").start(() -> {
-            boolean taken;
+        asking = CompletableFuture.supplyAsync(() -> {
             try {
-                taken = worker.rooms().isTaken(id(), room());
+                var all = worker.rooms().participants(room());
+                return caller.isWithSomebody(all) || worker.rooms().haveAgent(all, id());
             } catch (IOException | RuntimeException e) {
-                taken = false;
+                return false;
             }
-            boolean others = taken;
-            work.add(() -> over(others, why));
-        });
+        }, Thread.ofVirtual().name("room " + id() + " taken?")::start)
+                .thenAccept(taken -> over(taken, why));
     }
 
+    /// Any thread.
     private void over(boolean theirs, String why) {
         ended = true;
         this.theirs = theirs;
@@ -455,7 +458,7 @@ public final class Room implements Line {
     @Override
     public CompletableFuture<Void> hangUp() {
         hangUpAsked = true;
-        if (caller.dialledNumber() != null && assignment.isDone() && !theirs) {
+        if (caller.dialledNumber() != null && assignment.isDone() && !theirs && asking.isDone()) {
             // Only the phone is removed at once. `close` deletes the room a little later, so that
             // whoever watches it can still read there how the call has ended.
             worker.rooms().remove(id(), room(), roomSid(), !ended, caller.dialledIdentity());

@@ -52,7 +52,9 @@ public final class Rooms {
     public CompletableFuture<Void> deleteAbandoned(Party call) {
         return untilDone(call.call(), call.room(), call.roomSid(), false,
                 "the room could not be deleted", () -> {
-                    if (!isTaken(call.call(), call.room())) {
+                    var all = participants(call.room());
+                    if (all.stream().filter(Caller::isCompany).count() < 2
+                            && !haveAgent(all, call.call())) {
                         return service.deleteRoom(call.room());
                     }
                     Log.log(call.call(), "somebody else has the call by now, so its room stays");
@@ -60,18 +62,22 @@ public final class Rooms {
                 });
     }
 
-    /// Has somebody else the call of our agent, which has left the room? LiveKit knows of persons
-    /// whom it has not named to the agent yet. It keeps an agent that has died in the room for some
-    /// 15 s. Blocks, 2 s at most. Throws an IOException when LiveKit does not say.
-    boolean isTaken(String callId, String room) throws IOException {
+    /// All who are in the room, also persons whom LiveKit has not named to the agent yet. Blocks, 2
+    /// s at most. Throws an IOException when LiveKit does not say.
+    List<ParticipantInfo> participants(String room) throws IOException {
         var all = service.listParticipants(room).execute().body();
         if (all == null) {
             throw new IOException("LiveKit does not say who is in the room");
         }
-        return all.stream().filter(Caller::isCompany).count() > 1
-                || all.stream().anyMatch(one -> one.getKind() == ParticipantInfo.Kind.AGENT
-                        && !one.getIdentity().equals("agent-" + callId)
-                        && one.getAttributesOrDefault("lk.agent.name", "").equals(agentName));
+        return all;
+    }
+
+    /// Is another agent of our name among them? LiveKit keeps an agent that has died in the room,
+    /// for some 15 s.
+    boolean haveAgent(List<ParticipantInfo> all, String callId) {
+        return all.stream().anyMatch(one -> one.getKind() == ParticipantInfo.Kind.AGENT
+                && !one.getIdentity().equals("agent-" + callId)
+                && one.getAttributesOrDefault("lk.agent.name", "").equals(agentName));
     }
 
     /// Takes one participant out of the room, which hangs up a phone. The rest is as in `delete`.

@@ -131,11 +131,11 @@ public final class Start {
         }
     }
 
-    /// Ends a call in which an earlier process has died: for the caller, who hears nothing, and for
-    /// the CRM.
+    /// Reports the end of a call in which an earlier process has died. `hungUp`: the caller, who
+    /// hears nothing, is off the line, unless somebody else has the call.
     static void bury(Program.Orphan orphan, CompletableFuture<Void> hungUp) {
         String call = orphan.party().call();
-        Log.log(call, "was up when the program died; it ends now");
+        Log.log(call, "was up when the program died");
         try {
             hungUp.get(ROOM_OF_THE_DEAD.toMillis(), TimeUnit.MILLISECONDS);
         } catch (ExecutionException | TimeoutException e) {

@@ -525,6 +525,35 @@ public final class CallerTest extends RoomStand {
         }
     }
 
+    /// The caller's phone may be no company itself: they are lost, or it still says that it rings.
+    @Test
+    void aColleagueWhoTakesTheAgentOutNeedNotBeThereWithTheCaller() throws Exception {
+        livekit.there.add(who("phone", "PA_1", Kind.SIP, ON_THE_PHONE));
+        livekit.listed.add(who("colleague", "PA_2", Kind.STANDARD));
+        Line line = joined("AJ_1");
+        livekit.left("phone", "PA_1");
+        until(line, Event.CallerLost.class);
+        livekit.leave(DisconnectReason.PARTICIPANT_REMOVED);
+        until(line, Event.TakenOver.class);
+    }
+
+    @Test
+    void aCallThatEndsWhileLiveKitIsAskedWhoIsThereWaitsForTheAnswer() throws Exception {
+        dials = PHONE;
+        livekit.there.add(phone("active"));
+        livekit.listed.addAll(List.of(phone("active"), who("colleague", "PA_2", Kind.STANDARD)));
+        livekit.held = new CountDownLatch(1);
+        Line line = joined("AJ_1");
+        livekit.leave(DisconnectReason.PARTICIPANT_REMOVED);
+        eventually("it asks", () -> livekit.asked.contains("ListParticipants"));
+        end("AJ_1");
+        eventually("its result", () -> livekit.updates().contains("AJ_1 JS_SUCCESS"));
+        livekit.held.countDown();
+        until(line, Event.TakenOver.class);
+        becomes("WS_AVAILABLE 0 0.0");
+        assertEquals(List.of("ListParticipants"), livekit.asked);
+    }
+
     static ParticipantInfo.Builder hidden(String identity) {
         return who(identity, "PA_" + identity, Kind.STANDARD).setPermission(
                 ParticipantPermission.newBuilder().setHidden(true));

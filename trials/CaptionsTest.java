@@ -120,6 +120,13 @@ public final class CaptionsTest extends Stand {
         talk.modelSends(2);
         talk.happens(new Event.CallerBack());
         assertFalse(talk.line.captions.toString().contains(WORDS), "" + talk.line.captions);
+
+        talk.happens(new Event.CallerLost("CONNECTION_TIMEOUT"));
+        talk.modelSends(2, "{'type':'response.created','response':{'id':'r2'}}", says(WORDS),
+                Talk.sound("sentence", 50));
+        talk.happens(new Event.CallerBack());
+        talk.modelSends(2);
+        assertFalse(talk.line.captions.toString().contains(WORDS), "" + talk.line.captions);
     }
 
     @Test

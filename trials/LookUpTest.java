@@ -156,8 +156,22 @@ public final class LookUpTest extends Stand {
         answers.countDown();
         assertThrows(AssertionError.class, () -> eventually("it is told", 1,
                 () -> callers().size() > 1));
+        called("record_intent", "intent", "a refund");      // on the thread that tells it
+        assertEquals(1, callers().size(), callers().toString());
         assertEquals(List.of(500, 200), searches(crm));
         assertEquals("\"id-ada\"", contactAtTheEnd(crm));
+    }
+
+    /// What cannot be on disk waits in memory.
+    @Test
+    void aDiskThatTakesNothingDoesNotEndTheCallsOfThoseWhomTheCrmKnows() throws Exception {
+        var crm = slow();
+        answers.countDown();
+        Path file = Files.createFile(folder().resolve("file"));
+        begin(crm, Map.of("OUTBOX_DIR", file.resolve("outbox").toString()));
+        knows("<record>{\"name\":\"Ada\"}</record>");
+        assertEquals("\"id-ada\"", contactAtTheEnd(crm));
+        assertEquals("caller_hung_up", event(crm, "call.ended").getString("reason"));
     }
 
     @Test

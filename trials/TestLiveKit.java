@@ -29,6 +29,8 @@ final class TestLiveKit implements AutoCloseable {
     final List<String> asked = new CopyOnWriteArrayList<>();
     /// The rooms that are there: sid by name.
     final Map<String, String> rooms = new ConcurrentHashMap<>();
+    /// The room API answers when this is open.
+    volatile CountDownLatch held = new CountDownLatch(0);
     /// The statuses of the next answers of the room API. With one of these, an answer says nothing;
     /// with 0 and after them, it is 200 and says what is there.
     final Queue<Integer> apiStatuses = new ConcurrentLinkedQueue<>();
@@ -135,6 +137,11 @@ final class TestLiveKit implements AutoCloseable {
             });
         } catch (IOException e) {
             throw new UncheckedIOException(e);
+        }
+        try {
+            held.await(Stand.SOON.toSeconds(), TimeUnit.SECONDS);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
         }
         Integer status = apiStatuses.poll();
         if (status != null && status != 0) {

@@ -34,7 +34,8 @@ async def calls(url, prefix, numbers):
     for number in numbers:  # one iterator for all: each takes the next
         phone = Short(argparse.Namespace(
             url=url, room=f"{prefix}-{number}", identity="sip_" + NUMBER, kind="sip",
-            status="ringing", phone=NUMBER, agent=AGENT, metadata=""))
+            status="ringing", phone=NUMBER, agent=AGENT, metadata="",
+            mute=False))
         await phone.call()
         for task in phone.tasks:
             task.cancel()

@@ -201,6 +201,7 @@ final class Ending {
             return null;
         }
         session.conversation.interrupt();
+        session.dropCaptions();
         if (session.talking && modelLost != null) {
             apologize();                // the recording that says so was broken off
         }

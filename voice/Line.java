@@ -40,9 +40,9 @@ public interface Line {
 
     /// Joins the room, before anybody has picked up. Blocks, 20 s at most. `number` is whom we are
     /// going to dial (E.164): only that phone is then the caller. It is null when somebody calls
-    /// us. The caller is then the participant with this `identity`. If that is "", whoever comes is
-    /// the caller. If it is null, nobody is. Throws a NotOurs when the call is not ours, and another
-    /// IOException when its room cannot be joined.
+    /// us. The caller is then the participant with this `identity`. If that is "", whoever comes
+    /// is the caller. If it is null, nobody is. Throws a NotOurs when the call is not ours, and
+    /// another IOException when its room cannot be joined.
     void join(String number, String identity) throws IOException, InterruptedException;
 
     /// Dials the number that `join` was given, on that outbound trunk of LiveKit's. CallerJoined

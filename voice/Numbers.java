@@ -20,7 +20,8 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 ///
 /// 1. A number that begins with a plus or with 00 has its country code. A (0) behind that code is
 ///    left out, unless the country's numbers have it. A plus before a single 0 does not count,
-///    because no country code begins with 0.
+///    because no country code begins with 0. Nor does the 00 of a longer way abroad, as 0011 in
+///    Australia: rule 2 knows that.
 /// 2. A number that exists in `region`, and that people there write just so, is a number of that
 ///    country.
 /// 3. A number that exists if a plus is put before it has its country code. Without `region` it
@@ -89,21 +90,25 @@ public record Numbers(String region) {
         if (WITHHELD.contains(behindPlus) || behindPlus.matches("0*")) {
             return null;
         }
+        // Not every country has a 0 there to leave out: +1 (0)555 ...
+        String without0 = PhoneNumberUtil.normalizeDigitsOnly(number.replace("(0)", ""))
+                .replaceFirst("^00", "");
         boolean with00 = !behindPlus.equals(digits), hasCode = with00 || !plus.isEmpty();
         PhoneNumber national = region.isEmpty() ? null : parse(plus + digits, region);
-        PhoneNumber world = parse("+" + behindPlus, NO_REGION);
-        // Not every country has a 0 there to leave out: +1 (0)555 ...
-        PhoneNumber without0 = parse("+" + PhoneNumberUtil.normalizeDigitsOnly(
-                number.replace("(0)", "")).replaceFirst("^00", ""), NO_REGION);
-        // In some countries a carrier's number stands behind 00, and then the national number.
-        List<PhoneNumber> readings = with00 ? Arrays.asList(world, without0, national)
-                : Arrays.asList(national, world, without0);
+        var abroad = Stream.of(behindPlus, without0).map(each -> parse("+" + each, NO_REGION))
+                .toList();
+        // In some countries a carrier's number may stand behind 00. So the country goes first, if
+        // all digits behind 00 belong to the number. If not, there is more than 00, as in 0011.
+        var whole = abroad.stream().filter(each -> with00 && each != null
+                && List.of("+" + behindPlus, "+" + without0).contains(e164(each)));
+        var readings = Stream.of(whole, Stream.ofNullable(national), abroad.stream())
+                .flatMap(each -> each).filter(Objects::nonNull).toList();
         boolean usual = isUsual(plus + digits);
-        var exist = readings.stream().filter(each -> each != null && (each != national || usual)
-                        && library().isValidNumber(each)).map(Numbers::e164)
+        var exist = readings.stream().filter(each -> (each != national || usual)
+                && library().isValidNumber(each)).map(Numbers::e164)
                 .filter(each -> hasCode || !region.isEmpty() || each.length() > LEAST_DIGITS);
         var possible = readings.stream()
-                .filter(each -> each != null && library().isPossibleNumberWithReason(each)
+                .filter(each -> library().isPossibleNumberWithReason(each)
                         == ValidationResult.IS_POSSIBLE).map(Numbers::e164)
                 .filter(each -> hasCode || each.length() > LEAST_DIGITS);
         String asWritten = plus + digits;

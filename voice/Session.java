@@ -365,6 +365,11 @@ public final class Session implements AutoCloseable {
         }
     }
 
+    /// What waits to be shown was said while the caller was lost, and nobody has heard it.
+    void dropCaptions() {
+        captions.clear();
+    }
+
     private void answered() {
         ending.answered();
         if (outbound) {
