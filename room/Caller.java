@@ -350,11 +350,15 @@ final class Caller {
     /// Subscribes to the caller's microphone, and to nothing else: we have joined the room without
     /// [automatic subscription](https://docs.livekit.io/transport/media/subscribe/). Some clients
     /// do not say what their only track is, so any audio track will do when none is a microphone.
+    /// LiveKit names the tracks in any order. So of two that are alike, it stays the one it is.
     private void subscribe() {
         String wanted = participant.getTracksList().stream()
                 .filter(one -> one.getType() == TrackType.AUDIO
                         && one.getSource() != TrackSource.SCREEN_SHARE_AUDIO)
-                .min(Comparator.comparing(one -> one.getSource() != TrackSource.MICROPHONE))
+                .min(Comparator.comparing((TrackInfo one) ->
+                                one.getSource() != TrackSource.MICROPHONE)
+                        .thenComparing(TrackInfo::getMuted)
+                        .thenComparing(one -> !one.getSid().equals(track)))
                 .map(TrackInfo::getSid).orElse("");
         if (!wanted.equals(track)) {
             if (!track.isEmpty()) {

@@ -30,6 +30,15 @@ public final class Dispatch {
     private final RoomServiceClient rooms;
     private String printed = "";                            // what was printed last
 
+    /// LiveKit has said no.
+    private static final class Refused extends IOException {
+        private static final long serialVersionUID = 1;
+
+        Refused(String why) {
+            super(why);
+        }
+    }
+
     public Dispatch(String url, String key, String secret, String agentName) {
         this.agentName = agentName;
         String http = url.replaceFirst("^ws", "http") + "/";
@@ -47,6 +56,10 @@ public final class Dispatch {
         String room = "call-" + UUID.randomUUID().toString().substring(0, 8);
         try {
             reply(dispatches.createDispatch(room, agentName, metadata.toString()));
+        } catch (IOException e) {
+            return notDone(room, e);
+        }
+        try {
             print("asked " + agentName + " to call, in room " + room);
             long begun = System.nanoTime();
             long lastReply = begun;
@@ -87,7 +100,22 @@ public final class Dispatch {
             }
             System.err.println("still not over; no longer watching");
         } catch (IOException e) {
-            System.err.println("LiveKit does not do it: " + Log.reason(e));
+            System.err.println("no longer watching: " + Log.reason(e));
+        }
+        return 1;
+    }
+
+    /// LiveKit does not dispatch an agent. If it has not said so, it may do so all the same. If the
+    /// room stayed, the agent would call, and whoever tries again here would call twice.
+    private int notDone(String room, IOException why) {
+        System.err.println("LiveKit does not do it: " + Log.reason(why));
+        if (!(why instanceof Refused || why instanceof ConnectException)) {
+            try {
+                reply(rooms.deleteRoom(room));
+            } catch (IOException e) {
+                System.err.println("Or it does: room " + room + " could not be deleted: "
+                        + Log.reason(e));
+            }
         }
         return 1;
     }
@@ -123,7 +151,9 @@ public final class Dispatch {
         if (response.isSuccessful()) {
             return response.body();
         }
-        throw new IOException("HTTP " + response.code() + (response.code() == 401
-                ? ": check LIVEKIT_API_KEY and LIVEKIT_API_SECRET" : ""));
+        String status = "HTTP " + response.code();
+        throw response.code() >= 500 || response.code() == 408 ? new IOException(status)
+                : new Refused(status + (response.code() == 401
+                        ? ": check LIVEKIT_API_KEY and LIVEKIT_API_SECRET" : ""));
     }
 }

@@ -232,14 +232,22 @@ public final class Room implements Line {
     /// The room is lost for good. That ends the call.
     void lost(String why) {
         if (!ended) {
-            over(false, why);
+            over(new IOException(why), new Event.LineLost(why));
+        }
+    }
+
+    /// LiveKit has closed the room, because nobody but us has been in it for a while.
+    void closed(String why) {
+        if (!ended) {
+            over(new IOException(why), new Event.RoomClosed(why));
         }
     }
 
     /// Somebody else has the call from now on. Nobody is hung up, and the room stays.
     void leaveToOthers(String why) {
         if (!ended) {
-            over(true, why);
+            theirs = true;
+            over(new NotOurs(why), new Event.TakenOver(why));
         }
     }
 
@@ -260,15 +268,18 @@ public final class Room implements Line {
                 return false;
             }
         }, Thread.ofVirtual().name("room " + id() + " taken?")::start)
-                .thenAccept(taken -> over(taken, why));
+                .thenAccept(taken -> {
+                    theirs = taken;
+                    over(taken ? new NotOurs(why) : new IOException(why),
+                            taken ? new Event.TakenOver(why) : new Event.LineLost(why));
+                });
     }
 
     /// Any thread.
-    private void over(boolean theirs, String why) {
+    private void over(IOException why, Event event) {
         ended = true;
-        this.theirs = theirs;
-        joined.completeExceptionally(theirs ? new NotOurs(why) : new IOException(why));
-        mailbox.post(theirs ? new Event.TakenOver(why) : new Event.LineLost(why));
+        joined.completeExceptionally(why);
+        mailbox.post(event);
     }
 
     private void leave() {

@@ -292,6 +292,8 @@ final class Signalling {
             comeBack("" + why, false);
         } else if (why == DisconnectReason.PARTICIPANT_REMOVED) {
             room.takenOut("LiveKit has taken us out of the room");
+        } else if (why == DisconnectReason.ROOM_CLOSED) {
+            room.closed("the room ended: " + why);
         } else {
             room.lost("the room ended: " + why);
         }

@@ -60,8 +60,25 @@ final class Sip {
         // then the next request would fail, for which there is no second try.
         return http.retryOnConnectionFailure(false).followRedirects(false)
                 .connectionPool(new ConnectionPool(0, 1, TimeUnit.SECONDS))
-                .addNetworkInterceptor(request -> request.proceed(request.request()).newBuilder()
-                        .removeHeader("Retry-After").build());
+                .addInterceptor(Sip::sayIfNotSent)
+                .addNetworkInterceptor(request -> {
+                    request.request().tag(AtomicBoolean.class).set(true);
+                    return request.proceed(request.request()).newBuilder()
+                            .removeHeader("Retry-After").build();
+                });
+    }
+
+    /// Fails with a ConnectException if the request was not sent. OkHttp calls the network
+    /// interceptor when the connection stands.
+    private static okhttp3.Response sayIfNotSent(Interceptor.Chain request) throws IOException {
+        var sent = new AtomicBoolean();
+        try {
+            return request.proceed(request.request().newBuilder()
+                    .tag(AtomicBoolean.class, sent).build());
+        } catch (IOException e) {
+            throw sent.get() || e instanceof ConnectException ? e
+                    : new ConnectException(Log.reason(e));
+        }
     }
 
     /// Transfers the participant, which must be a phone, to a `tel:` or `sip:` address. Blocks
@@ -87,11 +104,14 @@ final class Sip {
             if (response.isSuccessful()) {
                 return response.raw().request().tag(Event.Refusal.class); // from `readOutcome`
             }
+            if (List.of(502, 504).contains(response.code())) {
+                return new Event.Refusal(0, 0, "a gateway answers HTTP " + response.code());
+            }
             try (var error = response.errorBody()) {
                 return refusal(response.code(), error == null ? ""
                         : error.source().request(MOST_ERROR) ? "" : error.string());
             }
-        } catch (ConnectException | UnknownHostException e) {
+        } catch (ConnectException e) {
             return new Event.Refusal(503, 0, Log.reason(e)); // the request was not sent
         } catch (IOException | RuntimeException e) {
             return new Event.Refusal(0, 0, Log.reason(e));

@@ -7,6 +7,7 @@ import livekit.LivekitModels.ParticipantInfo;
 import livekit.LivekitModels.ParticipantInfo.Kind;
 import livekit.LivekitModels.ParticipantPermission;
 import livekit.LivekitModels.TrackInfo;
+import livekit.LivekitModels.TrackSource;
 import org.junit.jupiter.api.Test;
 import voice.Event;
 import voice.Line;
@@ -156,6 +157,27 @@ public final class CallerTest extends RoomStand {
         livekit.left("phone", "PA_1");
         assertEquals(List.of("CallerJoined", "CallerBack"), events(line));
         assertEquals(A_PHONE + true, known(line));
+    }
+
+    private static TrackInfo.Builder microphone(String sid, boolean muted) {
+        return TrackInfo.newBuilder().setSid(sid).setSource(TrackSource.MICROPHONE)
+                .setMuted(muted);
+    }
+
+    /// LiveKit names the tracks of a participant in any order.
+    @Test
+    void ofTwoMicrophonesTheOneThatIsOnIsHeardAndOfTwoAlikeTheSameAsBefore() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD)
+                .addTracks(microphone("TR_1", true)).addTracks(microphone("TR_2", false)));
+        Line line = joined("AJ_1");
+        Object caller = FuzzTest.call(line, "caller");
+        assertEquals("TR_2", FuzzTest.call(caller, "track"));
+        for (var order : List.of(List.of("TR_1", "TR_2"), List.of("TR_2", "TR_1"))) {
+            var news = who("somebody", "PA_1", Kind.STANDARD);
+            order.forEach(sid -> news.addTracks(microphone(sid, false)));
+            FuzzTest.call(caller, "update", news.build());
+            assertEquals("TR_2", FuzzTest.call(caller, "track"), order.toString());
+        }
     }
 
     // When the caller hears us.
@@ -570,6 +592,13 @@ public final class CallerTest extends RoomStand {
         end("AJ_1");
         becomes("WS_AVAILABLE 0 0.0");
         assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
+    }
+
+    @Test
+    void aRoomThatLiveKitClosesBecauseNobodyIsThereSaysSo() throws Exception {
+        Line line = joined("AJ_1");
+        livekit.leave(DisconnectReason.ROOM_CLOSED);
+        assertEquals(new Event.RoomClosed("the room ended: ROOM_CLOSED"), line.mailbox().next());
     }
 
     @Test

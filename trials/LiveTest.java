@@ -175,6 +175,18 @@ public final class LiveTest extends Stage {
         }
     }
 
+    /// LiveKit sends an agent to a room when the room begins, and keeps a room for 20 s after the
+    /// last person has left.
+    @Test @Order(2)
+    void aBrowserThatIsLoadedAgainGetsAnAgentAgain() throws Exception {
+        for (int times = 0; times < 2; times++) {
+            var caller = new Caller("reload", "somebody", "--kind", "standard", "--agent", AGENT);
+            caller.next("tone");
+            caller.hangUp();
+            isDeleted("reload");
+        }
+    }
+
     /// Whoever makes tokens for web clients may let them choose their identity, their attributes
     /// and the room's agents, as LiveKit's standard token endpoint does.
     @Test @Order(2)

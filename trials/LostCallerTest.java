@@ -48,6 +48,41 @@ public final class LostCallerTest extends Stand {
         assertTrue(talk.line.hungUp, "whoever comes back later must not sit there with nobody");
     }
 
+    /// LiveKit may wait for less than that.
+    @Test
+    void aRoomThatIsClosedMeanwhileIsTheSameEnd() throws Exception {
+        var talk = greeted();
+        talk.happens(LOST, new Event.RoomClosed("x"));
+        assertEquals("caller_lost", talk.ended().reason());
+        assertEquals("CONNECTION_TIMEOUT", talk.ended().cause());
+    }
+
+    @Test
+    void aRoomThatIsClosedBecauseNobodyCameHadNobody() throws Exception {
+        for (boolean comes : List.of(false, true)) {
+            var line = new TestLine();
+            line.comes = comes;
+            var talk = Talk.begun(this, line, Talk.greeting(this));
+            line.settle();                              // it has joined, and has seen who came
+            talk.happens(new Event.RoomClosed("x"));
+            assertEquals(comes ? "room_lost" : "no_answer", talk.ended().reason());
+        }
+    }
+
+    /// They may come back, as after a reload, and LiveKit sends agents only to new rooms.
+    @Test
+    void whoLeavesWithABrowserLeavesNoRoomBehind() throws Exception {
+        for (boolean onPhone : List.of(false, true)) {
+            var line = new TestLine();
+            line.onPhone = onPhone;
+            var talk = Talk.begun(this, line, Talk.greeting(this));
+            talk.heard(50);
+            talk.happens(new Event.CallerLeft("CLIENT_INITIATED"));
+            assertEquals("caller_hung_up", talk.ended().reason());
+            assertEquals(!onPhone, line.hungUp);
+        }
+    }
+
     @Test
     void theConversationGoesOnWithACallerWhoComesBack() throws Exception {
         var talk = greeted();

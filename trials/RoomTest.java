@@ -2,6 +2,8 @@ package trials;
 
 import module java.base;
 import jakarta.json.JsonObject;
+import javax.net.SocketFactory;
+import javax.net.ssl.SSLHandshakeException;
 import livekit.LivekitAgent.Job;
 import livekit.LivekitAgent.WorkerMessage.MessageCase;
 import livekit.LivekitModels.DataPacket;
@@ -427,7 +429,10 @@ public final class RoomTest extends RoomStand {
             livekit.asked.clear();
             livekit.apiStatuses.addAll(List.of(status, 200, 200));
             assertEquals(1, dispatch().call(JsonObject.EMPTY_JSON_OBJECT, ENOUGH));
-            assertEquals(List.of("CreateDispatch"), livekit.asked, "" + status);
+            // Who has not said no may do it all the same.
+            assertEquals(List.of(408, 500, 503).contains(status) ? "CreateDispatch DeleteRoom"
+                    : "CreateDispatch", livekit.asked.stream().map(each -> each.split(" ")[0])
+                    .collect(Collectors.joining(" ")), "" + status);
             livekit.apiStatuses.clear();
         }
         dials = PHONE;
@@ -482,6 +487,53 @@ public final class RoomTest extends RoomStand {
                 assertEquals(each.told, told, each.what);
             }
         }
+    }
+
+    /// A gateway in front of LiveKit gives up sooner than LiveKit does. LiveKit itself answers with
+    /// neither of these.
+    @Test
+    void nobodyKnowsWhatComesOfARequestThatAGatewayGivesUp() throws Exception {
+        dials = PHONE;
+        livekit.there.add(who("sip_" + PHONE, "PA_1", Kind.SIP, ON_THE_PHONE));
+        Line line = joined("AJ_1");
+        for (int status : List.of(502, 504)) {
+            livekit.apiStatuses.addAll(List.of(status, status));
+            line.transfer("tel:+15550111");
+            line.dial("ST_1");
+            for (int both = 0; both < 2; both++) {
+                Event next;
+                do {
+                    next = line.mailbox().next();
+                } while (!(next instanceof Event.TransferFailed)
+                        && !(next instanceof Event.DialFailed));
+                assertTrue(next instanceof Event.TransferFailed(var why) && why.unknown()
+                        || next instanceof Event.DialFailed(var no) && no.unknown(), "" + next);
+            }
+        }
+    }
+
+    @Test
+    void whatWasNeverSentHasNotHappened() throws Exception {
+        for (IOException why : List.of(new SocketTimeoutException("connect timed out"),
+                new NoRouteToHostException("no route"), new ConnectException("refused"),
+                new SSLHandshakeException("no"))) {
+            var http = new OkHttpClient.Builder().socketFactory(new SocketFactory() {
+                @Override public Socket createSocket() throws IOException { throw why; }
+                @Override public Socket createSocket(String host, int port) { return null; }
+                @Override public Socket createSocket(InetAddress host, int port) { return null; }
+                @Override public Socket createSocket(String host, int port, InetAddress from,
+                        int fromPort) { return null; }
+                @Override public Socket createSocket(InetAddress host, int port, InetAddress from,
+                        int fromPort) { return null; }
+            }).build();
+            var sip = FuzzTest.make("room.Sip", http, livekit.url().replace("ws", "http") + "/",
+                    "key", SECRET_OF_LIVEKIT);
+            for (var told : List.of(FuzzTest.call(sip, "transfer", "a room", "phone", "tel:+1"),
+                    FuzzTest.call(sip, "dial", "a room", "phone", "ST_1", PHONE))) {
+                assertEquals(503, ((Event.Refusal) told).http(), why + ": " + told);
+            }
+        }
+        assertEquals(List.of(), livekit.asked);
     }
 
     private static final Event.Refusal UNKNOWN = new Event.Refusal(0, 0, "nobody can say");

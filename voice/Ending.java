@@ -201,7 +201,7 @@ final class Ending {
             return null;
         }
         session.conversation.interrupt();
-        session.dropCaptions();
+        session.captions.clear();   // nobody has heard what was said meanwhile
         if (session.talking && modelLost != null) {
             apologize();                // the recording that says so was broken off
         }
@@ -211,6 +211,15 @@ final class Ending {
 
     boolean callerIsLost() {
         return lostBecause != null;
+    }
+
+    /// LiveKit has closed the room, because the caller has been away from it for too long.
+    void roomClosed(String why) {
+        if (callerIsLost()) {
+            callerStaysAway();
+        } else {
+            end("room_lost", why);
+        }
     }
 
     /// The caller has not come back.
@@ -236,7 +245,10 @@ final class Ending {
 
     End finish() {
         reason = reason == null ? "error" : reason;
-        var hungUp = left && !onlyLost || reason.equals("taken_over")
+        // A browser that has left may come back at once, as after a reload. LiveKit sends an agent
+        // only to a new room. So the old one has to go.
+        boolean gone = left && !onlyLost && session.line.onPhone();
+        var hungUp = gone || reason.equals("taken_over")
                 ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
         boolean broken = modelLost != null || BROKEN.contains(reason);
         return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,

@@ -68,6 +68,9 @@ public sealed interface Event {
         }
     }
 
+    /// LiveKit has closed the room, because nobody but us has been in it for a while.
+    record RoomClosed(String why) implements Event {}
+
     /// The room, or our connection to it, is gone for good.
     record LineLost(String why) implements Event {}
 

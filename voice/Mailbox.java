@@ -106,6 +106,10 @@ public final class Mailbox {
         alarms.putIfAbsent(alarm, nanos() + after.toNanos());
     }
 
+    boolean isSet(Alarm alarm) {
+        return alarms.containsKey(alarm);
+    }
+
     public void cancel(Alarm alarm) {
         alarms.remove(alarm);
     }

@@ -32,7 +32,7 @@ public final class Session implements AutoCloseable {
     private static final String FORBIDDEN = "phone_number begins with none of OUTBOUND_PREFIXES";
     private static final String UNREADABLE = "there is a phone_number, but not in a JSON object";
 
-    private record Caption(boolean agents, String item, String text, boolean last) {}
+    record Caption(boolean agents, String item, String text, boolean last) {}
 
     final Line line;
     final Mailbox mailbox;
@@ -47,7 +47,7 @@ public final class Session implements AutoCloseable {
     private final String given;                 // the number in the metadata, or null
     private final String notDialled;            // why we do not call it, or null
     private final StringBuilder keys = new StringBuilder();
-    private final List<Caption> captions = new ArrayList<>();   // of what nobody has heard yet
+    final List<Caption> captions = new ArrayList<>();   // of what nobody has heard yet
     private IOException notJoined;              // why we are not in the room, or null
     private boolean dialling;                   // the program was asked whom we are to dial
     private volatile Party party;               // as it was at the join, or when somebody came
@@ -256,6 +256,10 @@ public final class Session implements AutoCloseable {
             case Event.CallerBack() -> {
                 return ending.callerBack();
             }
+            case Event.RoomClosed _ when mailbox.isSet(Alarm.NO_CALLER) -> {
+                return alarm(Alarm.NO_CALLER);
+            }
+            case Event.RoomClosed(var why) -> ending.roomClosed(why);
             case Event.LineLost(var why) -> end("room_lost", why);
             case Event.TakenOver(var why) -> end("taken_over", why);
             case Event.ModelAway(_, var waited) -> {
@@ -363,11 +367,6 @@ public final class Session implements AutoCloseable {
         } else {
             captions.add(new Caption(agents, item, text, last));
         }
-    }
-
-    /// What waits to be shown was said while the caller was lost, and nobody has heard it.
-    void dropCaptions() {
-        captions.clear();
     }
 
     private void answered() {
