@@ -34,6 +34,7 @@ final class Caller {
     private ParticipantInfo us = ParticipantInfo.getDefaultInstance();
     private volatile ParticipantInfo participant;           // null until the caller is there
     private boolean lost;                                   // reported as Event.CallerLost
+    private volatile boolean hasLeft;                       // reported as Event.CallerLeft
     private final Map<String, ParticipantInfo> persons = new ConcurrentHashMap<>(); // by identity
     private String track = "";                              // sid of the one we listen to
     private int lastPacket;                                 // number of its last data packet
@@ -85,6 +86,11 @@ final class Caller {
     String identity() {
         ParticipantInfo now = participant;
         return now == null ? "" : now.getIdentity();
+    }
+
+    /// Has the caller left because they, or somebody else, wanted that? Any thread.
+    boolean hasLeft() {
+        return hasLeft;
     }
 
     /// Is a person there who is not the caller? If the caller has not come, then a phone that is
@@ -239,17 +245,22 @@ final class Caller {
         switch (why) {
             case ROOM_DELETED, ROOM_CLOSED, SERVER_SHUTDOWN -> room.lost("the room ended: " + why);
             case CLIENT_INITIATED, PARTICIPANT_REMOVED, USER_UNAVAILABLE, USER_REJECTED,
-                    SIP_TRUNK_FAILURE -> room.mailbox().post(new Event.CallerLeft(why.name()));
+                    SIP_TRUNK_FAILURE -> reportLeft(why);
             default -> {
                 if (isPhone(participant) && news.getAttributesOrDefault(
                         "sip.callStatus", callStatus()).equals("hangup")) {
-                    room.mailbox().post(new Event.CallerLeft(why.name()));
+                    reportLeft(why);
                 } else if (!lost) {
                     lost = true;
                     room.mailbox().post(new Event.CallerLost(why.name()));
                 }
             }
         }
+    }
+
+    private void reportLeft(DisconnectReason why) {
+        hasLeft = true;
+        room.mailbox().post(new Event.CallerLeft(why.name()));
     }
 
     // Who else is there.

@@ -42,7 +42,9 @@ public final class Dispatch {
     public Dispatch(String url, String key, String secret, String agentName) {
         this.agentName = agentName;
         String http = url.replaceFirst("^ws", "http") + "/";
-        var client = new OkHttpClient.Builder().callTimeout(Duration.ofSeconds(5)).build();
+        // If there is no connection in time, nothing was sent.
+        var client = new OkHttpClient.Builder().callTimeout(Duration.ofSeconds(5))
+                .connectTimeout(Duration.ofSeconds(4)).build();
         // To dispatch twice would be to call twice.
         var once = Sip.once(client.newBuilder()).build();
         dispatches = AgentDispatchServiceClient.createClient(http, key, secret, () -> once);
@@ -94,7 +96,7 @@ public final class Dispatch {
                     System.err.println("No agent came: no worker named " + agentName + " is "
                             + "connected there (./run.sh start, or dev), or all are full.");
                     // If the room stayed, a worker that registers later would still call.
-                    reply(rooms.deleteRoom(room));
+                    delete(room);
                     return 3;
                 }
             }
@@ -110,14 +112,23 @@ public final class Dispatch {
     private int notDone(String room, IOException why) {
         System.err.println("LiveKit does not do it: " + Log.reason(why));
         if (!(why instanceof Refused || why instanceof ConnectException)) {
-            try {
-                reply(rooms.deleteRoom(room));
-            } catch (IOException e) {
-                System.err.println("Or it does: room " + room + " could not be deleted: "
-                        + Log.reason(e));
-            }
+            delete(room);
         }
         return 1;
+    }
+
+    private void delete(String room) {
+        String trouble;
+        try {
+            int status = rooms.deleteRoom(room).execute().code();
+            trouble = status < 300 || status == 404 ? "" : "HTTP " + status;    // 404: it is gone
+        } catch (IOException | RuntimeException e) {
+            trouble = Log.reason(e);
+        }
+        if (!trouble.isEmpty()) {
+            System.err.println("An agent may still come and call: room " + room
+                    + " could not be deleted: " + trouble);
+        }
     }
 
     private int ended(String reason, Map<String, String> attributes) {

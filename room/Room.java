@@ -198,6 +198,9 @@ public final class Room implements Line {
     /// come. Otherwise the room is deleted. If we have lost the room, a room of another call may
     /// have its name by now.
     private CompletableFuture<Void> endForTheCaller() {
+        if (caller.hasLeft()) {                         // and may be back by now
+            return worker.rooms().deleteUnless(id(), room(), roomSid(), caller::isWithSomebody);
+        }
         return caller.isWithSomebody()
                 ? worker.rooms().remove(id(), room(), roomSid(), !ended, caller.identity())
                 : worker.rooms().delete(id(), room(), roomSid(), !ended);

@@ -50,16 +50,22 @@ public final class Rooms {
     /// the room stays if somebody else has the call by now. That is a person who is with the
     /// caller, or another agent of our name. The rest is as in `delete`.
     public CompletableFuture<Void> deleteAbandoned(Party call) {
-        return untilDone(call.call(), call.room(), call.roomSid(), false,
-                "the room could not be deleted", () -> {
-                    var all = participants(call.room());
-                    if (all.stream().filter(Caller::isCompany).count() < 2
-                            && !haveAgent(all, call.call())) {
-                        return service.deleteRoom(call.room());
-                    }
-                    Log.log(call.call(), "somebody else has the call by now, so its room stays");
-                    return null;
-                });
+        return deleteUnless(call.call(), call.room(), call.roomSid(),
+                all -> all.stream().filter(Caller::isCompany).count() > 1);
+    }
+
+    /// Deletes a room that our agent has left, or is about to leave, unless its participants fulfil
+    /// `isTaken`, or another agent of our name is there. The rest is as in `delete`.
+    CompletableFuture<Void> deleteUnless(String callId, String room, String sid,
+            Predicate<List<ParticipantInfo>> isTaken) {
+        return untilDone(callId, room, sid, false, "the room could not be deleted", () -> {
+            var all = participants(room);
+            if (!isTaken.test(all) && !haveAgent(all, callId)) {
+                return service.deleteRoom(room);
+            }
+            Log.log(callId, "somebody else has the call by now, so its room stays");
+            return null;
+        });
     }
 
     /// All who are in the room, also persons whom LiveKit has not named to the agent yet. Blocks, 2

@@ -594,6 +594,28 @@ public final class CallerTest extends RoomStand {
         assertEquals(List.of("DeleteRoom AJ_1"), livekit.asked);
     }
 
+    /// They may be back before the request to delete the room is there.
+    @Test
+    void whoHasLeftAndIsBackIsNotTakenFromWhomTheyTalkTo() throws Exception {
+        livekit.there.add(who("somebody", "PA_1", Kind.STANDARD));
+        livekit.rooms.putAll(Map.of("AJ_alone", "RM_AJ_alone", "AJ_two", "RM_AJ_two"));
+        for (String call : List.of("AJ_alone", "AJ_two")) {
+            livekit.asked.clear();
+            livekit.listed.clear();
+            livekit.listed.add(who("somebody", "PA_2", Kind.STANDARD));
+            if (call.equals("AJ_two")) {
+                livekit.listed.add(who("colleague", "PA_3", Kind.STANDARD));
+            }
+            Line line = joined(call);
+            livekit.left("somebody", "PA_1", DisconnectReason.CLIENT_INITIATED);
+            until(line, Event.CallerLeft.class);
+            end(call);
+            becomes("WS_AVAILABLE 0 0.0");
+            var asked = List.of("ListRooms", "ListParticipants", "DeleteRoom " + call);
+            assertEquals(call.equals("AJ_two") ? asked.subList(0, 2) : asked, livekit.asked);
+        }
+    }
+
     @Test
     void aRoomThatLiveKitClosesBecauseNobodyIsThereSaysSo() throws Exception {
         Line line = joined("AJ_1");

@@ -182,8 +182,9 @@ public final class LiveTest extends Stage {
         for (int times = 0; times < 2; times++) {
             var caller = new Caller("reload", "somebody", "--kind", "standard", "--agent", AGENT);
             caller.next("tone");
-            caller.hangUp();
+            double hungUp = caller.hangUp();
             isDeleted("reload");
+            assertBetween(0, System.nanoTime() / 1e6 - hungUp, 10_000, "ms until it is deleted");
         }
     }
 
@@ -506,7 +507,7 @@ public final class LiveTest extends Stage {
         var ends = crm.events().stream()
                 .filter(event -> event.getString("event").equals("call.ended")).toList();
         assertEquals(ends.size(),
-                ends.stream().map(event -> event.getString("room")).distinct().count());
+                ends.stream().map(event -> event.getString("call_id")).distinct().count());
         Docs.areReal("log", Files.readString(output));
     }
 }

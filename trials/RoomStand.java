@@ -7,6 +7,7 @@ import room.Worker;
 import voice.Event;
 import voice.Line;
 import voice.Mailbox.Alarm;
+import voice.Party;
 
 import static org.junit.jupiter.api.Assertions.assertFalse;
 
@@ -54,6 +55,9 @@ abstract class RoomStand extends Stand {
                 worker(livekit).rooms().delete("", "a room", "RM_1", sure)
                         .get(60, TimeUnit.SECONDS);
             }
+            livekit.rooms.put("a room", "RM_1");
+            worker(livekit).rooms().deleteAbandoned(new Party("", "a room", "RM_1", null, null,
+                    "inbound", null, null)).get(60, TimeUnit.SECONDS);
         }
     }
 

@@ -20,8 +20,8 @@ import com.google.i18n.phonenumbers.Phonenumber.PhoneNumber;
 ///
 /// 1. A number that begins with a plus or with 00 has its country code. A (0) behind that code is
 ///    left out, unless the country's numbers have it. A plus before a single 0 does not count,
-///    because no country code begins with 0. Nor does the 00 of a longer way abroad, as 0011 in
-///    Australia: rule 2 knows that.
+///    because no country code begins with 0. Nor does a 00 that is only a part of the prefix for
+///    calls abroad, as in Australia's 0011. Rule 2 reads those.
 /// 2. A number that exists in `region`, and that people there write just so, is a number of that
 ///    country.
 /// 3. A number that exists if a plus is put before it has its country code. Without `region` it
@@ -100,7 +100,7 @@ public record Numbers(String region) {
         // In some countries a carrier's number may stand behind 00. So the country goes first, if
         // all digits behind 00 belong to the number. If not, there is more than 00, as in 0011.
         var whole = abroad.stream().filter(each -> with00 && each != null
-                && List.of("+" + behindPlus, "+" + without0).contains(e164(each)));
+                && (isAllOf(behindPlus, each) || isAllOf(without0, each)));
         var readings = Stream.of(whole, Stream.ofNullable(national), abroad.stream())
                 .flatMap(each -> each).filter(Objects::nonNull).toList();
         boolean usual = isUsual(plus + digits);
@@ -121,6 +121,13 @@ public record Numbers(String region) {
     private boolean isUsual(String digits) {
         return !region.isEmpty() && library().findNumbers(digits, region,
                 PhoneNumberUtil.Leniency.VALID, 1).iterator().hasNext();
+    }
+
+    /// Are these all digits of the number? There may be a 0 behind the country code.
+    private static boolean isAllOf(String digits, PhoneNumber number) {
+        String code = "" + number.getCountryCode();
+        String rest = e164(number).substring(1 + code.length());
+        return digits.equals(code + rest) || digits.equals(code + "0" + rest);
     }
 
     private static String e164(PhoneNumber number) {

@@ -481,8 +481,8 @@ public final class Session implements AutoCloseable {
         ending.failed(why);
     }
 
-    /// The call is over, or the agent could not join the room. Hangs up, unless the caller has
-    /// left. Returns how the call ended.
+    /// The call is over, or the agent could not join the room. Hangs up, unless the caller's phone
+    /// has left or somebody else has the call. Returns how the call ended.
     public End finish() {
         mailbox.rest(Event.AgentSaid.class).forEach(this::take);
         conversation.end().forEach(this::take);
