@@ -88,6 +88,9 @@ public final class HouseTest extends Stand {
     private static final int WAITS_FOR_BUILD = Integer.MAX_VALUE - 1;
     private static final int WAITS_FOR_COMMANDS = Integer.MAX_VALUE;
     private static CompletableFuture<Ran> build;
+    /// The compilers that the calls wait for: beside them, a call's model would be too late.
+    private static final CountDownLatch COMPILERS = new CountDownLatch(2);
+    private static final Duration COMPILE = Duration.ofSeconds(30);     // at most
     private static final Map<String, CompletableFuture<Ran>> commands = new LinkedHashMap<>();
 
     /// Each command is a Java that starts, so they run one by one, beside the tests. Only the
@@ -105,8 +108,16 @@ public final class HouseTest extends Stand {
             // `demo --once` is what `./run.sh` is where there is no terminal: its first words do.
             String until = line.endsWith(" --once") ? "Hello. I am a recording."
                     : line.contains(" demo/") ? "=http://127.0.0.1:" : null;
-            commands.put(line, build.thenApplyAsync(
-                    _ -> run(List.of("bash", "-c", line), until), call ? beside : oneByOne));
+            commands.put(line, build.thenApplyAsync(_ -> {
+                try {
+                    if (call) {
+                        COMPILERS.await(COMPILE.toMillis(), TimeUnit.MILLISECONDS);
+                    }
+                    return run(List.of("bash", "-c", line), until);
+                } catch (InterruptedException e) {
+                    throw new IllegalStateException(e);
+                }
+            }, call ? beside : oneByOne));
         }
     }
 
@@ -354,11 +365,14 @@ public final class HouseTest extends Stand {
     }
 
     @Test
+    @Order(1)
     void theSourcesCompileWithoutAWarning() throws Exception {
         try (var files = COMPILER.getStandardFileManager(null, null, null)) {
             var sources = sources();
             assertEquals("", compile(files, sources, "-Xlint:all", "-Werror"));
             assertTrue(sources.size() >= 12, "only " + sources);
+        } finally {
+            COMPILERS.countDown();
         }
     }
 
@@ -371,6 +385,7 @@ public final class HouseTest extends Stand {
             "start", List.of("demo", "delivery", "room", "voice"));
 
     @Test
+    @Order(1)
     void eachFloorCompilesWithoutThoseAboveIt() throws Exception {
         try (var files = COMPILER.getStandardFileManager(null, null, null)) {
             for (var floor : FLOORS.entrySet()) {
@@ -382,6 +397,8 @@ public final class HouseTest extends Stand {
                         "-proc:none", "-sourcepath", house.toString());
                 assertEquals("", said, floor.getKey() + " with " + floor.getValue());
             }
+        } finally {
+            COMPILERS.countDown();
         }
         var known = new TreeSet<>(FLOORS.keySet());
         assertEquals(known, new TreeSet<>(sourceFolders()));
