@@ -368,6 +368,9 @@ public final class AnswersTest extends Stand {
         talk.line.live(0, 1_000);
         eventually("10 s without an answer", () -> talk.model.refused() > 0);
         talk.line.live(0, 5_500);
+        talk.line.settle();
+        // What began to connect before that has heard the question.
+        eventually("it pauses", () -> !talk.connects());
         talk.model.refuseWith = 0;
         talk.later("it is back", () -> talk.model.sessions().size() == 2);
         var next = session(talk.model, 2);

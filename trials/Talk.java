@@ -254,7 +254,7 @@ final class Talk {
     }
 
     /// Is an attempt to connect to the model under way?
-    private boolean connects() {
+    boolean connects() {
         try {
             Object conversation = field(session, "conversation");
             synchronized (conversation) {
