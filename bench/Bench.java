@@ -575,13 +575,14 @@ final class Bench {
             return dispatched;
         }
 
-        /// Hears the greeting to its end.
+        /// Hears the greeting to its end. Then the agent hears this phone, too.
         void greeted(String row) throws Exception {
             loud = take("loud").at;
             if (row != null) {
                 add(row, "ms", loud - dispatched);
             }
             take("silent");
+            take("heard");
         }
 
         /// Returns as the words begin.

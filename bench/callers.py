@@ -112,6 +112,12 @@ class Phone(caller.Phone):
     async def publish(self):
         await super().publish()
         report("ready")
+        self.spawn(self.heard())
+
+    async def heard(self):
+        """On a line that loses packets, our sound may come to the server seconds later."""
+        await self.microphone.wait_for_subscription()
+        report("heard")
 
     async def listen(self, track):
         if not self.ms:
