@@ -284,22 +284,6 @@ final class AgentTest extends Stand {
         assertEquals(21, names(outbox.resolve("failed")).size());
     }
 
-    @Test
-    void theCrmMayAskForATimeAndIsBelievedWithinReason() {
-        Map.of("2", 2, " 3 ", 3, "60", 60, "61", 60, "100000", 60, "soon", 0, "", 0, "-5", 0,
-                "1.5", 0, "Wed, 26 Nov 1997 06:11:47 GMT", 0)
-                .forEach((value, seconds) -> assertEquals((long) seconds, asked(value), value));
-        var date = DateTimeFormatter.RFC_1123_DATE_TIME;
-        assertEquals(60, asked(date.format(ZonedDateTime.now(ZoneOffset.UTC).plusHours(1))));
-        long asked = asked(date.format(ZonedDateTime.now(ZoneOffset.UTC).plusSeconds(30)));
-        assertTrue(asked > 15 && asked <= 30, "" + asked);
-    }
-
-    private static long asked(String retryAfter) {
-        return Webhooks.retryAfter(java.net.http.HttpHeaders.of(
-                Map.of("Retry-After", List.of(retryAfter)), (_, _) -> true)).toSeconds();
-    }
-
     /// The files were written by the version before this one. In the first of its two calls the
     /// process died; of the second one only the caller was still on the line.
     @Test

@@ -221,8 +221,9 @@ final class Tools {
     /// Content) is an answer without one. Fails with an IOException when there is no good answer.
     CompletableFuture<Optional<Contact>> find(String phone) {
         var filter = Json.createObjectBuilder().add("phone", phone);
-        return crm.ask("/contacts/search", Json.createObjectBuilder().add("filter", filter).build(),
-                MOST_ANSWER, System.nanoTime() + LOOK_UP_BOUND.toNanos(), true)
+        return crm.ask(events.party().call(), "/contacts/search",
+                Json.createObjectBuilder().add("filter", filter).build(),
+                MOST_ANSWER, System.nanoTime() + LOOK_UP_BOUND.toNanos())
                 .handle((response, trouble) -> {
                     if (trouble != null) {
                         throw failed(Log.reason(trouble));

@@ -1,10 +1,10 @@
 import module java.base;
 import module java.net.http;
+import delivery.Http;
 import delivery.Outbox;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
-import java.net.http.HttpResponse.BodyHandlers;
 import start.Program;
 import voice.End;
 import voice.Event;
@@ -18,17 +18,11 @@ import voice.Party;
 /// delivery.Outbox calls `post` until the CRM takes the event, or refuses it for good. When an
 /// answer of the CRM is lost, the CRM gets the same event twice, with the same `id`.
 final class Webhooks {
-    private static final Duration TIMEOUT = Duration.ofSeconds(5);
-    private static final Duration LONGEST_RETRY_AFTER = Duration.ofSeconds(60);
     private static final int MOST_SUMMARY = 4_000;      // characters
     private static final DateTimeFormatter MILLIS =
             new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
-    // HTTP/1.1, because some servers refuse the request for an upgrade to HTTP/2. No redirects,
-    // because they could send signed bodies to another server.
-    private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)
-            .followRedirects(HttpClient.Redirect.NEVER).connectTimeout(TIMEOUT).build();
-    private final String crmUrl;
+    private final Http crm;
     private final String apiKey;
     final Hmac hmac;
     private final Outbox outbox;
@@ -38,7 +32,7 @@ final class Webhooks {
     /// Begins to send what an earlier process has left in the folder. `crmUrl` has no slash at its
     /// end. `apiKey` may be blank.
     Webhooks(Path folder, String crmUrl, String apiKey, Hmac hmac) throws Outbox.InUse {
-        this.crmUrl = crmUrl;
+        crm = new Http(crmUrl);
         this.apiKey = apiKey;
         this.hmac = hmac;
         outbox = new Outbox(folder, this::post);
@@ -71,57 +65,27 @@ final class Webhooks {
         } else {
             request.header("Idempotency-Key", id);
         }
-        var answer = http.send(request.build(), BodyHandlers.ofInputStream());
-        answer.body().close();  // not read: TIMEOUT covers the headers, and a body may be endless
-        int status = answer.statusCode();
         // The log must not have a contact's id.
-        String why = "HTTP " + status + " from CRM_URL"
-                + path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
-        Duration wait = retryAfter(answer.headers());
+        String where = path.replaceFirst("^/contacts/[^/]*", "/contacts/{id}");
+        var answer = crm.send(delivery.lane().split(" ")[0], where, request.build());
+        int status = answer.status();
+        String why = "HTTP " + status + " from CRM_URL" + where;
         return status / 100 == 2 ? new Outbox.Taken()
                 : List.of(407, 408, 425, 429).contains(status) || status >= 500    // 407: a proxy
-                        ? new Outbox.Later(why, wait)
-                : new Outbox.Refused(why, wait, status == 410);
-    }
-
-    /// How long the CRM asks us to wait, in seconds or by a date (RFC 9110, 10.2.3). ZERO for none.
-    static Duration retryAfter(HttpHeaders headers) {
-        String value = headers.firstValue("Retry-After").orElse("").strip();
-        try {
-            long seconds = value.matches("[0-9]{1,9}") ? Long.parseLong(value)
-                    : value.isEmpty() ? 0 : Duration.between(Instant.now(), Instant.from(
-                            DateTimeFormatter.RFC_1123_DATE_TIME.parse(value))).toSeconds();
-            return Duration.ofSeconds(Math.clamp(seconds, 0, LONGEST_RETRY_AFTER.toSeconds()));
-        } catch (DateTimeException e) {
-            return Duration.ZERO;
-        }
+                        ? new Outbox.Later(why, answer.asked())
+                : new Outbox.Refused(why, answer.asked(), status == 410);
     }
 
     /// Asks the CRM, for the look-up of Tools. It is an error if the whole answer is not here by
-    /// `end` (System.nanoTime()), or has more bytes. The CRM may just have closed a connection that
-    /// was kept. So if no answer begins, this asks `again`: to ask twice changes nothing there.
-    CompletableFuture<HttpResponse<String>> ask(String path, JsonObject body, int mostBytes,
-            long end, boolean again) {
-        var answers = new AtomicBoolean();
-        var exchange = http.sendAsync(request(path, utf8(body.toString())).build(), head -> {
-            answers.set(true);
-            return BodyHandlers.limiting(BodyHandlers.ofString(), mostBytes).apply(head);
-        });
-        // The timeout of the request ends with the headers. `orTimeout` also bounds a slow body.
-        return exchange.copy().orTimeout(end - System.nanoTime(), TimeUnit.NANOSECONDS)
-                .exceptionallyCompose(trouble -> {
-                    exchange.cancel(true);
-                    return again && !answers.get() && System.nanoTime() < end
-                            ? ask(path, body, mostBytes, end, false)
-                            : CompletableFuture.failedFuture(trouble);
-                });
+    /// `end` (System.nanoTime()), or has more bytes.
+    CompletableFuture<HttpResponse<String>> ask(String call, String path, JsonObject body,
+            int mostBytes, long end) {
+        return crm.ask(call, path, request(path, utf8(body.toString())).build(), mostBytes, end);
     }
 
     /// A POST to the CRM. Only a request to /contacts carries the CRM's key: events are signed.
     private HttpRequest.Builder request(String path, byte[] body) {
-        var request = HttpRequest.newBuilder(URI.create(crmUrl + path)).timeout(TIMEOUT)
-                .header("Content-Type", "application/json")
-                .POST(HttpRequest.BodyPublishers.ofByteArray(body));
+        var request = crm.post(path, body);
         return path.startsWith("/contacts") && !apiKey.isBlank()
                 ? request.header("Authorization", "Bearer " + apiKey) : request;
     }

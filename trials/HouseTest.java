@@ -562,9 +562,9 @@ public final class HouseTest extends Stand {
             docs/faults.md: it has {10 s} to begin an answer = Turn.NO_ANSWER
             docs/faults.md: The greeting waits for it for {1.5 s} = Agent.LOOK_UP_BOUND
             docs/faults.md: in the conversation takes {5 s} at the most = Tools.LOOK_UP_BOUND
-            docs/contract.md: Answer within {5 s} = Webhooks.TIMEOUT
+            docs/contract.md: Answer within {5 s} = Http.TIMEOUT
             docs/contract.md: the agent waits {0.5 s}, then 1 s, 2 s = Outbox.FIRST_WAIT
-            docs/contract.md: for that time, but at most {60 s} = Webhooks.LONGEST_RETRY_AFTER
+            docs/contract.md: for that time, but at most {60 s} = Http.LONGEST_RETRY_AFTER
             docs/contract.md: the greeting waits for {1.5 s} of that = Agent.LOOK_UP_BOUND
             docs/contract.md: You have {5 s} to answer a search = Tools.LOOK_UP_BOUND
             docs/phone.md: if no agent took the call within {3 s} = Dispatch.AGENT
