@@ -12,7 +12,7 @@ import javax.crypto.spec.SecretKeySpec;
 ///   what follows, base64-decoded. If it does not, the key is the same as above.
 ///
 /// Webhooks signs. A receiver that is written in Java can copy this file, and verify.
-/// Not handled: two valid secrets at a time.
+/// A Hmac knows one secret. While two are valid, Webhooks has a Hmac for each.
 final class Hmac {
     private static final int TOLERANCE = 300;   // seconds
 

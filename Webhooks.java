@@ -10,6 +10,7 @@ import voice.End;
 import voice.Event;
 import voice.Log;
 import voice.Party;
+import voice.Usage;
 
 /// Everything that travels to the CRM: the signed events of a call, the notes and activities of the
 /// caller's contact, and the look-up. Agent and Tools report events, and Tools looks up contacts.
@@ -17,24 +18,30 @@ import voice.Party;
 /// A method that reports an event writes it to the disk and returns. It does not wait for the CRM.
 /// delivery.Outbox calls `post` until the CRM takes the event, or refuses it for good. When an
 /// answer of the CRM is lost, the CRM gets the same event twice, with the same `id`.
-final class Webhooks {
+final class Webhooks implements Program.Crm {
     private static final int MOST_SUMMARY = 4_000;      // characters
+    private static final String USER_AGENT = "livekit-phone-agent/1";
+    private static final String EVENT_VERSION = "1";    // of docs/openapi.yaml
     private static final DateTimeFormatter MILLIS =
             new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
     private final Http crm;
     private final String apiKey;
-    final Hmac hmac;
+    private final boolean transcripts;
+    private final List<Hmac> secrets;
     private final Outbox outbox;
     /// Calls that an earlier process has begun and not ended.
     final List<Call> orphans;
 
     /// Begins to send what an earlier process has left in the folder. `crmUrl` has no slash at its
-    /// end. `apiKey` may be blank.
-    Webhooks(Path folder, String crmUrl, String apiKey, Hmac hmac) throws Outbox.InUse {
+    /// end. `apiKey` may be blank. `secrets` is the secret, or the new one and the old one, with a
+    /// comma between them. With `transcripts`, each call is sent in writing, too.
+    Webhooks(Path folder, String crmUrl, String apiKey, String secrets, boolean transcripts)
+            throws Outbox.InUse {
         crm = new Http(crmUrl);
         this.apiKey = apiKey;
-        this.hmac = hmac;
+        this.transcripts = transcripts;
+        this.secrets = Arrays.stream(secrets.split(",")).map(String::strip).map(Hmac::new).toList();
         outbox = new Outbox(folder, this::post);
         orphans = outbox.left(Call::new);
         outbox.start();
@@ -49,8 +56,8 @@ final class Webhooks {
 
     /// One attempt to deliver. The body is the same in each attempt. The timestamp is not, so each
     /// attempt is signed anew (https://www.standardwebhooks.com).
-    private Outbox.Outcome post(Outbox.Delivery delivery)
-            throws IOException, InterruptedException {
+    @Override
+    public Outbox.Outcome post(Outbox.Delivery delivery) throws IOException, InterruptedException {
         String id = delivery.id(), path = delivery.path();
         byte[] body = delivery.body();
         if (!path.matches("/[^/].*")) {     // otherwise it could lead to another server
@@ -59,9 +66,12 @@ final class Webhooks {
         var request = request(path, body);
         if (path.startsWith("/webhooks/")) {
             long now = Instant.now().getEpochSecond();
-            request.header("X-Signature", hmac.signBody(body)).header("webhook-id", id)
+            request.header("X-Event-Version", EVENT_VERSION).header("webhook-id", id)
+                    .header("X-Signature", secrets.getFirst().signBody(body))
                     .header("webhook-timestamp", Long.toString(now))
-                    .header("webhook-signature", hmac.signStandard(id, now, body));
+                    .header("webhook-signature", secrets.stream()
+                            .map(secret -> secret.signStandard(id, now, body))
+                            .collect(Collectors.joining(" ")));
         } else {
             request.header("Idempotency-Key", id);
         }
@@ -76,6 +86,19 @@ final class Webhooks {
                 : new Outbox.Refused(why, answer.asked(), status == 410);
     }
 
+    // The demo's CRM verifies events with these two, because demo/ cannot name Hmac.
+
+    @Override
+    public boolean verifyBody(byte[] body, String signature) {
+        return secrets.getFirst().verifyBody(body, signature);
+    }
+
+    @Override
+    public boolean verifyStandard(String id, long timestamp, byte[] body, String signatures,
+            Instant now) {
+        return secrets.getFirst().verifyStandard(id, timestamp, body, signatures, now);
+    }
+
     /// Asks the CRM, for the look-up of Tools. It is an error if the whole answer is not here by
     /// `end` (System.nanoTime()), or has more bytes.
     CompletableFuture<HttpResponse<String>> ask(String call, String path, JsonObject body,
@@ -85,7 +108,7 @@ final class Webhooks {
 
     /// A POST to the CRM. Only a request to /contacts carries the CRM's key: events are signed.
     private HttpRequest.Builder request(String path, byte[] body) {
-        var request = crm.post(path, body);
+        var request = crm.post(path, body).header("User-Agent", USER_AGENT);
         return path.startsWith("/contacts") && !apiKey.isBlank()
                 ? request.header("Authorization", "Bearer " + apiKey) : request;
     }
@@ -122,7 +145,7 @@ final class Webhooks {
 
         synchronized void started() {
             started = Instant.now();
-            send("call.started", "direction", party().direction());
+            send("call.started");
         }
 
         synchronized void intent(String intent) {
@@ -156,6 +179,10 @@ final class Webhooks {
         }
 
         private void reportEnd(End end) {
+            if (transcripts && end.answered() != null) {
+                send("call.transcript", "items", end.transcript().items(end.answered()),
+                        "truncated", end.transcript().truncated());
+            }
             String intent = intents.isEmpty() ? null : intents.getLast();
             String summary = summary(end.reason(), end.length());
             if (contactId != null) {
@@ -163,16 +190,22 @@ final class Webhooks {
                         "duration_seconds", end.length().toSeconds(), "intent", intent,
                         "summary", summary, "transfer_to", end.transferredTo()));
             }
-            var more = new ArrayList<Object>(Arrays.asList("reason", end.reason(),
-                    "duration_ms", end.length().toMillis(), "intent", intent, "summary", summary));
-            if (end.cause() != null) {
-                more.addAll(List.of("cause", end.cause()));
-            }
-            if (end.dialled()) {
-                more.addAll(Arrays.asList("sip_code", end.sipCode()));
-            }
             ended = true;
-            send("call.ended", more.toArray());
+            send("call.ended", "reason", end.reason(), "cause", end.cause(), "ended_by", end.by(),
+                    "started_at", MILLIS.format(end.started()),
+                    "answered_at", end.answered() == null ? null : MILLIS.format(end.answered()),
+                    "ended_at", MILLIS.format(end.ended()), "duration_ms", end.length().toMillis(),
+                    "talk_ms", end.talk() == null ? null : end.talk().toMillis(),
+                    "intent", intent, "summary", summary, "sip_code", end.sipCode(),
+                    "model", end.model(), "usage", usage(end.usage()));
+        }
+
+        private static JsonObject usage(Usage used) {
+            return used == null ? null : fields("input_text_tokens", used.inputText(),
+                    "input_audio_tokens", used.inputAudio(), "cached_text_tokens",
+                    used.cachedText(), "cached_audio_tokens", used.cachedAudio(),
+                    "output_text_tokens", used.outputText(),
+                    "output_audio_tokens", used.outputAudio());
         }
 
         /// The call in a few words, for people.
@@ -203,14 +236,9 @@ final class Webhooks {
             var body = Json.createObjectBuilder(fields("id", id, "event", event,
                     "timestamp", MILLIS.format(Instant.now()), "call_id", party.call(),
                     "sequence", sequence, "room", party.room(), "phone", party.phone(),
-                    "contact_id", contactId));
-            if (party.sipCallId() != null) {
-                body.add("sip_call_id", party.sipCallId());
-            }
-            if (party.sipId() != null) {
-                body.add("sip_id", party.sipId());
-            }
-            body.addAll(Json.createObjectBuilder(fields(more)));
+                    "to", party.to(), "direction", party.direction(), "contact_id", contactId,
+                    "sip_call_id", party.sipCallId(), "sip_id", party.sipId()))
+                    .addAll(Json.createObjectBuilder(fields(more)));
             waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
                     + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
             put();

@@ -24,6 +24,8 @@ final class ModelConversation {
     private static final int WINDOW_MS = 20;
     private static final int TRANSCRIPTION_MS = 150;
     private static final int MOST_ID = 32; // letters of an item's id
+    private static final int LETTERS_PER_TOKEN = 4;
+    private static final int MS_PER_TOKEN_HEARD = 100, MS_PER_TOKEN_SPOKEN = 50;
 
     private final DemoModel model;
     private final DemoModel.Session connection;
@@ -36,6 +38,9 @@ final class ModelConversation {
     private String lastItem;
     private Deque<Step> textSteps = new ArrayDeque<>(); // they come before the script goes on
     private ModelResponse active; // the response being given, if any
+
+    // The tokens of the items so far, and those that the response before this one has read.
+    private int textTokens, audioTokens, readText, readAudio;
 
     // the ear
     private long samples, energy, startMs;
@@ -180,6 +185,7 @@ final class ModelConversation {
             JsonObject whole = Json.createObjectBuilder(item).add("object", "realtime.item")
                     .add("id", item.getString("id", model.newId("item")))
                     .add("status", "completed").build();
+            textTokens += tokens(whole.toString());
             added(whole);
             done(whole);
         }
@@ -256,6 +262,7 @@ final class ModelConversation {
         JsonObject whole = json("id", item, "object", "realtime.item", "type", "message",
                 "status", "completed", "role", "user",
                 "content", List.of(json("type", "input_audio", "transcript", null)));
+        audioTokens += (int) (ms / MS_PER_TOKEN_HEARD);
         added(whole);
         done(whole);
         if (inside(session, "audio", "input", "transcription") == null) return;
@@ -289,6 +296,30 @@ final class ModelConversation {
     /// The response being given is over: the next one may begin.
     void over() {
         active = null;
+    }
+
+    /// What a response costs that has said or written so much. Each response reads the whole
+    /// conversation, and finds in the cache what the one before it has read
+    /// (https://developers.openai.com/api/docs/guides/realtime-costs).
+    JsonObject usage(String written, int spokenMs) {
+        int text = tokens(session.getString("instructions")) + textTokens, audio = audioTokens;
+        int textOut = tokens(written), audioOut = spokenMs / MS_PER_TOKEN_SPOKEN;
+        JsonObject usage = json("total_tokens", text + audio + textOut + audioOut,
+                "input_tokens", text + audio, "output_tokens", textOut + audioOut,
+                "input_token_details", json("text_tokens", text, "audio_tokens", audio,
+                        "image_tokens", 0, "cached_tokens", readText + readAudio,
+                        "cached_tokens_details", json("text_tokens", readText,
+                                "audio_tokens", readAudio, "image_tokens", 0)),
+                "output_token_details", json("text_tokens", textOut, "audio_tokens", audioOut));
+        readText = text;
+        readAudio = audio;
+        textTokens += textOut;
+        audioTokens += audioOut;
+        return usage;
+    }
+
+    private static int tokens(String text) {
+        return (text.length() + LETTERS_PER_TOKEN - 1) / LETTERS_PER_TOKEN;
     }
 
     /// A function call waits for its output from now on.

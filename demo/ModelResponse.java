@@ -29,6 +29,8 @@ final class ModelResponse {
     private final Iterator<Step> parts;
     private final List<JsonObject> output = new ArrayList<>(); // the items that are over
     private boolean created;
+    private final StringBuilder allWritten = new StringBuilder();
+    private int allSamples;
 
     // the item being made
     private Step part;
@@ -195,6 +197,8 @@ final class ModelResponse {
             }
             case Stall _, Tool _, Fail _, Nothing _, Together _ -> { }
         }
+        allWritten.append(part instanceof Tool(_, String arguments) ? arguments : written());
+        allSamples += samplesSent;
         event("response.output_item.done", "item", done);
         conversation.done(done);
         output.add(done);
@@ -213,7 +217,8 @@ final class ModelResponse {
     private JsonObject response(String status, JsonObject details) {
         return json("object", "realtime.response", "id", id, "status", status,
                 "status_details", details, "output_modalities", List.of("audio"),
-                "output", List.copyOf(output));
+                "output", List.copyOf(output), "usage", status.equals("in_progress") ? null
+                        : conversation.usage("" + allWritten, allSamples * 1000 / RATE));
     }
 
     private JsonObject item(String status) {

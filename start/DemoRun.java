@@ -25,9 +25,9 @@ final class DemoRun {
         // The demo's CRM starts before the program is made, because the program needs its address.
         var program = new CompletableFuture<Program>();
         var demo = new Demo(
-                (body, signature) -> program.join().verifyBody(body, signature),
+                (body, signature) -> program.join().crm().verifyBody(body, signature),
                 (id, timestamp, body, signatures, now) ->
-                        program.join().verifyStandard(id, timestamp, body, signatures, now),
+                        program.join().crm().verifyStandard(id, timestamp, body, signatures, now),
                 key ? given.get("OPENAI_REALTIME_MODEL") : null);
         String folder = given.get("OUTBOX_DIR") + "/demo";
         // If another demo is using that folder, this one has a folder of its own, until it ends.

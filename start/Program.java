@@ -1,6 +1,7 @@
 package start;
 
 import module java.base;
+import delivery.Outbox;
 import voice.Line;
 import voice.Party;
 
@@ -14,15 +15,27 @@ public interface Program {
     /// Calls in which an earlier process has died.
     List<? extends Orphan> orphans();
 
-    /// Is this the `X-Signature` of that body? A receiver of events asks this. (The demo's CRM is
-    /// one. It asks the program's own code, which is the code that a reader copies.)
-    boolean verifyBody(byte[] body, String signature);
-
-    /// Is one of these the `webhook-signature` of that body? `timestamp` is in seconds.
-    boolean verifyStandard(String id, long timestamp, byte[] body, String signatures, Instant now);
+    /// What it sends to the CRM, and how a receiver verifies that.
+    Crm crm();
 
     /// No more calls come. Delivers what the calls have reported, for `bound` at most.
     void close(Duration bound) throws InterruptedException;
+
+    /// The demo's CRM, and the verb `event`, use the program's own code, which is the code that a
+    /// reader copies.
+    interface Crm {
+
+        /// Is this the `X-Signature` of that body?
+        boolean verifyBody(byte[] body, String signature);
+
+        /// Is one of these the `webhook-signature` of that body? `timestamp` is in seconds.
+        boolean verifyStandard(String id, long timestamp, byte[] body, String signatures,
+                Instant now);
+
+        /// Sends this once, signed if it is an event. Blocks, 5 s at most. Throws an IOException
+        /// when no answer comes.
+        Outbox.Outcome post(Outbox.Delivery delivery) throws IOException, InterruptedException;
+    }
 
     /// A call in which an earlier process has died.
     interface Orphan {

@@ -35,7 +35,8 @@ public final class Rehearsal implements Line, AutoCloseable {
             {"type":"response.output_item.done","event_id":"7","response_id":"r","output_index":1,\
             "item":{"type":"function_call","id":"f","status":"completed","call_id":"c",\
             "name":"record_intent","arguments":"{\\"intent\\":\\"nothing\\"}"}}
-            {"type":"response.done","event_id":"8","response":{"id":"r","status":"completed"}}
+            {"type":"response.done","event_id":"8","response":{"id":"r","status":"completed",\
+            "usage":{"input_tokens":1,"output_tokens":1}}}
             {"type":"input_audio_buffer.speech_started","event_id":"9","item_id":"u",\
             "audio_start_ms":0}
             {"type":"input_audio_buffer.speech_stopped","event_id":"10","item_id":"u",\

@@ -33,13 +33,16 @@ public final class Settings {
             List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
     private static final List<String> MAY_BE_BLANK = List.of("CRM_API_KEY", "OPENAI_VOICE",
             "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "HEALTH_HOST",
-            "LOOKUP_ANYBODY", "LOG_WORDS", "PHONE_REGION", "HTTPS_PROXY", "NO_PROXY");
+            "LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT", "PHONE_REGION",
+            "HTTPS_PROXY", "NO_PROXY");
     private static final Map<String, String> LOWER_CASE =   // other programs read these, too
             Map.of("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY");
     private static final Pattern PROXY = Pattern.compile(
             "(?i:http://)?([\\w.-]+|\\[[0-9A-Fa-f:]+])(?::([0-9]{1,5}))?/?");
-    private static final List<String> YES_OR_NO = List.of("LOOKUP_ANYBODY", "LOG_WORDS");
+    private static final List<String> YES_OR_NO =
+            List.of("LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT");
     private static final int LEAST_SECRET = 24;             // bytes, as Standard Webhooks has it
+    private static final int MOST_SECRETS = 2;              // the new one and the old one
     private static final Map<String, Range> NUMBERS = Map.of(
             "MAX_CALL_MINUTES", new Range(1, 9_999, 30, "minutes"),
             "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
@@ -159,7 +162,7 @@ public final class Settings {
             }
         }
         if (values.containsKey("WEBHOOK_SECRET")) {
-            secret(problems, values.get("WEBHOOK_SECRET"));
+            secrets(problems, values.get("WEBHOOK_SECRET"));
         }
         NUMBERS.forEach((name, range) -> {
             String value = values.get(name);
@@ -209,15 +212,29 @@ public final class Settings {
         if (!problems.isEmpty()) {
             throw new IllegalArgumentException("Set these in the environment or in "
                     + file.toAbsolutePath() + " (.env.example shows how):\n  "
-                    + String.join("\n  ", problems));
+                    + String.join("\n  ", new LinkedHashSet<>(problems)));
         }
         return new Settings(values);
     }
 
+    private static void secrets(List<String> problems, String secrets) {
+        if (secrets.contains("your-hmac-secret")) {
+            problems.add("WEBHOOK_SECRET is still that of the example: " + MAKE_A_SECRET);
+            return;
+        }
+        String[] all = secrets.split(",", -1);
+        if (all.length > MOST_SECRETS) {
+            problems.add("WEBHOOK_SECRET has more than one comma: it is one secret, or the new one "
+                    + "and the old one with a comma between them");
+        } else {
+            Arrays.stream(all).map(String::strip).forEach(each -> secret(problems, each));
+        }
+    }
+
     /// A secret that begins with `whsec_` goes on with base64. Then the bytes of that count.
     private static void secret(List<String> problems, String secret) {
-        if (secret.contains("your-hmac-secret")) {
-            problems.add("WEBHOOK_SECRET is still that of the example: " + MAKE_A_SECRET);
+        if (secret.isEmpty()) {
+            problems.add("WEBHOOK_SECRET has a comma, and no secret before it or behind it");
             return;
         }
         try {

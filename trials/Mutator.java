@@ -242,9 +242,10 @@ final class Mutator {
                     json("{\"intent\":\"x\"}"));
             case 6 -> new Event.ToolCalled(text("call"), "transfer_call",
                     json("{\"destination\":\"sales\"}"));
-            case 7 -> new Event.CallerSpeaks();
+            case 7 -> new Event.CallerSpeaks("i");
             case 8 -> one(List.of(new Event.CallerJoined(), new Event.CallerHears(),
-                    new Event.Subscribed(), new Event.CallerAnswered(), new Event.AgentSpeaks()));
+                    new Event.Subscribed(), new Event.CallerAnswered(),
+                    new Event.AgentSpeaks("i")));
             default -> new Event.TurnChanged();
         };
     }

@@ -1,7 +1,6 @@
 package trials;
 
 import module java.base;
-import delivery.Http;
 import delivery.Outbox;
 import delivery.Outbox.Delivery;
 import delivery.Outbox.Outcome;
@@ -660,23 +659,5 @@ public final class OutboxTest extends Stand {
                         .replaceAll("(?m)^.{32}", "").replace("" + folder, "F")
                         .replaceAll("again in [0-9]{1,3} ms", "..")
                         .replaceAll(": (F/lock.*call.new: )?[A-Z]\\w+Exception: F.*", ": .."));
-    }
-
-    // HTTP.
-
-    @Test
-    void aServerMayAskForATimeAndIsBelievedWithinReason() {
-        Map.of("2", 2, " 3 ", 3, "60", 60, "61", 60, "100000", 60, "soon", 0, "", 0, "-5", 0,
-                "1.5", 0, "Wed, 26 Nov 1997 06:11:47 GMT", 0)
-                .forEach((value, seconds) -> assertEquals((long) seconds, asked(value), value));
-        var date = DateTimeFormatter.RFC_1123_DATE_TIME;
-        assertEquals(60, asked(date.format(ZonedDateTime.now(ZoneOffset.UTC).plusHours(1))));
-        long asked = asked(date.format(ZonedDateTime.now(ZoneOffset.UTC).plusSeconds(30)));
-        assertTrue(asked > 15 && asked <= 30, "" + asked);
-    }
-
-    private static long asked(String retryAfter) {
-        return Http.retryAfter(java.net.http.HttpHeaders.of(
-                Map.of("Retry-After", List.of(retryAfter)), (_, _) -> true)).toSeconds();
     }
 }

@@ -44,9 +44,10 @@ public final class Runner {
         return List.of(JoinTest.class, HouseTest.class, FolderTest.class, VoiceTest.class,
                 AttackTest.class, AnswersTest.class, SessionTest.class, EndingTest.class,
                 HearingTest.class, LostModelTest.class, LostCallerTest.class, CaptionsTest.class,
-                OutboxTest.class, NumbersTest.class, SettingsTest.class, LookUpTest.class,
-                HealthTest.class, RoomTest.class, CallerTest.class, DemoTest.class,
-                SupplyTest.class);
+                TranscriptTest.class,
+                OutboxTest.class, HttpTest.class, NumbersTest.class, SettingsTest.class,
+                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class,
+                DemoTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the

@@ -25,7 +25,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 public final class SettingsTest extends Stand {
     /// A pattern: what the name of a setting looks like.
     static final String A_SETTING = "(?:(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
-            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG|PHONE)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
+            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG|PHONE|SEND)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
 
     /// What loading says when it refuses these settings: a line for each problem.
     private static List<String> refused(Map<String, String> more) {
@@ -48,9 +48,8 @@ public final class SettingsTest extends Stand {
                 "HEALTH_PORT", "8081"));
         for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
                 "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
-                "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "PHONE_REGION", "TRANSFER_SALES",
-                "TRANSFER_BILLING",
-                "TRANSFER_SUPPORT")) {
+                "SEND_TRANSCRIPT", "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "PHONE_REGION",
+                "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
             defaults.put(name, "");
         }
         // A blank setting is as good as none, but for the one where blank means "none".
@@ -171,10 +170,22 @@ public final class SettingsTest extends Stand {
                 "whsec_" + "YWFh".repeat(7) + "YWE=")) {        // 24 characters, and 23 bytes
             wrong.put(each, "has fewer than 24 bytes, so somebody could guess it" + make);
         }
-        wrong.forEach((secret, why) -> assertEquals(List.of("WEBHOOK_SECRET " + why),
-                refused(Map.of("WEBHOOK_SECRET", secret))));
+        String good = "g".repeat(24);
+        wrong.forEach((secret, why) -> {
+            for (String with : List.of(secret, good + "," + secret, secret + " ," + good)) {
+                assertEquals(List.of("WEBHOOK_SECRET " + why),
+                        refused(Map.of("WEBHOOK_SECRET", with)));
+            }
+        });
+        for (String comma : List.of(",", good + ",", "," + good, " , " + good)) {
+            assertEquals(List.of("WEBHOOK_SECRET has a comma, and no secret before it or behind "
+                    + "it"), refused(Map.of("WEBHOOK_SECRET", comma)));
+        }
+        assertEquals(List.of("WEBHOOK_SECRET has more than one comma: it is one secret, or the new "
+                + "one and the old one with a comma between them"),
+                refused(Map.of("WEBHOOK_SECRET", good + "," + good + "," + good)));
         for (String right : List.of("x".repeat(24), "ü".repeat(12), "whsec_" + "YWFh".repeat(8),
-                "WHSEC_" + "?".repeat(18))) {
+                "WHSEC_" + "?".repeat(18), good + " , whsec_" + "YWFh".repeat(8))) {
             assertEquals(right, settings(Map.of("WEBHOOK_SECRET", right)).get("WEBHOOK_SECRET"));
         }
     }
@@ -196,7 +207,7 @@ public final class SettingsTest extends Stand {
 
     @Test
     void whatIsYesOrNoIsTrueOrFalse() {
-        for (String name : List.of("LOOKUP_ANYBODY", "LOG_WORDS")) {
+        for (String name : List.of("LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT")) {
             for (var each : Map.of("true", true, "false", false, " ", false).entrySet()) {
                 assertEquals(each.getValue(), settings(Map.of(name, each.getKey())).yes(name));
             }

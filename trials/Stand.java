@@ -37,7 +37,7 @@ public abstract class Stand {
     protected static final Map<String, String> SIX = Map.of("LIVEKIT_URL", "ws://127.0.0.1:7880",
             "LIVEKIT_API_KEY", "devkey", "LIVEKIT_API_SECRET", "secret-1",
             "CRM_URL", "https://crm.example/api/",
-            "WEBHOOK_SECRET", "secret-2, of 24 bytes or more", "OPENAI_API_KEY", "sk-secret-3");
+            "WEBHOOK_SECRET", "secret-2 of 24 bytes or more", "OPENAI_API_KEY", "sk-secret-3");
 
     private final List<AutoCloseable> open = new ArrayList<>();
 

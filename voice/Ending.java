@@ -43,7 +43,7 @@ final class Ending {
 
     /// The time, counted from `joined`. So it does not jump when somebody sets the clock in
     /// mid-call.
-    private Instant now() {
+    Instant now() {
         return joined == null ? Instant.now()
                 : joined.plusNanos(session.mailbox.nanos() - joinedNanos);
     }
@@ -251,9 +251,12 @@ final class Ending {
         var hungUp = gone || reason.equals("taken_over")
                 ? CompletableFuture.<Void>completedFuture(null) : session.line.hangUp();
         boolean broken = modelLost != null || BROKEN.contains(reason);
-        return new End(reason, broken ? cause : null, by(), joined == null ? now() : joined,
-                answered, now(), dialled(), sipCode == 0 ? null : sipCode,
-                reason.equals("transferred") ? session.transfer.destination() : null, hungUp);
+        Instant ended = now();
+        return new End(reason, broken ? cause : null, by(), joined == null ? ended : joined,
+                answered, ended, sipCode == 0 ? null : sipCode,
+                reason.equals("transferred") ? session.transfer.destination() : null,
+                session.conversation.model.name, session.conversation.usage, session.transcript,
+                hungUp);
     }
 
     private String by() {

@@ -87,7 +87,7 @@ public sealed interface Event {
     // At the model.
 
     /// The first sound of an item has arrived, and waits in the Speaker.
-    record AgentSpeaks() implements Event {}
+    record AgentSpeaks(String itemId) implements Event {}
 
     /// A piece of what the agent says, in writing. It often comes before the caller hears the
     /// sound.
@@ -98,7 +98,11 @@ public sealed interface Event {
     record AgentSaid(String itemId, String text) implements Event {}
 
     /// The model hears that the caller has begun to speak.
-    record CallerSpeaks() implements Event {}
+    record CallerSpeaks(String itemId) implements Event {}
+
+    /// Another connection to the model hears once more what the caller has said before it: what was
+    /// the item `before` is now the item `itemId`.
+    record CallerHeardAgain(String itemId, String before) implements Event {}
 
     /// What the caller has said, in writing. It comes only when a transcription model is set.
     record CallerSaid(String itemId, String text) implements Event {}

@@ -45,6 +45,7 @@ public final class Realtime implements AutoCloseable {
     private final Responses responses = new Responses(this);
     final Trouble trouble = new Trouble();
     volatile Link link;
+    volatile Usage usage;                       // so far; null: no response has reported any
     private volatile boolean closed;
     private Setup setup;                        // null until `begin`
     private final Set<String> refusedSettings = new HashSet<>();
@@ -54,7 +55,7 @@ public final class Realtime implements AutoCloseable {
     private volatile boolean turnUnanswered;    // the caller's latest turn has no answer yet
 
     // Ids of items.
-    private String callersItem;                 // what the caller says or has said last
+    private String callersItem = "";            // what the caller says or has said last
     private String unfinishedItem;              // what the agent says, when more sound is to come
     private String lastItemWithSound;
 
@@ -222,10 +223,8 @@ public final class Realtime implements AutoCloseable {
 
     /// No more sound of what the agent says will come. (Not every service says so itself.)
     void soundIsOver() {
-        if (unfinishedItem != null) {
-            speaker.end(unfinishedItem);
-            unfinishedItem = null;
-        }
+        speaker.end(unfinishedItem);
+        unfinishedItem = null;
     }
 
     /// Does somebody write down what the caller says?
@@ -298,9 +297,7 @@ public final class Realtime implements AutoCloseable {
     private void closeLink() {
         link.close();
         speech.noMoreComes(true);
-        if (unfinishedItem != null) {
-            speaker.end(unfinishedItem);
-        }
+        speaker.end(unfinishedItem);
     }
 
     /// The time has passed that Event.TryAgainIn has named.
@@ -424,13 +421,15 @@ public final class Realtime implements AutoCloseable {
         boolean answered = !turnUnanswered;
         boolean again = hearing.isHeardAgain(begun._audioStartMs().asKnown().orElse(0L));
         callerSpeaking = turnUnanswered = true;
+        String before = callersItem;
         callersItem = begun._itemId().asString().orElse("");
         history.callerSays(callersItem, "");
         // The sound ends here, and not on the call's thread, which may be late. What is heard again
         // does not break off the recording that bridges the time.
         responses.callerSpeaks(callersItem, answered,
                 (!again || speaker.holds(lastItemWithSound)) && silence());
-        mailbox.post(again && !answered ? new Event.TurnChanged() : new Event.CallerSpeaks());
+        mailbox.post(again && !answered ? new Event.CallerHeardAgain(callersItem, before)
+                : new Event.CallerSpeaks(callersItem));
     }
 
     private void soundCame(Link from, String itemId, byte[] sound) {
@@ -442,7 +441,7 @@ public final class Realtime implements AutoCloseable {
         unfinishedItem = itemId;
         if (!itemId.equals(lastItemWithSound)) {
             lastItemWithSound = itemId;
-            mailbox.post(new Event.AgentSpeaks());
+            mailbox.post(new Event.AgentSpeaks(itemId));
         }
     }
 

@@ -232,6 +232,7 @@ final class Responses {
 
     /// The model is done with the response.
     void done(RealtimeResponse done) {
+        conversation.usage = Usage.plus(conversation.usage, done);
         begins(done.id().orElse(""));
         if (response == null || !response.is(done.id().orElse(""))) {
             return;

@@ -42,6 +42,7 @@ public final class Session implements AutoCloseable {
     final Turn turn = new Turn(this);
     final Transfer transfer = new Transfer(this);
     final Ending ending = new Ending(this);
+    final Transcript transcript = new Transcript(ending::now);
     final boolean outbound;
     private final JsonObject metadata;
     private final String given;                 // the number in the metadata, or null
@@ -143,8 +144,8 @@ public final class Session implements AutoCloseable {
         String number = options.numbers().read(line.number());
         party = new Party(line.id(), line.room(), line.roomSid(),
                 number != null ? number : outbound ? given : null,
-                outbound ? given : line.calledNumber(), outbound ? "outbound" : "inbound",
-                line.sipCallId(), line.sipId());
+                outbound ? given : options.numbers().read(line.calledNumber()),
+                outbound ? "outbound" : "inbound", line.sipCallId(), line.sipId());
     }
 
     /// Do we make this call? We do if the dispatch names a number and a trunk is set. Any thread.
@@ -186,12 +187,13 @@ public final class Session implements AutoCloseable {
     /// Does what the session does by itself. Returns the step that is left for the program, or
     /// null.
     private Step take(Event event) {
+        transcript.take(event);
         switch (event) {
             case Event.CallerJoined() when outbound -> lookWhoItIs();   // whom we have dialled
             case Event.CallerJoined() -> {
                 return ringing();
             }
-            case Event.AgentSpeaks() -> {
+            case Event.AgentSpeaks _ -> {
                 turn.agentSpeaks();
                 transfer.agentSpeaks();
                 pickUp.pickUp();                // the first sound of the greeting is here
@@ -205,8 +207,9 @@ public final class Session implements AutoCloseable {
                 pickUp.answered();
             }
             case Event.Subscribed() -> pickUp.subscribed();
-            case Event.CallerSpeaks() -> bargeIn();
-            case Event.TurnChanged() -> { }     // `turn` looks before every event
+            case Event.CallerSpeaks _ -> bargeIn();
+            // `turn` looks before every event.
+            case Event.TurnChanged _, Event.CallerHeardAgain _ -> { }
             case Event.KeyPressed(var key) -> {
                 // Nothing of that waits for the pause after the keys.
                 transfer.callOff("the caller presses keys");
@@ -260,8 +263,8 @@ public final class Session implements AutoCloseable {
                 return alarm(Alarm.NO_CALLER);
             }
             case Event.RoomClosed(var why) -> ending.roomClosed(why);
-            case Event.LineLost(var why) -> end("room_lost", why);
-            case Event.TakenOver(var why) -> end("taken_over", why);
+            case Event.LineLost(var why) -> ending.end("room_lost", why);
+            case Event.TakenOver(var why) -> ending.end("taken_over", why);
             case Event.ModelAway(_, var waited) -> {
                 if (!modelAway) {
                     modelAway = true;
@@ -278,7 +281,7 @@ public final class Session implements AutoCloseable {
             case Event.TimeIsUp() -> {
                 return ending.sayGoodbye("worker_stopped", "the worker is going to be stopped");
             }
-            case Event.Stop() -> end("worker_stopped", "the worker is being stopped");
+            case Event.Stop() -> ending.end("worker_stopped", "the worker is being stopped");
             case Event.Posted(var what) -> {
                 return new Step.Posted(what);
             }
@@ -297,6 +300,7 @@ public final class Session implements AutoCloseable {
                 }
                 // The log does not say which keys, because they may be a PIN.
                 Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
+                transcript.keysPressed(keys.length() / 2);
                 var pressed = new Step.KeysPressed(keys.toString().strip());
                 keys.setLength(0);
                 return pressed;
@@ -317,13 +321,13 @@ public final class Session implements AutoCloseable {
             }
             case NO_CALLER -> {
                 if (toBeDialled()) {
-                    end("bad_trunk", notDialled);
+                    ending.end("bad_trunk", notDialled);
                 } else {
-                    end("no_answer", "nobody came");
+                    ending.end("no_answer", "nobody came");
                 }
             }
-            case NOT_PICKED_UP -> end("no_answer", ending.notYetAnswered() ? "nobody picks up"
-                    : "our sound comes to nobody");
+            case NOT_PICKED_UP -> ending.end("no_answer", ending.notYetAnswered()
+                    ? "nobody picks up" : "our sound comes to nobody");
             case NO_OUTCOME -> ending.noOutcome();
             case PUT_THROUGH -> {
                 return transfer.putThrough();
@@ -334,7 +338,7 @@ public final class Session implements AutoCloseable {
                 if (transfer.underWay()) {      // which has an end of its own
                     mailbox.alarm(Alarm.TOO_LONG, Ending.LAST_WORDS);
                 } else if (!talking) {
-                    end("too_long", TOO_LONG);
+                    ending.end("too_long", TOO_LONG);
                 }
                 return ending.sayGoodbye("too_long", TOO_LONG);
             }
@@ -403,10 +407,6 @@ public final class Session implements AutoCloseable {
         turn.callerSpeaks();
     }
 
-    void end(String reason, String why) {
-        ending.end(reason, why);
-    }
-
     // What the program calls.
 
     /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
@@ -473,7 +473,7 @@ public final class Session implements AutoCloseable {
         if (transfer.underWay()) {
             return;
         }
-        turn.whenHeardUnlessTheCallerSpeaks(bound, () -> end(reason, why));
+        turn.whenHeardUnlessTheCallerSpeaks(bound, () -> ending.end(reason, why));
     }
 
     /// The program has failed. The call ends with the reason `error`.
@@ -485,6 +485,7 @@ public final class Session implements AutoCloseable {
     /// has left or somebody else has the call. Returns how the call ended.
     public End finish() {
         mailbox.rest(Event.AgentSaid.class).forEach(this::take);
+        mailbox.rest(Event.CallerSaid.class).forEach(this::take);
         conversation.end().forEach(this::take);
         return ending.finish();
     }

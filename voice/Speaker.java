@@ -96,7 +96,7 @@ public final class Speaker implements AutoCloseable {
     }
 
     /// All sound of the item was queued. So what is left of it may be played even when it is less
-    /// than a whole frame. Does nothing if there is no sound of it here.
+    /// than a whole frame. Does nothing if there is no sound of it here, or if `itemId` is null.
     public synchronized void end(String itemId) {
         if (holds(itemId)) {
             queue.add(new Piece(itemId, ByteBuffer.allocate(0), true));

@@ -94,7 +94,7 @@ final class Transfer {
     Step worked() {
         state = State.DONE;
         if (session.ending.callerHasLeft()) {
-            session.end("transferred", "to " + destination);
+            session.ending.end("transferred", "to " + destination);
         } else {
             session.mailbox.alarm(Alarm.PUT_THROUGH, PUT_THROUGH);
         }
@@ -122,7 +122,7 @@ final class Transfer {
         var step = new Step.TransferFailed(destination, why);   // before another one may begin
         Log.step(session.line.id(), "transfer", "NOT possible: " + why);
         if (session.ending.callerHasLeft()) {
-            session.end(modelLost ? "model_lost" : "caller_hung_up",
+            session.ending.end(modelLost ? "model_lost" : "caller_hung_up",
                     "while they were being transferred");
         } else if (modelLost) {
             session.ending.apologize();
@@ -136,7 +136,7 @@ final class Transfer {
         if (state == State.REFERRED) {
             return worked();
         }
-        session.end("transferred", "and the phone has not left by itself");
+        session.ending.end("transferred", "and the phone has not left by itself");
         return null;
     }
 
@@ -190,13 +190,13 @@ final class Transfer {
     /// Returns the step for the program, or null. `why` is LiveKit's disconnect reason.
     Step callerLeft(String why) {
         switch (state) {
-            case NONE, ANNOUNCED -> session.end(session.ending.modelLost() == null
+            case NONE, ANNOUNCED -> session.ending.end(session.ending.modelLost() == null
                     ? "caller_hung_up" : "model_lost", why);
             case REFERRED -> session.mailbox.alarm(Alarm.PUT_THROUGH, OUTCOME);
             case UNKNOWN -> {
                 return worked();
             }
-            case DONE -> session.end("transferred", "to " + destination);
+            case DONE -> session.ending.end("transferred", "to " + destination);
         }
         return null;
     }

@@ -113,6 +113,7 @@ final class Turn {
     /// Plays a recording.
     void play(Clips which) {
         Log.step(session.line.id(), "agent", "recording: " + which);
+        session.transcript.recordingPlayed(which);
         momentPlays = bridged = which == Clips.MOMENT;
         bridgedSince = session.mailbox.nanos();
         inSentence = false;                     // nothing that was said before goes on
