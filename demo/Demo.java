@@ -23,7 +23,7 @@ public final class Demo {
             "Please look up +15550101.", "Make a note that I am at home after six.",
             "Now put me through to a human.");
 
-    private final DemoCrm crm;
+    private final DemoCrm crm;                              // null: the caller's own is used
     private final DemoModel standIn;                        // null: the real model speaks
     private final String modelName;
     private final Map<String, Thread> callThreads = new ConcurrentHashMap<>(); // by call id
@@ -34,9 +34,17 @@ public final class Demo {
     /// will speak. It is null when there is no key: then the stand-in speaks.
     public Demo(BiPredicate<byte[], String> verify, DemoCrm.Standard standard, String modelName)
             throws IOException {
+        this(crm(verify, standard), modelName);
+    }
+
+    /// The same, without a CRM: for typed and scripted calls, which are reported to another one.
+    public Demo(String modelName) throws IOException {
+        this((DemoCrm) null, modelName);
+    }
+
+    private Demo(DemoCrm crm, String modelName) throws IOException {
+        this.crm = crm;
         this.modelName = modelName;
-        crm = crm(verify, standard);
-        crm.people();
         if (modelName == null) {
             standIn = new DemoModel(0, Script.TURNS);
             standIn.afterScript = Script.END;
@@ -49,20 +57,26 @@ public final class Demo {
 
     private static DemoCrm crm(BiPredicate<byte[], String> verify, DemoCrm.Standard standard)
             throws IOException {
+        DemoCrm crm;
         try {
-            return new DemoCrm(PORT, verify, standard, Demo::log);
+            crm = new DemoCrm(PORT, verify, standard, Demo::log);
         } catch (BindException e) {
-            return new DemoCrm(0, verify, standard, Demo::log);
+            crm = new DemoCrm(0, verify, standard, Demo::log);
         }
+        crm.people();
+        return crm;
     }
 
     /// The settings that lead the agent to the stand-ins. Nobody has the numbers that are the
     /// transfer destinations.
     public Map<String, String> settings() {
-        var settings = new HashMap<>(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "",
-                "LOOKUP_ANYBODY", "true",
+        var settings = new HashMap<>(Map.of(
                 "TRANSFER_SALES", "+15550120", "TRANSFER_BILLING", "+15550121",
                 "TRANSFER_SUPPORT", "+15550122", "VOBIZ_SIP_DOMAIN", ""));
+        if (crm != null) {
+            settings.putAll(Map.of("CRM_URL", crm.url(), "CRM_API_KEY", "",
+                    "LOOKUP_ANYBODY", "true"));
+        }
         if (standIn != null) {
             settings.put("OPENAI_BASE_URL", standIn.baseUrl());
             settings.put("OPENAI_API_KEY", "none");
@@ -85,8 +99,9 @@ public final class Demo {
                     + "understand speech: each time you stop talking, it takes the next step of "
                     + "its script.");
         }
-        System.out.println("In the demo, the model may look up anybody (LOOKUP_ANYBODY=true). On "
-                + "your own line, a caller gets their own record, and no other.");
+        System.out.println(crm == null ? "The caller's number is " + ADA + "."
+                : "In the demo, the model may look up anybody (LOOKUP_ANYBODY=true). On your own "
+                        + "line, a caller gets their own record, and no other.");
         if (words.contains("console")) {
             System.out.println("Type what you would say. /keys 12# presses keys, /hangup (or "
                     + "Ctrl-D) hangs up." + (standIn == null ? ""
@@ -130,7 +145,9 @@ public final class Demo {
 
     /// Closes the CRM and, where there is one, the stand-in for the model. Call `stop` before.
     public void close() {
-        crm.close();
+        if (crm != null) {
+            crm.close();
+        }
         if (standIn != null) {
             standIn.close();
         }
@@ -197,7 +214,7 @@ public final class Demo {
         });
         call.join();
         caller.interrupt();
-        return delivered(phone.id()) ? 0 : 1;
+        return crm == null || delivered(phone.id()) ? 0 : 1;
     }
 
     private static void say(Console phone, String line) {

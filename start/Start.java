@@ -41,13 +41,16 @@ public final class Start {
         // logger.
         System.setProperty("slf4j.internal.verbosity", "ERROR");
         String verb = args.length > 0 ? args[0] : "";
-        boolean option = args.length == 2 && args[1].startsWith("--");
-        // The verb and its option, or the verb and how many words follow it.
-        switch (option ? verb + " " + args[1] : verb + "/" + (args.length - 1)) {
+        boolean options = args.length > 1
+                && Arrays.stream(args).skip(1).allMatch(each -> each.startsWith("--"));
+        // The verb and its options, or the verb and how many words follow it.
+        switch (options ? String.join(" ", args) : verb + "/" + (args.length - 1)) {
             case "dev/0", "start/0" -> work(settings(), maker, verb.equals("start"));
             case "call/1" -> System.exit(call(settings(), args[1], "{}"));
             case "call/2" -> System.exit(call(settings(), args[1], args[2]));
-            case "demo/0", "demo --once", "demo --page", "demo --train", "console/0" ->
+            case "event/1" -> System.exit(Example.run(args[1], maker));
+            case "demo/0", "demo --once", "demo --once --own", "demo --page", "demo --train",
+                    "console/0", "console --own" ->
                     System.exit(DemoRun.run(List.of(args), maker));
             default -> {
                 System.err.println("""
@@ -60,7 +63,10 @@ public final class Start {
                           demo [--once | --page]
                                   try it without LiveKit, CRM and keys, on a page with a phone;
                                   --once, and where there is no terminal: one scripted call
-                          console the same, typed
+                          console the same, typed; and with --own, console and demo --once call
+                                  CRM_URL with CRM_API_KEY and WEBHOOK_SECRET
+                          event call.ended
+                                  send one signed example to CRM_URL; or another event
                         (./run.sh alone is demo; it also has test, bench and build)""");
                 System.exit(1);
             }

@@ -186,6 +186,69 @@ public final class HouseTest extends Stand {
         }
     }
 
+    /// A CRM of somebody's own: it takes what comes to it with this status, and knows nobody.
+    private String own(int status, List<String> came) throws IOException {
+        return server(exchange -> {
+            try (exchange) {
+                byte[] body = exchange.getRequestBody().readAllBytes();
+                var headers = exchange.getRequestHeaders();
+                String key = headers.getFirst("Authorization");
+                came.add(exchange.getRequestURI() + " " + (key != null ? key
+                        : xSignature(body).equals(headers.getFirst("X-Signature"))
+                                ? json(new String(body, UTF_8)).getString("event") : "forged"));
+                exchange.sendResponseHeaders(status, -1);
+            }
+        });
+    }
+
+    private static final String A_CALL_TO_IT = "HTTP 204 after [0-9]+ ms: POST CRM_URL";
+
+    private Ran withOwn(String url, String... command) throws Exception {
+        assertEquals(0, build.get(180, TimeUnit.SECONDS).status);
+        var all = new ArrayList<>(List.of("env", "CRM_URL=" + url, "CRM_API_KEY=crm-key",
+                "WEBHOOK_SECRET=" + SECRET, "./run.sh"));
+        all.addAll(List.of(command));
+        return run(all, null);
+    }
+
+    @Test
+    @Order(WAITS_FOR_BUILD)
+    void aTestCallComesIntoOnesOwnCrmIfOneSaysSoAndNeverOtherwise() throws Exception {
+        var came = new CopyOnWriteArrayList<String>();
+        String url = own(204, came);
+        Ran call = withOwn(url, "console", "--own");
+        assertEquals(0, call.status, call.output);
+        assertTrue(call.output.contains("This call is reported to CRM_URL: " + url), call.output);
+        for (String path : List.of("/contacts/search", "/webhooks/call")) {
+            assertTrue(Pattern.compile(A_CALL_TO_IT + path).matcher(call.output).find(),
+                    call.output);
+        }
+        assertTrue(call.output.endsWith("The CRM has taken all of it.\n"), call.output);
+        assertEquals(Set.of("/contacts/search Bearer crm-key", "/webhooks/call call.started",
+                "/webhooks/call call.ended"), Set.copyOf(came));
+        assertEquals(3, came.size(), came.toString());
+
+        says(0, ": call.started, call.ended\n", withOwn(url, "console"), "without --own");
+        assertEquals(3, came.size(), "a test call came into a real CRM");
+    }
+
+    @Test
+    @Order(WAITS_FOR_BUILD)
+    void oneSignedExampleIsSentAndWhatComesBackIsSaid() throws Exception {
+        var came = new CopyOnWriteArrayList<String>();
+        for (var each : Map.of(204, "HTTP 204 after", 410, "the agent would put it aside.", 404,
+                "after three attempts more", 503, "send it again until it is taken").entrySet()) {
+            came.clear();
+            says(each.getKey() == 204 ? 0 : 1, each.getValue(),
+                    withOwn(own(each.getKey(), came), "event", "intent.recorded"), "event");
+            assertEquals(List.of("/webhooks/intent intent.recorded"), came);
+        }
+        says(1, "NOT taken: no answer", withOwn("http://127.0.0.1:1", "event", "call.ended"), "");
+        says(2, "There are: call.ended, call.started, call.transcript, call.transfer_failed, "
+                + "call.transferred, crm.updated, intent.recorded\n",
+                withOwn("http://127.0.0.1:1", "event", "call.over"), "which are there");
+    }
+
     /// `./run.sh dev`, in which WebRTC is loaded. It finds its LiveKit, and no CRM and no model.
     private Process dev(TestLiveKit livekit, Path temporary, Path log) throws Exception {
         assertEquals(0, build.get(180, TimeUnit.SECONDS).status);
