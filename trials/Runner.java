@@ -44,10 +44,9 @@ public final class Runner {
         return List.of(JoinTest.class, HouseTest.class, FolderTest.class, VoiceTest.class,
                 AttackTest.class, AnswersTest.class, SessionTest.class, EndingTest.class,
                 HearingTest.class, LostModelTest.class, LostCallerTest.class, CaptionsTest.class,
-                TranscriptTest.class,
-                OutboxTest.class, HttpTest.class, NumbersTest.class, SettingsTest.class,
-                LookUpTest.class, HealthTest.class, RoomTest.class, CallerTest.class,
-                DemoTest.class, SupplyTest.class);
+                TranscriptTest.class, OutboxTest.class, HttpTest.class, NumbersTest.class,
+                SettingsTest.class, LookUpTest.class, HealthTest.class, RoomTest.class,
+                CallerTest.class, DemoTest.class, ContractTest.class, SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
@@ -55,8 +54,8 @@ public final class Runner {
     static Stream<String> fast() {
         return Stream.concat(Stream.of("AgentTest"), floors().stream()
                 .filter(each -> !List.of(HealthTest.class, JoinTest.class, RoomTest.class,
-                        CallerTest.class, DemoTest.class, HouseTest.class, SupplyTest.class)
-                        .contains(each))
+                        CallerTest.class, DemoTest.class, HouseTest.class, SupplyTest.class,
+                        ContractTest.class).contains(each))
                 .map(Class::getName));
     }
 

@@ -12,8 +12,8 @@ public final class SupplyTest {
     /// annotations of Jackson have no patches: their 2.21 belongs to 2.21.8, too.
     @Test
     void allOfJacksonHasOneVersion() throws IOException {
-        try (var jars = Files.list(Path.of("lib"))) {
-            var versions = jars.map(jar -> "" + jar.getFileName())
+        try (var jars = Files.list(Path.of("lib")); var test = Files.list(Path.of("lib/test"))) {
+            var versions = Stream.concat(jars, test).map(jar -> "" + jar.getFileName())
                     .map(Pattern.compile("jackson-(.*)-([0-9.]+)\\.jar")::matcher)
                     .filter(Matcher::matches)
                     .collect(Collectors.toMap(jar -> jar.group(1), jar -> jar.group(2)));
