@@ -293,6 +293,38 @@ public final class ContractTest {
         assertTrue(kinds > 7, kinds + " kinds");
     }
 
+    /// The same events, at the same paths, in the file, in its examples and in docs/contract.md.
+    @Test
+    void theEventsAreThoseOfTheDocs() throws IOException {
+        var docs = Pattern.compile("(?m)^\\| `([a-z_.]+)` \\|.*\\| `(/webhooks/\\w+)` \\|")
+                .matcher(Files.readString(Path.of("docs/contract.md"))).results()
+                .collect(Collectors.toMap(row -> row.group(1), row -> row.group(2)));
+        assertEquals(docs, examples().stream().filter(each -> each.path.startsWith("/webhooks/"))
+                .collect(Collectors.toMap(Example::name, Example::path)));
+        assertEquals(docs.keySet(), SCHEMAS.valueStream()
+                .map(schema -> schema.at("/dependentSchemas/event/properties/event/const").asText())
+                .filter(name -> !name.isEmpty()).collect(Collectors.toSet()));
+    }
+
+    @Test
+    void everyFieldIsInTheDocs() throws IOException {
+        var quoted = Set.copyOf(Docs.quoted(Files.readString(Path.of("docs/contract.md"))));
+        for (Example example : examples()) {
+            if (example.path.startsWith("/webhooks/")) {
+                example.objects().forEach(object -> object.properties().forEach(field ->
+                        assertTrue(quoted.contains(field.getKey()),
+                                example.name + " " + field.getKey())));
+            }
+        }
+    }
+
+    @Test
+    void theReadmeShowsTheExampleOfTheEnd() throws IOException {
+        assertEquals(List.of(Stand.json(example("call.ended").body.toString())),
+                Docs.readme("json").stream().map(Stand::json)
+                        .filter(block -> block.containsKey("event")).toList());
+    }
+
     @Test
     void theReasonsAreThoseOfTheDocs() throws IOException {
         String docs = Files.readString(Path.of("docs/contract.md"));
