@@ -382,10 +382,14 @@ public final class AttackTest extends Stand {
         String call;
         try (log) {
             Log.words(false);
-            var line = greeted(new TestLine(), crm, model, Map.of());
+            var line = greeted(new TestLine(), crm, model,
+                    Map.of("TRANSFER_SALES", "tel:+15550003333"));
             line.mailbox.post(new Event.CallerWrote(pin));
             called(model, "update_crm_note", "note", "Her secret is 42.");
             called(model, "her secret is 42", "note", "x");
+            called(model, "transfer_call", "destination", "sales");
+            line.pass(Duration.ofSeconds(10));          // the sentence before it does not come
+            eventually("it is tried", () -> !line.transfers.isEmpty());
             line.mailbox.post(new Event.TransferFailed(new Event.Refusal(
                     500, 486, "sip:5 5 5-000-2222@example.com is busy")));
             eventually("the note", () -> !crm.notes("id-ada").isEmpty());

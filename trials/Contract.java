@@ -46,6 +46,13 @@ final class Contract {
         }
     }
 
+    /// Holds each of these requests against the file, but for a HEAD, which asks whether the CRM is
+    /// there.
+    static void holds(List<DemoCrm.Request> requests) {
+        requests.stream().filter(request -> !request.method().equals("HEAD"))
+                .forEach(Contract::holds);
+    }
+
     static void holds(DemoCrm.Request request) {
         holds(request.method(), request.path(), request.headers(), request.body());
     }

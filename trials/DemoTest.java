@@ -121,7 +121,7 @@ public final class DemoTest extends Stand {
     @Test
     void noOtherWebPageReachesAnything() throws Exception {
         byte[] search = utf8("{\"filter\":{\"phone\":\"+15550100\"}}");
-        for (var crm : List.of(demoCrm(), crm())) {         // with its page, and alone
+        for (var crm : List.of(demoCrm(), anyCrm())) {         // with its page, and alone
             crm.serve("/phone", exchange -> exchange.sendResponseHeaders(200, -1));
             String here = "" + URI.create(crm.url()).getPort();
             for (String path : List.of("/", "/page/stream", "/page/fail", "/page/none", "/phone",

@@ -188,6 +188,7 @@ abstract class Stage {
             assertTrue(timestamp.matches("....-..-..T..:..:..\\.[0-9]{3}Z"), timestamp);
             Instant.parse(timestamp);
         }
+        Contract.holds(crm.requests());
         for (var request : crm.requests()) {
             if (request.path().startsWith("/webhooks/")) {
                 String id = request.json().getString("id");

@@ -54,9 +54,17 @@ public abstract class Stand {
     }
 
     @AfterEach
-    protected final void closeAll() throws Exception {
+    protected final void closeAll() throws Throwable {
+        Throwable first = null;
         for (AutoCloseable each : open.reversed()) {
-            each.close();
+            try {
+                each.close();
+            } catch (Throwable e) {         // the others are to be closed all the same
+                first = first == null ? e : first;
+            }
+        }
+        if (first != null) {
+            throw first;
         }
     }
 
@@ -130,8 +138,16 @@ public abstract class Stand {
 
     // The CRM.
 
-    /// A CRM that checks X-Signature with SECRET.
+    /// A CRM that checks X-Signature with SECRET. When the test is over, all that came has to be as
+    /// docs/openapi.yaml says.
     protected final DemoCrm crm() throws IOException {
+        var crm = anyCrm();
+        afterwards(() -> Contract.holds(crm.requests()));
+        return crm;
+    }
+
+    /// The same, for a test in which other requests come: of an older version, or its own ones.
+    protected final DemoCrm anyCrm() throws IOException {
         return opened(new DemoCrm(0, (body, signature) -> signature.equals(xSignature(body))));
     }
 
