@@ -107,7 +107,7 @@ public final class Demo {
                     + "Ctrl-D) hangs up." + (standIn == null ? ""
                             : " The recording knows these words: order, look up, note, human."));
             return talk(takeCall, typedLines(), !Log.TERMINAL);
-        } else if (words.contains("--once") || !Log.TERMINAL && !words.contains("--page")) {
+        } else if (!shows(words)) {
             return talk(takeCall, ONCE.iterator(), true);
         }
         webCalls = new WebCalls((line, afterwards) -> startCall(line, takeCall, afterwards));
@@ -127,6 +127,12 @@ public final class Demo {
         warmUp.run();
         new CountDownLatch(1).await(); // nobody counts it down
         return 0;
+    }
+
+    /// Does the page show the calls? `words` as above.
+    public static boolean shows(List<String> words) {
+        return words.contains("--page")
+                || words.getFirst().equals("demo") && words.size() == 1 && Log.TERMINAL;
     }
 
     /// Ends the calls that are up. Returns when they have ended, or after `bound`.

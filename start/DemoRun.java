@@ -40,6 +40,9 @@ final class DemoRun {
                 (id, timestamp, body, signatures, now) ->
                         program.join().crm().verifyStandard(id, timestamp, body, signatures, now),
                 key ? given.get("OPENAI_REALTIME_MODEL") : null);
+        if (Demo.shows(words)) {            // the page shows it, and it stays on this machine
+            given = given.with(Map.of("SEND_TRANSCRIPT", "true"));
+        }
         String folder = given.get("OUTBOX_DIR") + "/demo";
         // If another demo is using that folder, this one has a folder of its own, until it ends.
         // Nothing that a call has left is ever sent to another CRM.
