@@ -49,7 +49,8 @@ public final class LiveTest extends Stage {
     static void start() throws Exception {
         start(SCRIPT);
         outbox = newFolder();
-        program = worker(output, Map.of("OUTBOX_DIR", outbox.toString()), "dev");
+        program = worker(output, Map.of("OUTBOX_DIR", outbox.toString(),
+                "SEND_TRANSCRIPT", "true"), "dev");
     }
 
     @Test @Order(1)
@@ -144,19 +145,54 @@ public final class LiveTest extends Stage {
         // The agent joined after the caller and before it published its track.
         assertBetween(hungUp - published, ended.json().getInt("duration_ms"),
                 hungUp - joined + 200, "duration_ms");
-        assertEquals(Set.of("type", "duration_seconds", "intent", "summary", "transfer_to"),
-                activity.json().keySet());
+        assertBetween(hungUp - active - 100, ended.json().getInt("talk_ms"),
+                hungUp - published + 200, "talk_ms");
+        assertEquals("caller", ended.json().getString("ended_by"));
+        assertEquals(ended.json().getString("model"), session.model());
+        JsonObject last = session.sent().stream()
+                .filter(event -> event.getString("type").equals("response.done"))
+                .map(event -> event.getJsonObject("response").getJsonObject("usage"))
+                .toList().getLast();
+        assertTrue(ended.json().getJsonObject("usage").getInt("input_audio_tokens")
+                > last.getJsonObject("input_token_details").getInt("audio_tokens"), "all of them");
         assertEquals("wants a refund", activity.json().getString("intent"));
+        written(webhook(caller.room, "call.transcript").json(), story,
+                captions.getLast().getString("text"), (int) (onset - active));
         for (JsonObject event : events(caller.room)) {
             assertEquals(ADA, event.getString("phone"));
             assertEquals(caller.room + "@127.0.0.1", event.getString("sip_call_id"));
             assertEquals("SCL_" + caller.room, event.getString("sip_id"));
+            assertEquals("+15550199 inbound",
+                    event.getString("to") + " " + event.getString("direction"));
             boolean known = !event.getString("event").equals("call.started");
             assertEquals(known ? "c-1" : null, string(event, "contact_id"));
         }
         assertEquals(Set.of(960), Set.copyOf(session.appendSizes()), "appends of 20 ms");
         assertEquals(1, count(session.received(), "conversation.item.truncate"));
         assertEquals(0, count(session.sent(), "error"), "mistakes that the model noticed");
+    }
+
+    /// The transcript of that call. `heard` is what the caller has heard of the long story, and
+    /// `interruptedMs` is when they have interrupted it.
+    private static void written(JsonObject transcript, String story, String heard,
+            int interruptedMs) {
+        var items = transcript.getJsonArray("items").getValuesAs(JsonObject.class);
+        var said = items.stream().map(item -> item.getString("role") + " "
+                + item.getString("text", "= " + item.getString("name", ""))
+                        .replaceFirst("\\(0.[0-9] s of speech\\)", "speaks")).toList();
+        assertEquals(List.of("agent Hello Ada, how can I help?", "caller speaks",
+                "tool = record_intent", "agent Noted.", "caller speaks", "tool = lookup_crm",
+                "agent Found.", "caller speaks", "tool = update_crm_note", "agent Written down.",
+                "caller speaks", "tool = transfer_call", "agent I cannot.", "caller speaks",
+                "agent " + heard, "caller speaks", "agent As you like."), said);
+        int before = 0;
+        for (JsonObject item : items) {
+            assertTrue(before <= item.getInt("at"), items.toString());
+            before = item.getInt("at");
+        }
+        assertBetween(interruptedMs - 200, items.get(15).getInt("at"), interruptedMs + 700,
+                "at which ms the caller interrupts");
+        assertTrue(story.startsWith(heard));
     }
 
     @Test @Order(2)
