@@ -641,6 +641,9 @@ public final class HouseTest extends Stand {
             docs/phone.md: and is closed after {5 s} at the latest = Health.REQUEST
             docs/phone.md: There are {50} at most = Health.MOST_CONNECTIONS
             docs/contract.md: {4,000} characters at most = Webhooks.MOST_SUMMARY
+            docs/contract.md: what was broken, in {300} characters at most = Ending.MOST_CAUSE
+            docs/contract.md: it gives one every {second} = Outbox.SIGN_OF_LIFE
+            docs/crm.md: The greeting waits for {1.5 s} = Agent.LOOK_UP_BOUND
             docs/contract.md: An `id` of more than {200} characters = Tools.MOST_ID
             docs/contract.md: the tools take {50} events and requests = Tools.MOST_REPORTS
             docs/contract.md: `lookup_crm` takes {3} look-ups = Tools.MOST_LOOK_UPS
