@@ -149,6 +149,7 @@ public final class SessionTest extends Stand {
                     assertEquals("ST_1", line.dialled.get(SOON.toSeconds(), TimeUnit.SECONDS));
                     continue;
                 }
+                assertEquals("outbound " + new Numbers("").read(each.number), direction(talk));
                 End end = talk.ended();
                 assertEquals("bad_trunk", end.reason());
                 assertEquals("phone_number begins with none of OUTBOUND_PREFIXES", end.cause());
@@ -156,6 +157,11 @@ public final class SessionTest extends Stand {
                 assertEquals(List.of(), talk.steps);
             }
         }
+    }
+
+    private static String direction(Talk talk) throws ReflectiveOperationException {
+        Party party = ((Session) Talk.field(talk, "session")).party();
+        return party.direction() + " " + party.to();
     }
 
     /// Whoever has dispatched the call learns at once why nobody is called.
@@ -171,6 +177,7 @@ public final class SessionTest extends Stand {
                 line.metadata = metadata.replace('\'', '"');
                 line.comes = comes;
                 var talk = Talk.begun(this, line, model);
+                assertEquals("outbound null", direction(talk));
                 End end = talk.ended();
                 assertEquals("bad_trunk", end.reason(), metadata);
                 assertEquals("there is a phone_number, but not in a JSON object", end.cause());

@@ -142,10 +142,11 @@ public final class Session implements AutoCloseable {
     /// the program asks the CRM about them.
     private void lookWhoItIs() {
         String number = options.numbers().read(line.number());
+        boolean ours = outbound || nobodyIsTheCaller();     // or was to be
         party = new Party(line.id(), line.room(), line.roomSid(),
                 number != null ? number : outbound ? given : null,
-                outbound ? given : options.numbers().read(line.calledNumber()),
-                outbound ? "outbound" : "inbound", line.sipCallId(), line.sipId());
+                ours ? given : options.numbers().read(line.calledNumber()),
+                ours ? "outbound" : "inbound", line.sipCallId(), line.sipId());
     }
 
     /// Do we make this call? We do if the dispatch names a number and a trunk is set. Any thread.
@@ -319,13 +320,8 @@ public final class Session implements AutoCloseable {
                 Log.step(line.id(), "caller", "is silent");
                 return turn.silent();
             }
-            case NO_CALLER -> {
-                if (toBeDialled()) {
-                    ending.end("bad_trunk", notDialled);
-                } else {
-                    ending.end("no_answer", "nobody came");
-                }
-            }
+            case NO_CALLER -> ending.end(toBeDialled() ? "bad_trunk" : "no_answer",
+                    toBeDialled() ? notDialled : "nobody came");
             case NOT_PICKED_UP -> ending.end("no_answer", ending.notYetAnswered()
                     ? "nobody picks up" : "our sound comes to nobody");
             case NO_OUTCOME -> ending.noOutcome();
