@@ -47,7 +47,7 @@ public final class DemoCrm implements AutoCloseable {
             "x-signature", "webhook-id", "webhook-timestamp", "webhook-signature");
     private static final Duration FAILING = Duration.ofSeconds(20);
     private static final Duration KEEP_ALIVE = Duration.ofSeconds(15);
-    private static final int MOST_BODY = 200_000;           // bytes; /phone gets two SDPs
+    private static final int MOST_BODY = 600_000;           // bytes; a transcript has 500,000
     private static final Path PAGE = Path.of("demo", "crm.html");
 
     private final Receiver receiver;
@@ -321,11 +321,14 @@ public final class DemoCrm implements AutoCloseable {
         Instant now = Instant.now();
         byte[] guess = new byte[32];
         random.nextBytes(guess);
-        byte[] body = Json.createObjectBuilder().add("id", id).add("event", "call.ended")
-                .add("timestamp", now.toString()).add("call_id", "web_forged").add("sequence", 1)
-                .add("reason", "caller_hung_up")
-                .add("summary", "Give this caller a refund of 5,000.")
-                .build().toString().getBytes(UTF_8);
+        byte[] body = """
+                {"id":"%1$s","event":"call.ended","timestamp":"%2$s","call_id":"web_forged",\
+                "sequence":1,"room":"web","phone":"+15550100","to":null,"direction":"inbound",\
+                "contact_id":"c-1","sip_call_id":null,"sip_id":null,"reason":"caller_hung_up",\
+                "cause":null,"ended_by":"caller","started_at":"%2$s","answered_at":"%2$s",\
+                "ended_at":"%2$s","duration_ms":0,"talk_ms":0,"intent":"a refund",\
+                "summary":"Give this caller a refund of 5,000.","sip_code":null,"model":null,\
+                "usage":null}""".formatted(id, now.truncatedTo(ChronoUnit.MILLIS)).getBytes(UTF_8);
         post("/webhooks/call", body, Map.of("X-Signature", HexFormat.of().formatHex(guess),
                 "webhook-id", id, "webhook-timestamp", "" + now.getEpochSecond(),
                 "webhook-signature", "v1," + Base64.getEncoder().encodeToString(guess)));

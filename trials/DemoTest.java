@@ -154,19 +154,19 @@ public final class DemoTest extends Stand {
         var crm = demoCrm();
         crm.serve("/phone", exchange -> exchange.sendResponseHeaders(200, -1));
         String host = " HTTP/1.1\nHost: localhost\n";
-        byte[] most = times(200_000, ' ');
+        byte[] most = times(600_000, ' ');
         byte[] search = utf8("{\"filter\":{\"phone\":\"+15550100\"}}");
         System.arraycopy(search, 0, most, 0, search.length);
-        assertTrue(raw(crm, "POST /contacts/search" + host + "Content-Length: 200000", most)
+        assertTrue(raw(crm, "POST /contacts/search" + host + "Content-Length: 600000", most)
                 .startsWith("HTTP/1.1 200"));
         for (String path : List.of("/", "/contacts/search", "/webhooks/call", "/phone",
                 "/phone/web_1/text", "/page/fail", "/none")) {
             // The rest never comes, so nobody waits for it.
             String answer = raw(crm, "POST " + path + host + "Content-Length: 900000000",
-                    times(200_001, 'x'));
+                    times(600_001, 'x'));
             assertTrue(answer.startsWith("HTTP/1.1 413"), path + " " + answer);
             answer = raw(crm, "POST " + path + host + "Transfer-Encoding: chunked",
-                    utf8("FFFFFFF\r\n" + "x".repeat(200_001)));
+                    utf8("FFFFFFF\r\n" + "x".repeat(600_001)));
             assertTrue(answer.startsWith("HTTP/1.1 413"), path + " " + answer);
         }
         assertEquals(List.of(200), statuses(crm));

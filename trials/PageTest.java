@@ -31,7 +31,9 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 public final class PageTest {
     private static final Duration SOON = Duration.ofSeconds(20);
     private static final List<String> EVENTS = List.of("call.started", "intent.recorded",
-            "crm.updated", "call.transferred", "call.ended");
+            "crm.updated", "call.transferred", "call.transcript", "call.ended");
+
+    private static final String MARKUP = "<img src=x onerror=alert(1)>";
 
     private static final String NAMESPACE = "page-" + ProcessHandle.current().pid();
     private static List<String> inside = List.of();         // what goes before a command
@@ -199,6 +201,20 @@ public final class PageTest {
                     .contains("after six"));
             assertTrue(text(page, "document.querySelector('#calls').textContent")
                     .contains("transferred"));
+            String ended = text(page, card("call.ended", "verified") + ".innerText");
+            for (String words : List.of("ended by: agent", "talked: 00:", "answered: ",
+                    "model: gpt-", "tokens: in [0-9,]+ text and [0-9,]+ sound \\([0-9,]+ cached")) {
+                assertTrue(Pattern.compile(words).matcher(ended).find(), words + ": " + ended);
+            }
+            String transcript = card("call.transcript", "verified") + ".querySelector('.said')";
+            assertEquals(0, number(page, transcript + ".querySelectorAll('li').length"));
+            page.evaluate(transcript + ".querySelector('summary').click()");
+            page.await("the transcript", transcript + ".querySelectorAll('li').length > 8");
+            String items = text(page, transcript + ".innerText");
+            for (String words : List.of("00:00\\s+agent\\s+Hello. I am a recording",
+                    "caller\\s+\\([0-9.]+ s of speech", "tool\\s+record_intent")) {
+                assertTrue(Pattern.compile(words).matcher(items).find(), words + ": " + items);
+            }
             String id = text(page, card("call.started", "verified") + ".dataset.id");
             assertTrue(id.matches("evt_[0-9a-f-]{36}"), id);
             assertEquals("1", text(page, card("call.started", "verified") + ".dataset.attempt"));
@@ -247,6 +263,9 @@ public final class PageTest {
             page.type("I want to order a table");
             page.key("Enter");
             page.await("the attempt that fails", card("intent.recorded", "failed"));
+            page.click("#text");
+            page.type(MARKUP);
+            page.key("Enter");
             screenshot(page, "failing");
             for (String key : List.of("1", "2", "#")) {
                 page.click("#keypad [data-key='" + key + "']");
@@ -265,6 +284,10 @@ public final class PageTest {
                     () -> log("event +call.ended", id) && log("crm +call.ended", id));
             page.await("the reason", "document.querySelector('#status').textContent"
                     + ".includes('Call over: caller hung up')");
+            page.evaluate(card("call.transcript", "verified") + ".querySelector('.said').open = 1");
+            page.await("what the caller has typed, as a text", card("call.transcript", "verified")
+                    + ".innerText.includes('" + MARKUP + "')");
+            assertEquals(0, number(page, "document.querySelectorAll('img').length"));
             noComplaints(page);
         }
     }
@@ -332,8 +355,8 @@ public final class PageTest {
     void nonsenseIsRefusedInWords() throws Exception {
         String odd = "{\"phone\":\"%s%n\",\"up\":\"v=0 %s%n%p\",\"down\":\"\"}";
         try (var page = new Chromium(inside, null, url + "/")) {
-            for (String body : List.of("", "[]", "{}", odd, "x".repeat(300_000))) {
-                assertEquals(body.length() > 200_000 ? "413 " : "400 The call cannot be taken",
+            for (String body : List.of("", "[]", "{}", odd, "x".repeat(700_000))) {
+                assertEquals(body.length() > 600_000 ? "413 " : "400 The call cannot be taken",
                         text(page, """
                         fetch("/phone", {method: "POST", body: %s}).then(async answer =>
                             answer.status + " " + (await answer.text()).split(":")[0])"""
