@@ -35,7 +35,7 @@ final class Webhooks implements Program.Crm {
 
     /// Begins to send what an earlier process has left in the folder. `crmUrl` has no slash at its
     /// end. `apiKey` may be blank. `secrets` is the secret, or the new one and the old one, with a
-    /// comma between them. With `transcripts`, each call is sent in writing, too.
+    /// comma between them. If `transcripts` is true, the CRM also gets the transcript of each call.
     Webhooks(Path folder, String crmUrl, String apiKey, String secrets, boolean transcripts)
             throws Outbox.InUse {
         crm = new Http(crmUrl);
@@ -100,7 +100,7 @@ final class Webhooks implements Program.Crm {
     }
 
     /// Asks the CRM, for the look-up of Tools. It is an error if the whole answer is not here by
-    /// `end` (System.nanoTime()), or has more bytes.
+    /// `end` (System.nanoTime()), or has more than `mostBytes`.
     CompletableFuture<HttpResponse<String>> ask(String call, String path, JsonObject body,
             int mostBytes, long end) {
         return crm.ask(call, path, request(path, utf8(body.toString())).build(), mostBytes, end);

@@ -6,7 +6,7 @@ import java.net.http.HttpResponse.BodyHandlers;
 import voice.Log;
 
 /// POST requests to one server: what HTTP asks of whoever must never hang. Webhooks has one for the
-/// CRM. It makes the requests, and decides what an answer means.
+/// CRM, builds the requests, and decides what an answer means.
 ///
 /// Not handled: redirects, because they could send signed bodies to another server; and HTTP/2,
 /// because some servers refuse the request for an upgrade to it.
@@ -39,8 +39,8 @@ public final class Http {
                 .POST(HttpRequest.BodyPublishers.ofByteArray(body));
     }
 
-    /// Its status, and how long the server asks us to wait before the next attempt; ZERO for no
-    /// such wish.
+    /// An answer's status, and how long the server asks us to wait before the next attempt, 60 s at
+    /// most. ZERO: it does not ask.
     public record Answer(int status, Duration asked) {}
 
     /// Blocks until the answer has begun, 5 s at most. Does not read the answer's body, because a

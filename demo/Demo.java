@@ -23,7 +23,7 @@ public final class Demo {
             "Please look up +15550101.", "Make a note that I am at home after six.",
             "Now put me through to a human.");
 
-    private final DemoCrm crm;                              // null: the caller's own is used
+    private final DemoCrm crm;                              // null: that of CRM_URL is used
     private final DemoModel standIn;                        // null: the real model speaks
     private final String modelName;
     private final Map<String, Thread> callThreads = new ConcurrentHashMap<>(); // by call id
@@ -37,7 +37,7 @@ public final class Demo {
         this(crm(verify, standard), modelName);
     }
 
-    /// The same, without a CRM: for typed and scripted calls, which are reported to another one.
+    /// The same, without a CRM: for typed and scripted calls whose events go to another CRM.
     public Demo(String modelName) throws IOException {
         this((DemoCrm) null, modelName);
     }
@@ -129,7 +129,7 @@ public final class Demo {
         return 0;
     }
 
-    /// Does the page show the calls? `words` as above.
+    /// Does the page show the calls? `words` are those of `run`.
     public static boolean shows(List<String> words) {
         return words.contains("--page")
                 || words.getFirst().equals("demo") && words.size() == 1 && Log.TERMINAL;

@@ -298,8 +298,8 @@ final class ModelConversation {
         active = null;
     }
 
-    /// What a response costs that has said or written so much. Each response reads the whole
-    /// conversation, and finds in the cache what the one before it has read
+    /// The usage of a response that has written this and spoken so long. Each response reads the
+    /// whole conversation, and finds in the cache what the one before it has read
     /// (https://developers.openai.com/api/docs/guides/realtime-costs).
     JsonObject usage(String written, int spokenMs) {
         int text = tokens(session.getString("instructions")) + textTokens, audio = audioTokens;

@@ -17,7 +17,7 @@ final class DemoRun {
 
     private DemoRun() {}
 
-    /// `words` are the verb and its option. Returns the exit status when the demo is over.
+    /// `words` are the verb and its options. Returns the exit status when the demo is over.
     static int run(List<String> words, Start.Maker maker) throws Exception {
         boolean own = words.contains("--own");
         var environment = new HashMap<>(System.getenv());
@@ -83,8 +83,8 @@ final class DemoRun {
         return own ? delivered(Path.of(alone)) : status;
     }
 
-    /// Waits until the CRM has taken or refused all that is in the outbox, and says which. Returns
-    /// the exit status.
+    /// Waits until the CRM has taken or refused all that is in the outbox, 15 s at most. Prints
+    /// whether it has taken all. Returns the exit status.
     private static int delivered(Path outbox) throws InterruptedException, IOException {
         long end = System.nanoTime() + DELIVERY.toNanos();
         while (count(outbox) > 0 && System.nanoTime() < end) {
@@ -92,7 +92,7 @@ final class DemoRun {
         }
         long missing = count(outbox) + count(outbox.resolve("failed"));
         System.out.println(missing == 0 ? "The CRM has taken all of it."
-                : "The CRM has NOT taken all of it: " + missing + " requests are deleted now.");
+                : "The CRM has NOT taken all of it. Requests that are deleted now: " + missing);
         return missing == 0 ? 0 : 1;
     }
 

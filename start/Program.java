@@ -21,8 +21,8 @@ public interface Program {
     /// No more calls come. Delivers what the calls have reported, for `bound` at most.
     void close(Duration bound) throws InterruptedException;
 
-    /// The demo's CRM, and the verb `event`, use the program's own code, which is the code that a
-    /// reader copies.
+    /// Sends to the CRM, and verifies what was sent. The demo's CRM and the verb `event` use this.
+    /// So they run the code that a reader copies.
     interface Crm {
 
         /// Is this the `X-Signature` of that body?
@@ -32,7 +32,7 @@ public interface Program {
         boolean verifyStandard(String id, long timestamp, byte[] body, String signatures,
                 Instant now);
 
-        /// Sends this once, signed if it is an event. Blocks, 5 s at most. Throws an IOException
+        /// Sends this once, signed if it is an event. Blocks for 5 s at most. Throws an IOException
         /// when no answer comes.
         Outbox.Outcome post(Outbox.Delivery delivery) throws IOException, InterruptedException;
     }

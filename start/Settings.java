@@ -224,8 +224,7 @@ public final class Settings {
         }
         String[] all = secrets.split(",", -1);
         if (all.length > MOST_SECRETS) {
-            problems.add("WEBHOOK_SECRET has more than one comma: it is one secret, or the new one "
-                    + "and the old one with a comma between them");
+            problems.add("WEBHOOK_SECRET has more than one comma: set one secret, or NEW,OLD");
         } else {
             Arrays.stream(all).map(String::strip).forEach(each -> secret(problems, each));
         }
@@ -234,7 +233,8 @@ public final class Settings {
     /// A secret that begins with `whsec_` goes on with base64. Then the bytes of that count.
     private static void secret(List<String> problems, String secret) {
         if (secret.isEmpty()) {
-            problems.add("WEBHOOK_SECRET has a comma, and no secret before it or behind it");
+            problems.add("WEBHOOK_SECRET has a comma, but a secret is missing before it or behind "
+                    + "it");
             return;
         }
         try {

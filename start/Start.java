@@ -60,13 +60,13 @@ public final class Start {
                                   HEALTH_PORT tells whether it can take any
                           call +15551234567 ['{"contact": {"name": "Ada"}}']
                                   have a running worker call that number
-                          demo [--once | --page]
+                          demo [--once [--own] | --page]
                                   try it without LiveKit, CRM and keys, on a page with a phone;
                                   --once, and where there is no terminal: one scripted call
-                          console the same, typed; and with --own, console and demo --once call
-                                  CRM_URL with CRM_API_KEY and WEBHOOK_SECRET
+                          console [--own]
+                                  the same, typed; --own: the events go to your own CRM_URL
                           event call.ended
-                                  send one signed example to CRM_URL; or another event
+                                  send one signed example of this or another event to CRM_URL
                         (./run.sh alone is demo; it also has test, bench and build)""");
                 System.exit(1);
             }

@@ -178,11 +178,10 @@ public final class SettingsTest extends Stand {
             }
         });
         for (String comma : List.of(",", good + ",", "," + good, " , " + good)) {
-            assertEquals(List.of("WEBHOOK_SECRET has a comma, and no secret before it or behind "
-                    + "it"), refused(Map.of("WEBHOOK_SECRET", comma)));
+            assertEquals(List.of("WEBHOOK_SECRET has a comma, but a secret is missing before it or "
+                    + "behind it"), refused(Map.of("WEBHOOK_SECRET", comma)));
         }
-        assertEquals(List.of("WEBHOOK_SECRET has more than one comma: it is one secret, or the new "
-                + "one and the old one with a comma between them"),
+        assertEquals(List.of("WEBHOOK_SECRET has more than one comma: set one secret, or NEW,OLD"),
                 refused(Map.of("WEBHOOK_SECRET", good + "," + good + "," + good)));
         for (String right : List.of("x".repeat(24), "ü".repeat(12), "whsec_" + "YWFh".repeat(8),
                 "WHSEC_" + "?".repeat(18), good + " , whsec_" + "YWFh".repeat(8))) {

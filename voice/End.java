@@ -14,16 +14,16 @@ public record End(String reason, String cause, String by, Instant started, Insta
                   Transcript transcript, CompletableFuture<Void> hungUp) {
     private static final String DIED = "agent_died";
 
-    /// In whole milliseconds, as they are reported: so the lengths are the differences between
-    /// them.
+    /// Cuts the times to milliseconds. So a length is the difference of two times as they are
+    /// reported.
     public End {
         started = started.truncatedTo(ChronoUnit.MILLIS);
         answered = answered == null ? null : answered.truncatedTo(ChronoUnit.MILLIS);
         ended = ended.truncatedTo(ChronoUnit.MILLIS);
     }
 
-    /// The end of a call in which the process has died. `lastSeen` is its last sign of life.
-    /// Nothing else is known.
+    /// The end of a call in which the process has died. `lastSeen` is its last sign of life. Nobody
+    /// knows the rest: `answered`, `model`, `usage` and `transcript` are null.
     public static End died(Instant started, Instant lastSeen, CompletableFuture<Void> hungUp) {
         return new End(DIED, null, "worker", started, null, lastSeen.isBefore(started) ? started
                 : lastSeen, null, null, null, null, null, hungUp);

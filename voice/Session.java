@@ -142,7 +142,7 @@ public final class Session implements AutoCloseable {
     /// the program asks the CRM about them.
     private void lookWhoItIs() {
         String number = options.numbers().read(line.number());
-        boolean ours = outbound || nobodyIsTheCaller();     // or was to be
+        boolean ours = outbound || nobodyIsTheCaller();     // or it must not be made
         party = new Party(line.id(), line.room(), line.roomSid(),
                 number != null ? number : outbound ? given : null,
                 ours ? given : options.numbers().read(line.calledNumber()),

@@ -6,19 +6,19 @@ import jakarta.json.JsonArray;
 
 /// What was said in one call, in writing: what the caller has said, how much of the agent's words
 /// they have heard, and which tools the model has called. Session makes one, and hands in each
-/// event that it takes. It ends up in End.
+/// event that it takes. End has it when the call is over.
 ///
 /// Not here: the caller's words when no transcription model is set, because nobody writes them down
 /// then; words of theirs that are not yet written down when the call ends; and which keys they have
 /// pressed, because those may be a PIN.
 ///
-/// Everything here runs on the call's thread. When the call is over, `items` may be read on any.
+/// Everything here runs on the call's thread. When the call is over, any thread may call `items`.
 public final class Transcript {
     private static final int MOST_BYTES = 490_000;          // of JSON, in UTF-8
     private static final int FRAME = 60;                    // bytes of an item, without its text
     private static final String AGENT = "agent", CALLER = "caller", TOOL = "tool";
 
-    /// When something began, and as the how many-th: two things may begin in the same instant.
+    /// When something began. `number` gives the order of two things in the same instant.
     private record Begin(Instant at, int number) {}
 
     /// `id` is that of the service's item, or "".
@@ -27,7 +27,7 @@ public final class Transcript {
     private final Supplier<Instant> now;
     private final List<Item> items = new ArrayList<>();
     private final Map<String, Begin> began = new HashMap<>();       // by item id
-    private Instant agentFinished = Instant.MIN;            // the item before
+    private Instant agentFinished = Instant.MIN;            // the last item of its own
     private int begun;
     private int bytes;
 
