@@ -32,7 +32,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 /// participant that says it is one.
 final class Bench {
     private static final String AGENT = "webhook-crm-agent", KEY = "devkey";
-    private static final String WEBHOOK_SECRET = "the bench's, of 24 bytes";
+    private static final String WEBHOOK_SECRET = "the bench's own 24 bytes";
     private static final String API_SECRET = "a secret of livekit-server's own, 32 letters or more";
     private static final Duration SOON = Duration.ofSeconds(10);
     private static final int VAD_MS = 500;                  // silence, before the model answers
