@@ -180,7 +180,7 @@ final class Webhooks implements Program.Crm {
 
         private void reportEnd(End end) {
             if (transcripts && end.answered() != null) {
-                send("call.transcript", "items", end.transcript().items(end.answered()),
+                add("call.transcript", "items", end.transcript().items(end.answered()),
                         "truncated", end.transcript().truncated());
             }
             String intent = intents.isEmpty() ? null : intents.getLast();
@@ -227,6 +227,12 @@ final class Webhooks implements Program.Crm {
         /// Returns when the event is on disk. The call's file is written with the event: an event
         /// that is delivered is deleted, and then only the call's file knows its sequence.
         private void send(String event, Object... more) {
+            add(event, more);
+            put();
+        }
+
+        /// `put` brings it to the disk.
+        private void add(String event, Object... more) {
             if (sequence == 0) {
                 entry.keep(state());    // no call is started without its file
             }
@@ -241,7 +247,6 @@ final class Webhooks implements Program.Crm {
                     .addAll(Json.createObjectBuilder(fields(more)));
             waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
                     + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
-            put();
             Log.step(party.call(), "event", "%-19s  %s".formatted(event, id));
         }
 

@@ -100,9 +100,8 @@ public sealed interface Event {
     /// The model hears that the caller has begun to speak.
     record CallerSpeaks(String itemId) implements Event {}
 
-    /// Another connection to the model hears once more what the caller has said before it: what was
-    /// the item `before` is now the item `itemId`.
-    record CallerHeardAgain(String itemId, String before) implements Event {}
+    /// Another connection to the model hears once more what the caller has said before it.
+    record CallerHeardAgain(String itemId) implements Event {}
 
     /// What the caller has said, in writing. It comes only when a transcription model is set.
     record CallerSaid(String itemId, String text) implements Event {}

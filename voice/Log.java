@@ -97,7 +97,7 @@ public final class Log {
     /// surrogate pair) in half.
     public static String cut(String text, int most) {
         return text.length() <= most ? text : text.substring(0,
-                Character.isHighSurrogate(text.charAt(most - 1)) ? most - 1 : most);
+                most > 0 && Character.isHighSurrogate(text.charAt(most - 1)) ? most - 1 : most);
     }
 
     /// A phone number as it may be logged: its last four digits.

@@ -55,7 +55,7 @@ public final class Realtime implements AutoCloseable {
     private volatile boolean turnUnanswered;    // the caller's latest turn has no answer yet
 
     // Ids of items.
-    private String callersItem = "";            // what the caller says or has said last
+    private String callersItem;                 // what the caller says or has said last
     private String unfinishedItem;              // what the agent says, when more sound is to come
     private String lastItemWithSound;
 
@@ -421,14 +421,13 @@ public final class Realtime implements AutoCloseable {
         boolean answered = !turnUnanswered;
         boolean again = hearing.isHeardAgain(begun._audioStartMs().asKnown().orElse(0L));
         callerSpeaking = turnUnanswered = true;
-        String before = callersItem;
         callersItem = begun._itemId().asString().orElse("");
         history.callerSays(callersItem, "");
         // The sound ends here, and not on the call's thread, which may be late. What is heard again
         // does not break off the recording that bridges the time.
         responses.callerSpeaks(callersItem, answered,
                 (!again || speaker.holds(lastItemWithSound)) && silence());
-        mailbox.post(again && !answered ? new Event.CallerHeardAgain(callersItem, before)
+        mailbox.post(again && !answered ? new Event.CallerHeardAgain(callersItem)
                 : new Event.CallerSpeaks(callersItem));
     }
 

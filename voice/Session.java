@@ -144,7 +144,7 @@ public final class Session implements AutoCloseable {
         String number = options.numbers().read(line.number());
         boolean ours = outbound || nobodyIsTheCaller();     // or it must not be made
         party = new Party(line.id(), line.room(), line.roomSid(),
-                number != null ? number : outbound ? given : null,
+                number != null ? number : ours ? given : null,
                 ours ? given : options.numbers().read(line.calledNumber()),
                 ours ? "outbound" : "inbound", line.sipCallId(), line.sipId());
     }
@@ -301,7 +301,7 @@ public final class Session implements AutoCloseable {
                 }
                 // The log does not say which keys, because they may be a PIN.
                 Log.step(line.id(), "caller", "presses " + keys.length() / 2 + " keys");
-                transcript.keysPressed(keys.length() / 2);
+                transcript.keysPressed();
                 var pressed = new Step.KeysPressed(keys.toString().strip());
                 keys.setLength(0);
                 return pressed;
@@ -482,6 +482,7 @@ public final class Session implements AutoCloseable {
     public End finish() {
         mailbox.rest(Event.AgentSaid.class).forEach(this::take);
         mailbox.rest(Event.CallerSaid.class).forEach(this::take);
+        transcript.keysPressed();
         conversation.end().forEach(this::take);
         return ending.finish();
     }

@@ -21,7 +21,7 @@ final class Speech {
         double heard = 1;                       // the share of it, if it was broken off
 
         String words() {
-            return text.substring(0, (int) (text.length() * heard));
+            return Log.cut(text, (int) (text.length() * heard));
         }
     }
 

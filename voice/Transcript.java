@@ -21,8 +21,8 @@ public final class Transcript {
     /// When something began. `number` gives the order of two things in the same instant.
     private record Begin(Instant at, int number) {}
 
-    /// `id` is that of the service's item, or "".
-    private record Item(String id, Begin began, String role, String text) {}
+    /// `id` is that of the service's item, or null. `bytes` is the size in JSON.
+    private record Item(String id, Begin began, String role, String text, int bytes) {}
 
     private final Supplier<Instant> now;
     private final List<Item> items = new ArrayList<>();
@@ -30,6 +30,15 @@ public final class Transcript {
     private Instant agentFinished = Instant.MIN;            // the last item of its own
     private int begun;
     private int bytes;
+    private boolean truncated;
+    private Begin keysBegan;                                // null: no keys are to be added
+    private int keys;
+
+    // What the caller has said since they were last answered, by item id. If the connection to the
+    // model breaks, another one may hear it again, and write it down again.
+    private final Set<String> turn = new LinkedHashSet<>();
+    private final Set<String> heardBefore = new LinkedHashSet<>();      // on earlier connections
+    private final Map<String, Set<String>> insteadOf = new HashMap<>(); // by the id of the new item
 
     Transcript(Supplier<Instant> now) {
         this.now = now;
@@ -37,16 +46,32 @@ public final class Transcript {
 
     void take(Event event) {
         switch (event) {
-            case Event.AgentSpeaks(var item) -> began.put(item, begin());
-            case Event.CallerSpeaks(var item) -> began.put(item, begin());
-            case Event.CallerHeardAgain(var item, var before) -> {
-                Begin first = items.stream().filter(each -> each.id.equals(before))
-                        .map(Item::began).findFirst().orElse(began.get(before));
-                began.put(item, first == null ? begin() : first);
-                items.removeIf(each -> each.id.equals(before));
+            case Event.AgentSpeaks(var item) -> {
+                answered();
+                began.put(item, begin());
+            }
+            case Event.CallerSpeaks(var item) -> {
+                heard(item);
+                began.put(item, begin());
+            }
+            case Event.ModelAway _ -> {
+                heardBefore.addAll(turn);
+                turn.clear();
+            }
+            case Event.CallerHeardAgain(var item) -> {
+                heard(item);
+                var old = new HashSet<>(heardBefore);
+                heardBefore.forEach(id -> old.addAll(insteadOf.getOrDefault(id, Set.of())));
+                heardBefore.clear();            // whatever is heard again after this is new
+                insteadOf.put(item, old);
+                began.put(item, Stream.concat(items.stream()
+                                .filter(each -> old.contains(each.id)).map(Item::began),
+                        old.stream().map(began::get).filter(Objects::nonNull))
+                        .min(Comparator.comparing(Begin::number)).orElseGet(this::begin));
             }
             case Event.CallerSaid(var item, var text) -> {
                 Begin spoke = began.remove(item);
+                forget(insteadOf.getOrDefault(item, new HashSet<>()));
                 add(item, spoke == null ? begin() : spoke, CALLER, text);
             }
             case Event.AgentSaid(var item, var text) -> {
@@ -57,18 +82,49 @@ public final class Transcript {
                     agentFinished = now.get();
                 }
             }
-            case Event.CallerWrote(var text) -> add("", begin(), CALLER, text);
-            case Event.ToolCalled(_, var name, _) -> add("", begin(), TOOL, name);
+            case Event.CallerWrote(var text) -> add(null, begin(), CALLER, text);
+            case Event.ToolCalled(_, var name, _) -> {
+                answered();
+                add(null, begin(), TOOL, name);
+            }
+            case Event.KeyPressed _ -> {
+                keysBegan = keysBegan == null ? begin() : keysBegan;
+                keys++;
+            }
             default -> { }
         }
     }
 
-    void keysPressed(int keys) {
-        add("", begin(), CALLER, "(pressed " + keys + (keys == 1 ? " key)" : " keys)"));
+    /// The caller is heard in this item. Not every service gives it an id.
+    private void heard(String item) {
+        if (!item.isEmpty()) {
+            turn.add(item);
+        }
+    }
+
+    /// The words of these items are written down once more, in another one.
+    private void forget(Set<String> ids) {
+        items.stream().filter(each -> ids.contains(each.id)).forEach(each -> bytes -= each.bytes);
+        items.removeIf(each -> ids.contains(each.id));
+    }
+
+    /// The caller's turn has an answer, so nobody hears it again.
+    private void answered() {
+        turn.clear();
+        heardBefore.clear();
+    }
+
+    /// The keys that the caller has pressed so far belong together.
+    void keysPressed() {
+        if (keysBegan != null) {
+            add(null, keysBegan, CALLER, "(pressed " + keys + (keys == 1 ? " key)" : " keys)"));
+        }
+        keysBegan = null;
+        keys = 0;
     }
 
     void recordingPlayed(Clips which) {
-        add("", begin(), AGENT, "(recording: " + which + ")");
+        add(null, begin(), AGENT, "(recording: " + which + ")");
     }
 
     private Begin begin() {
@@ -76,18 +132,18 @@ public final class Transcript {
     }
 
     private void add(String id, Begin began, String role, String text) {
-        if (text.isBlank() || truncated()) {
-            return;
-        }
-        bytes += FRAME + Json.createValue(text).toString().getBytes(StandardCharsets.UTF_8).length;
-        if (!truncated()) {
-            items.add(new Item(id, began, role, text.strip()));
+        String json = Json.createValue(text).toString();
+        int size = FRAME + json.getBytes(StandardCharsets.UTF_8).length;
+        truncated |= bytes + size > MOST_BYTES;
+        if (!truncated && !text.isBlank()) {
+            items.add(new Item(id, began, role, text.strip(), size));
+            bytes += size;
         }
     }
 
     /// The call has brought more than there is room for, and the rest is missing.
     public boolean truncated() {
-        return bytes > MOST_BYTES;
+        return truncated;
     }
 
     /// What was said and done, in order, 490,000 bytes at most. `at` is ms from the answer, and 0

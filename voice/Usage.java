@@ -1,5 +1,6 @@
 package voice;
 
+import module java.base;
 import com.openai.core.JsonField;
 import com.openai.models.realtime.RealtimeResponse;
 
@@ -15,7 +16,7 @@ public record Usage(long inputText, long inputAudio, long cachedText, long cache
     private static final int MOST_TOKENS = 1_000_000_000;   // a count that is higher is a mistake
 
     /// The sum, with what this response has used. `before` may be null. Returns `before` when the
-    /// response does not say what it has used. What the service does not split counts as text.
+    /// response does not say what it has used. What is not reported as sound counts as text.
     static Usage plus(Usage before, RealtimeResponse done) {
         var usage = done._usage().asKnown().orElse(null);
         if (usage == null) {
@@ -25,16 +26,27 @@ public record Usage(long inputText, long inputAudio, long cachedText, long cache
         var cached = in.flatMap(all -> all._cachedTokensDetails().asKnown());
         var out = usage._outputTokenDetails().asKnown();
         Usage sum = before == null ? new Usage(0, 0, 0, 0, 0, 0) : before;
+        long audioIn = in.map(all -> count(all._audioTokens())).orElse(0L);
+        long audioCached = cached.map(all -> count(all._audioTokens())).orElse(0L);
+        long audioOut = out.map(all -> count(all._audioTokens())).orElse(0L);
         return new Usage(
-                sum.inputText + in.map(all -> count(all._textTokens()))
-                        .orElse(count(usage._inputTokens())),
-                sum.inputAudio + in.map(all -> count(all._audioTokens())).orElse(0L),
-                sum.cachedText + cached.map(all -> count(all._textTokens()))
-                        .orElse(in.map(all -> count(all._cachedTokens())).orElse(0L)),
-                sum.cachedAudio + cached.map(all -> count(all._audioTokens())).orElse(0L),
-                sum.outputText + out.map(all -> count(all._textTokens()))
-                        .orElse(count(usage._outputTokens())),
-                sum.outputAudio + out.map(all -> count(all._audioTokens())).orElse(0L));
+                sum.inputText + text(in.map(all -> all._textTokens()),
+                        Optional.of(usage._inputTokens()), audioIn),
+                sum.inputAudio + audioIn,
+                sum.cachedText + text(cached.map(all -> all._textTokens()),
+                        in.map(all -> all._cachedTokens()), audioCached),
+                sum.cachedAudio + audioCached,
+                sum.outputText + text(out.map(all -> all._textTokens()),
+                        Optional.of(usage._outputTokens()), audioOut),
+                sum.outputAudio + audioOut);
+    }
+
+    /// If the service does not say how many tokens were text, they are the rest of `all`.
+    private static long text(Optional<JsonField<Long>> text, Optional<JsonField<Long>> all,
+            long audio) {
+        var known = text.filter(field -> field.asKnown().isPresent());
+        return known.map(Usage::count).orElse(
+                Math.max(0, all.map(Usage::count).orElse(0L) - audio));
     }
 
     private static long count(JsonField<Long> tokens) {
