@@ -205,7 +205,11 @@ public final class Demo {
             throws InterruptedException {
         var phone = new Console(newId("con"), ADA);
         console = phone;
-        Thread call = startCall(phone, takeCall, phone::close);
+        var taken = new AtomicBoolean();
+        Thread call = startCall(phone, line -> {
+            takeCall.accept(line);
+            taken.set(true);                // it has not failed
+        }, phone::close);
         Thread caller = Thread.ofPlatform().daemon().name("caller").start(() -> {
             try {
                 while (phone.awaitTurn(patient, TURN) && lines.hasNext()) {
@@ -220,7 +224,7 @@ public final class Demo {
         });
         call.join();
         caller.interrupt();
-        return crm == null || delivered(phone.id()) ? 0 : 1;
+        return crm == null ? taken.get() ? 0 : 1 : delivered(phone.id()) ? 0 : 1;
     }
 
     private static void say(Console phone, String line) {

@@ -19,10 +19,18 @@ final class Example {
     private static final Pattern EXAMPLE = Pattern.compile(
             "(?m)^ +([a-z]+\\.[a-z_]+):\\s+summary: .*\\s+value:\\s+(?=\\{\\s*\"id\")");
 
+    private static final DateTimeFormatter MILLIS =         // as in all events: .000, too
+            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
+
     private Example() {}
 
     /// Returns the exit status: 0 when the CRM has taken the event.
     static int run(String name, Start.Maker maker) throws Exception {
+        if (Files.notExists(CONTRACT)) {
+            System.err.println("There is no " + CONTRACT + ", which has the events: start this in "
+                    + "the folder of the project");
+            return 2;
+        }
         Map<String, JsonObject> examples = examples(Files.readString(CONTRACT));
         if (!examples.containsKey(name)) {
             System.err.println("There is no event " + Log.clean(name) + ". There are: "
@@ -33,7 +41,7 @@ final class Example {
                 "LIVEKIT_API_KEY", "none", "LIVEKIT_API_SECRET", "none",
                 "OPENAI_API_KEY", "none"));
         // Another process may be using the outbox.
-        String folder = given.get("OUTBOX_DIR") + "/event-" + ProcessHandle.current().pid();
+        String folder = given.get("OUTBOX_DIR") + "/event-" + UUID.randomUUID();
         Program program = maker.make(given.with(Map.of("OUTBOX_DIR", folder)));
         Http.logAnswers();
         try {
@@ -63,7 +71,7 @@ final class Example {
             throws InterruptedException {
         String id = "evt_" + UUID.randomUUID(), call = "example_" + id.substring(4, 10);
         String body = Json.createObjectBuilder(example).add("id", id).add("call_id", call)
-                .add("timestamp", Instant.now().truncatedTo(ChronoUnit.MILLIS).toString())
+                .add("timestamp", MILLIS.format(Instant.now()))
                 .build().toString();
         Log.step(call, "event", "%-19s  %s".formatted(name, id));
         try {

@@ -39,6 +39,8 @@ public final class Settings {
             Map.of("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY");
     private static final Pattern PROXY = Pattern.compile(
             "(?i:http://)?([\\w.-]+|\\[[0-9A-Fa-f:]+])(?::([0-9]{1,5}))?/?");
+    private static final Pattern AFTER_QUOTES =             // but for a comment
+            Pattern.compile("\"[^\"]*\"\\s*[^\\s#].*|'[^']*'\\s*[^\\s#].*");
     private static final List<String> YES_OR_NO =
             List.of("LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT");
     private static final int LEAST_SECRET = 24;             // bytes, as Standard Webhooks has it
@@ -144,8 +146,8 @@ public final class Settings {
         TRANSFERS.forEach(name -> values.put(name, ""));
         MAY_BE_BLANK.forEach(name -> values.put(name, ""));
         NUMBERS.forEach((name, range) -> values.put(name, Integer.toString(range.usual)));
-        set(values, parse(problems, file));
-        set(values, environment);
+        set(problems, values, parse(problems, file));
+        set(problems, values, environment);
 
         for (String[] each : NEEDED) {
             if (!values.containsKey(each[0])) {
@@ -250,9 +252,16 @@ public final class Settings {
         }
     }
 
-    private static void set(Map<String, String> values, Map<String, String> found) {
+    private static void set(List<String> problems, Map<String, String> values,
+            Map<String, String> found) {
         found.forEach((given, written) -> {
             String name = LOWER_CASE.getOrDefault(given, given);
+            boolean known = values.containsKey(name)
+                    || Arrays.stream(NEEDED).anyMatch(each -> each[0].equals(name));
+            if (known && AFTER_QUOTES.matcher(written.strip()).matches()) {
+                problems.add(name + " has something behind its closing quote: put all of it into "
+                        + "one pair of quotes");
+            }
             boolean alsoInCapitals = !name.equals(given)
                     && !value(found.getOrDefault(name, "").strip()).isBlank();
             String value = value(written.strip()).strip();

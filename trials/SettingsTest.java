@@ -177,6 +177,13 @@ public final class SettingsTest extends Stand {
                         refused(Map.of("WEBHOOK_SECRET", with)));
             }
         });
+        for (String quoted : List.of("\"" + good + "\",\"" + good + "\"",
+                "'" + good + "', " + good)) {
+            assertEquals(List.of("WEBHOOK_SECRET has something behind its closing quote: put all "
+                    + "of it into one pair of quotes"), refused(Map.of("WEBHOOK_SECRET", quoted)));
+        }
+        assertEquals(good + "," + good, settings(Map.of("WEBHOOK_SECRET",
+                "\"" + good + "," + good + "\" # both", "PS1", "\"a\"b")).get("WEBHOOK_SECRET"));
         for (String comma : List.of(",", good + ",", "," + good, " , " + good)) {
             assertEquals(List.of("WEBHOOK_SECRET has a comma, but a secret is missing before it or "
                     + "behind it"), refused(Map.of("WEBHOOK_SECRET", comma)));
