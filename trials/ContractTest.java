@@ -318,6 +318,19 @@ public final class ContractTest {
         }
     }
 
+    /// The key, id, time and body are those that Standard Webhooks has published.
+    @Test
+    void theSignatureInTheExampleIsRight() throws IOException {
+        String docs = Files.readString(Contract.FILE);
+        byte[] key = Base64.getDecoder().decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        String body = "{\"test\": 2432232314}";
+        for (String part : List.of("whsec_" + Base64.getEncoder().encodeToString(key), "1614265330",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek", body, Stand.standard(key,
+                        "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, Stand.utf8(body)))) {
+            assertTrue(docs.contains("`" + part + "`"), part);
+        }
+    }
+
     @Test
     void theReadmeShowsTheExampleOfTheEnd() throws IOException {
         assertEquals(List.of(Stand.json(example("call.ended").body.toString())),

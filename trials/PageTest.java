@@ -286,9 +286,31 @@ public final class PageTest {
                     + ".includes('Call over: caller hung up')");
             page.evaluate(card("call.transcript", "verified") + ".querySelector('.said').open = 1");
             page.await("what the caller has typed, as a text", card("call.transcript", "verified")
-                    + ".innerText.includes('" + MARKUP + "')");
+                    + ".querySelector('.said ol').innerText.includes('" + MARKUP + "')");
             assertEquals(0, number(page, "document.querySelectorAll('img').length"));
             noComplaints(page);
+        }
+    }
+
+    /// Anybody can send it, as it is not signed. So the page shows it as refused.
+    @Test @Order(3)
+    void aLongTranscriptIsTakenAndFolded() throws Exception {
+        try (var page = new Chromium(inside, null, url + "/")) {
+            page.await("the events of before", card("call.ended", "verified"));
+            assertEquals(401, number(page, """
+                    fetch("/webhooks/call", {method: "POST", body: JSON.stringify({id: "evt_long",
+                        event: "call.transcript", truncated: true, items: Array.from({length: 8000},
+                            (_, i) => ({at: i * 1000, role: "caller", text: "x".repeat(12)}))})
+                    }).then(answer => answer.status)"""));
+            String long_ = "document.querySelector('#events [data-id=evt_long]')";
+            page.await("its card", long_);
+            assertEquals("transcript, 8000 items, and the rest is missing",
+                    text(page, long_ + ".querySelector('.said summary').innerText"));
+            assertEquals(0, number(page, long_ + ".querySelectorAll('li').length"));
+            page.evaluate(long_ + ".querySelector('.said').open = true");
+            page.await("all of it", long_ + ".querySelectorAll('li').length === 8000");
+            page.evaluate(long_ + ".querySelector('.raw').open = true");
+            page.await("the body", long_ + ".querySelector('.body').textContent.length > 490000");
         }
     }
 
