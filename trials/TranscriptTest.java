@@ -136,6 +136,7 @@ public final class TranscriptTest extends Stand {
         var says = new Event.CallerSaid("u1", "One.");
         var again = new Event.CallerHeardAgain("u2");
         for (var events : List.of(List.of(speaks, says, away, again),
+                List.of(speaks, says, away, again, new Event.CallerSaid("u2", " ")),
                 List.of(speaks, away, again, new Event.CallerSaid("u2", "One.")),
                 List.of(speaks, says, away, again, away, new Event.CallerHeardAgain("u3")),
                 List.of(speaks, says, away, again, away, new Event.CallerHeardAgain("u3"),

@@ -71,7 +71,9 @@ public final class Transcript {
             }
             case Event.CallerSaid(var item, var text) -> {
                 Begin spoke = began.remove(item);
-                forget(insteadOf.getOrDefault(item, new HashSet<>()));
+                if (!text.isBlank() && !truncated) {
+                    forget(insteadOf.getOrDefault(item, new HashSet<>()));
+                }
                 add(item, spoke == null ? begin() : spoke, CALLER, text);
             }
             case Event.AgentSaid(var item, var text) -> {
