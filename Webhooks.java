@@ -132,6 +132,7 @@ final class Webhooks implements Program.Crm {
         private final List<String> notes = new ArrayList<>();
         private int filed;                              // of the notes
         private final List<Outbox.Delivery> waiting = new ArrayList<>();    // for `put`
+        private final List<String> unlogged = new ArrayList<>();            // the same
         private Instant started = Instant.now();
         private Instant lastSeen;                       // of an orphan
         private int sequence;                           // of the last event; 0 for none
@@ -247,16 +248,18 @@ final class Webhooks implements Program.Crm {
                     .addAll(Json.createObjectBuilder(fields(more)));
             waiting.add(new Outbox.Delivery(party.call(), id, "/webhooks/"
                     + event.substring(0, event.indexOf('.')), utf8(body.build().toString())));
-            Log.step(party.call(), "event", "%-19s  %s".formatted(event, id));
+            unlogged.add("%-19s  %s".formatted(event, id));
         }
 
-        /// Brings to the disk what waits, and files the notes if the caller has a record by now.
+        /// Files notes that have a record by now. What waits comes to the disk, then into the log.
         private void put() {
             for (; contactId != null && filed < notes.size(); filed++) {
                 file("notes", fields("text", notes.get(filed), "source", "ai-agent"));
             }
             entry.put(List.copyOf(waiting), state());
             waiting.clear();
+            unlogged.forEach(line -> Log.step(party().call(), "event", line));
+            unlogged.clear();
         }
 
         /// A note or an activity of the caller's contact, which has a lane of its own.
