@@ -100,6 +100,7 @@ public final class Demo {
                     + "its script.");
         }
         System.out.println(crm == null ? "The caller's number is " + ADA + "."
+                + (standIn == null ? "" : " The tokens in `usage` are made up, as no model talks.")
                 : "In the demo, the model may look up anybody (LOOKUP_ANYBODY=true). On your own "
                         + "line, a caller gets their own record, and no other.");
         if (words.contains("console")) {
