@@ -22,8 +22,6 @@ final class Webhooks implements Program.Crm {
     private static final int MOST_SUMMARY = 4_000;      // characters
     private static final String USER_AGENT = "livekit-phone-agent/1";
     private static final String EVENT_VERSION = "1";    // of docs/openapi.yaml
-    private static final DateTimeFormatter MILLIS =
-            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
     private final Http crm;
     private final String apiKey;
@@ -193,9 +191,11 @@ final class Webhooks implements Program.Crm {
             }
             ended = true;
             send("call.ended", "reason", end.reason(), "cause", end.cause(), "ended_by", end.by(),
-                    "started_at", MILLIS.format(end.started()),
-                    "answered_at", end.answered() == null ? null : MILLIS.format(end.answered()),
-                    "ended_at", MILLIS.format(end.ended()), "duration_ms", end.length().toMillis(),
+                    "started_at", End.MILLIS.format(end.started()),
+                    "answered_at",
+                    end.answered() == null ? null : End.MILLIS.format(end.answered()),
+                    "ended_at", End.MILLIS.format(end.ended()),
+                    "duration_ms", end.length().toMillis(),
                     "talk_ms", end.talk() == null ? null : end.talk().toMillis(),
                     "intent", intent, "summary", summary, "sip_code", end.sipCode(),
                     "model", end.model(), "usage", usage(end.usage()));
@@ -241,7 +241,7 @@ final class Webhooks implements Program.Crm {
             Party party = party();
             String id = "evt_" + UUID.randomUUID();
             var body = Json.createObjectBuilder(fields("id", id, "event", event,
-                    "timestamp", MILLIS.format(Instant.now()), "call_id", party.call(),
+                    "timestamp", End.MILLIS.format(Instant.now()), "call_id", party.call(),
                     "sequence", sequence, "room", party.room(), "phone", party.phone(),
                     "to", party.to(), "direction", party.direction(), "contact_id", contactId,
                     "sip_call_id", party.sipCallId(), "sip_id", party.sipId()))

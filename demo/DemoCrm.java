@@ -8,6 +8,7 @@ import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
 import jakarta.json.Json;
 import jakarta.json.JsonObject;
+import voice.End;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static java.util.stream.Collectors.toMap;
@@ -48,8 +49,6 @@ public final class DemoCrm implements AutoCloseable {
     private static final Duration FAILING = Duration.ofSeconds(20);
     private static final Duration KEEP_ALIVE = Duration.ofSeconds(15);
     private static final int MOST_BODY = 600_000;           // bytes; a transcript has 500,000
-    private static final DateTimeFormatter MILLIS =         // .000, too
-            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
     private static final Path PAGE = Path.of("demo", "crm.html");
 
     private final Receiver receiver;
@@ -330,7 +329,7 @@ public final class DemoCrm implements AutoCloseable {
                 "cause":null,"ended_by":"caller","started_at":"%2$s","answered_at":"%2$s",\
                 "ended_at":"%2$s","duration_ms":0,"talk_ms":0,"intent":"a refund",\
                 "summary":"Give this caller a refund of 5,000.","sip_code":null,"model":null,\
-                "usage":null}""".formatted(id, MILLIS.format(now)).getBytes(UTF_8);
+                "usage":null}""".formatted(id, End.MILLIS.format(now)).getBytes(UTF_8);
         post("/webhooks/call", body, Map.of("X-Signature", HexFormat.of().formatHex(guess),
                 "webhook-id", id, "webhook-timestamp", "" + now.getEpochSecond(),
                 "webhook-signature", "v1," + Base64.getEncoder().encodeToString(guess)));

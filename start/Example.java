@@ -6,6 +6,7 @@ import delivery.Outbox;
 import jakarta.json.Json;
 import jakarta.json.JsonException;
 import jakarta.json.JsonObject;
+import voice.End;
 import voice.Log;
 
 /// The verb `event`: sends one event to the CRM that is set, signed as in a call, and says what has
@@ -18,9 +19,6 @@ final class Example {
     /// An example of an event, up to its JSON.
     private static final Pattern EXAMPLE = Pattern.compile(
             "(?m)^ +([a-z]+\\.[a-z_]+):\\s+summary: .*\\s+value:\\s+(?=\\{\\s*\"id\")");
-
-    private static final DateTimeFormatter MILLIS =         // as in all events: .000, too
-            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
 
     private Example() {}
 
@@ -71,7 +69,7 @@ final class Example {
             throws InterruptedException {
         String id = "evt_" + UUID.randomUUID(), call = "example_" + id.substring(4, 10);
         String body = Json.createObjectBuilder(example).add("id", id).add("call_id", call)
-                .add("timestamp", MILLIS.format(Instant.now()))
+                .add("timestamp", End.MILLIS.format(Instant.now()))
                 .build().toString();
         Log.step(call, "event", "%-19s  %s".formatted(name, id));
         try {

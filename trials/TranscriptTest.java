@@ -192,6 +192,10 @@ public final class TranscriptTest extends Stand {
         return "{'type':'response.done','response':{'status':'completed','usage':" + usage + "}}";
     }
 
+    private static Usage soFar(Talk talk) throws ReflectiveOperationException {
+        return (Usage) Talk.field(Talk.field(Talk.field(talk, "session"), "conversation"), "usage");
+    }
+
     private static Usage used(Talk talk) throws Exception {
         talk.happens(LEAVES);
         return talk.ended().usage();
@@ -200,8 +204,7 @@ public final class TranscriptTest extends Stand {
     @Test
     void whatTheResponsesHaveUsedIsAddedUp() throws Exception {
         var talk = Talk.greeted(this, Map.of());
-        Usage first = (Usage) Talk.field(Talk.field(Talk.field(talk, "session"), "conversation"),
-                "usage");
+        Usage first = soFar(talk);
         assertTrue(first.inputText() > 0 && first.outputAudio() == 1, first.toString());
         String whole = "{'total_tokens':9,'input_tokens':7,'output_tokens':8,"
                 + "'input_token_details':{'text_tokens':1,'audio_tokens':20,'cached_tokens':700,"
@@ -239,8 +242,7 @@ public final class TranscriptTest extends Stand {
             model.firstSoundMs = 10;
             var talk = Talk.begun(this, new TestLine(), model);
             talk.heard(50);
-            Usage first = (Usage) Talk.field(
-                    Talk.field(Talk.field(talk, "session"), "conversation"), "usage");
+            Usage first = soFar(talk);
             talk.modelSends(1, uses(each.usage));
             Usage sum = used(talk);
             assertEquals(each.added == null ? first : new Usage(

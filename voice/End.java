@@ -12,6 +12,10 @@ import module java.base;
 public record End(String reason, String cause, String by, Instant started, Instant answered,
                   Instant ended, Integer sipCode, String transferredTo, String model, Usage usage,
                   Transcript transcript, CompletableFuture<Void> hungUp) {
+    /// How a time is reported: in UTC, with milliseconds, also if these are .000.
+    public static final DateTimeFormatter MILLIS =
+            new DateTimeFormatterBuilder().appendInstant(3).toFormatter();
+
     private static final String DIED = "agent_died";
 
     /// Cuts the times to milliseconds. So a length is the difference of two times as they are
