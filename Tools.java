@@ -8,18 +8,17 @@ import jakarta.json.JsonValue;
 import voice.Log;
 import voice.Numbers;
 import voice.Tool;
+import voice.Tool.Argument;
 
-/// What the model can do during one call: the four function tools. This class also looks the caller
+/// What the model can do during one call: the five function tools. This class also looks the caller
 /// up in the CRM before the phone is answered. Agent makes one Tools for each call.
 ///
 /// The model always gets a JSON answer, even when it calls a tool that does not exist or gives
 /// wrong arguments. No tool makes the conversation wait. `record_intent` and `update_crm_note`
-/// answer when their report is on disk, `transfer_call` answers at once, and `lookup_crm` when the
-/// CRM does.
+/// answer when their report is on disk, `lookup_crm` when the CRM does, and the others at once.
 ///
 /// What the model may see and cause is decided here, and not by what it is told: a caller can talk
-/// a model into anything. Not handled: hanging up (an exercise: `end_call`). The transfer itself is
-/// voice.Session's.
+/// a model into anything. How a call is transferred or ended is voice.Session's.
 final class Tools {
     private static final Duration LOOK_UP_BOUND = Duration.ofSeconds(5);
     private static final int MOST_ANSWER = 1_000_000;   // bytes of an answer of the CRM
@@ -70,6 +69,7 @@ final class Tools {
     private final Webhooks.Call events;
     private final Set<String> destinations;
     private final UnaryOperator<String> transfer;
+    private final UnaryOperator<String> hangUp;
     private final boolean lookUpAnybody;
     private final List<Tool> tools;
     private volatile Contact contact;       // the caller's own
@@ -78,34 +78,38 @@ final class Tools {
     private int reports;
 
     /// `destinations` are the names of the departments, in lower case. The model sees these names,
-    /// never a number, and can choose no other. `transfer` begins a transfer to one of them. It
-    /// returns null, or why the transfer cannot begin. With `lookUpAnybody`, the model gets the
-    /// record of any number: that is for a line that only staff can call.
+    /// never a number, and can choose no other. `transfer` begins a transfer to one of them, and
+    /// `hangUp` ends the call for a reason. Both return null, or why not. With `lookUpAnybody`, the
+    /// model gets the record of any number: that is for a line that only staff can call.
     Tools(Webhooks crm, Webhooks.Call events, Set<String> destinations,
-            UnaryOperator<String> transfer, boolean lookUpAnybody, Numbers numbers) {
+            UnaryOperator<String> transfer, UnaryOperator<String> hangUp, boolean lookUpAnybody,
+            Numbers numbers) {
         this.crm = crm;
         this.events = events;
         this.destinations = new TreeSet<>(destinations);
         this.transfer = transfer;
+        this.hangUp = hangUp;
         this.lookUpAnybody = lookUpAnybody;
         tools = List.of(
                 new Tool("record_intent",
                         "Log what the caller wants, once it is clear, and when it changes.",
-                        "intent", "What the caller wants, in a few words of English",
-                        Set.of(), this::recordIntent),
+                        given -> recordIntent(given.get("intent")),
+                        new Argument("intent", "What the caller wants, in a few words of English")),
                 new Tool("lookup_crm",
                         lookUpAnybody ? "Fetch a customer by phone number."
                                 : "Fetch the caller's record, by the number that they call from.",
-                        "phone", "The number with its country code: +15551234567",
-                        Set.of(), phone -> lookupCrm(numbers.read(phone))),
-                new Tool("update_crm_note",
-                        "Append a note to the record of the caller.",
-                        "note", "One or two sentences, clear to a colleague",
-                        Set.of(), this::updateCrmNote),
+                        given -> lookupCrm(numbers.read(given.get("phone"))),
+                        new Argument("phone", "The number with its country code: +15551234567")),
+                new Tool("update_crm_note", "Append a note to the record of the caller.",
+                        given -> updateCrmNote(given.get("note")),
+                        new Argument("note", "One or two sentences, clear to a colleague")),
                 new Tool("transfer_call",
                         "Transfer the caller to a human. First say that you will.",
-                        "destination", "The department",
-                        this.destinations, this::transferCall));
+                        given -> transferCall(given.get("destination")),
+                        new Argument("destination", "The department", this.destinations)),
+                new Tool("end_call",
+                        "Hang up, when the caller needs nothing more. First say goodbye.",
+                        _ -> endCall()));
     }
 
     List<String> schemas() {
@@ -118,7 +122,7 @@ final class Tools {
             if (tool.name().equals(name)) {
                 Log.step(events.party().call(), "tool", name);
                 try {
-                    return tool.does().apply(tool.text(arguments));
+                    return tool.does().apply(tool.read(arguments));
                 } catch (Tool.WrongArguments e) {
                     Log.log(events.party().call(),
                             "the model called a tool wrongly: " + e.getMessage());
@@ -131,10 +135,10 @@ final class Tools {
     }
 
     /// Must the model say something about this answer, also if it has spoken while it called the
-    /// tool? A report needs no word, and neither does a transfer that begins.
+    /// tool? A report needs no word, and neither does a transfer or an end that begins.
     static boolean needsWords(String tool, String json) {
         return !List.of("record_intent", "update_crm_note").contains(tool)
-                && !json.startsWith("{\"transferring\":true");
+                && !json.matches("\\{\"(transferring|ending)\":true,.*");
     }
 
     private CompletableFuture<String> recordIntent(String intent) {
@@ -182,21 +186,23 @@ final class Tools {
     }
 
     private CompletableFuture<String> transferCall(String destination) {
-        if (destinations.isEmpty()) {
-            return answer("transferred", false, "No destinations are configured: the caller "
-                    + "cannot be transferred. Offer a note.");
-        }
         String name = destination.toLowerCase(Locale.ROOT);
-        String refused = !destinations.contains(name) ? "There is no such destination. There are: "
-                + String.join(", ", destinations) + "." : isEnough(1) ? ENOUGH
-                : transfer.apply(name);
-        return refused != null ? answer("transferring", false, refused)
-                : answer("transferring", true, "If you have not yet told the caller that you are "
-                        + "putting them through, do so now, in one short sentence. The transfer "
-                        + "begins when they have heard it; say nothing more until you are told "
-                        + "that it has failed. If the caller says something or presses keys before "
-                        + "it begins, it is called off: answer them, and call transfer_call again "
-                        + "if they still want it.");
+        String refused = destinations.isEmpty() ? "No destinations are configured. Offer a note."
+                : !destinations.contains(name) ? "There is no such destination. There are: "
+                        + String.join(", ", destinations) + "."
+                : isEnough(1) ? ENOUGH : transfer.apply(name);
+        return answer("transferring", refused == null, refused != null ? refused : "If you have "
+                + "not yet told the caller that you are putting them through, do so now, in one "
+                + "short sentence. The transfer begins when they have heard it; say nothing more "
+                + "until you are told that it has failed. If they speak or press keys before, it "
+                + "is called off: answer them, and transfer them again if they still want it.");
+    }
+
+    private CompletableFuture<String> endCall() {
+        String refused = hangUp.apply("agent_hung_up");
+        return answer("ending", refused == null, refused != null ? refused : "If you have not yet "
+                + "said goodbye, do so now, in one short sentence. The call ends when the caller "
+                + "has heard it. If they say something before, it goes on: answer them.");
     }
 
     /// Has this call caused so much already that `more` would be too much? Otherwise, counts it.

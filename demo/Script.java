@@ -12,8 +12,8 @@ import voice.Clips;
 /// script to DemoModel.
 ///
 /// It deliberately does not understand speech: when the caller stops speaking, DemoModel takes the
-/// next step of `TURNS`, whatever was said. The steps call all four tools, one after the other. In
-/// a text message this class looks for the words that it knows.
+/// next step of `TURNS`, whatever was said. The steps call four tools, one after the other. In a
+/// text message this class looks for the words that it knows.
 final class Script {
     static final List<Step> TURNS;
     static final Step END = line("end", "That was my whole script.");
@@ -26,11 +26,12 @@ final class Script {
             "I have written a note into your record. And now?");
     private static final Step TRANSFER = line("transfer",
             "I will put you through to a colleague. Goodbye.");
+    private static final Step BYE = line("bye", "Thank you for your call. Goodbye.");
     private static final Step KEYS = line("keys", "I have got the keys that you pressed.");
     private static final Step THERE = line("there", "Are you still there?");
     private static final Step GOODBYE = line("goodbye", "I hear nothing, so I say goodbye.");
     private static final Step UNKNOWN = line("unknown",
-            "I only know four words: order, look up, note, and human.");
+            "I only know five words: order, look up, note, human, and goodbye.");
 
     static {
         var turns = new ArrayList<Step>();
@@ -61,6 +62,8 @@ final class Script {
         } else if (has(words, "human|person|somebody|colleague|transfer|sales|billing|support")) {
             return transfer(has(words, "sales") ? "sales" : has(words, "bill") ? "billing"
                     : "support");
+        } else if (has(words, "bye|goodbye|hang up|nothing")) {
+            return List.of(new Tool("end_call", "{}"), BYE);
         } else if (has(words, "look|find|search|who is")) {
             Matcher number = Pattern.compile("\\+[0-9 -]{6,}").matcher(words);
             return lookUp(number.find() ? number.group().strip() : "+15550101");

@@ -228,7 +228,8 @@ public final class FuzzTest {
         var party = new Party("AJ_fuzz", "room", "RM_1", null, null, "inbound", null, null);
         Object events = call(webhooks, "call", (Supplier<Party>) () -> party);
         return make("Tools", webhooks, events, Set.of("sales", "support"),
-                (UnaryOperator<String>) _ -> null, true, new Numbers(""));
+                (UnaryOperator<String>) _ -> null, (UnaryOperator<String>) _ -> null, true,
+                new Numbers(""));
     }
 
     @Test

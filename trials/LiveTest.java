@@ -70,7 +70,7 @@ public final class LiveTest extends Stage {
         assertEquals("Bearer crm-key", search.headers().get("authorization"));
         assertEquals(ADA, search.json().getJsonObject("filter").getString("phone"));
         assertTrue(session.received().toString().contains("Ada Byron"));
-        assertEquals(4, session.session().getJsonArray("tools").size());
+        assertEquals(5, session.session().getJsonArray("tools").size());
         assertEquals("Bearer sk-test", session.authorization());
         assertBetween(0, loud - active, 1000, "ms from active to the greeting");
         assertBetween(0, heardMs, listenedMs + 40, "ms heard by the model since active");
@@ -193,6 +193,33 @@ public final class LiveTest extends Stage {
         assertBetween(interruptedMs - 200, items.get(15).getInt("at"), interruptedMs + 700,
                 "at which ms the caller interrupts");
         assertTrue(story.startsWith(heard));
+    }
+
+    /// The goodbye is 1.5 s long. Who speaks in it keeps the line.
+    @Test @Order(2)
+    void theAgentHangsUpWhenItsGoodbyeWasHeard() throws Exception {
+        var bye = new DemoModel.Together(new DemoModel.Say("Goodbye, Ada.", 1_500),
+                new DemoModel.Tool("end_call", "{}"));
+        model.scripts.add(List.of(SCRIPT.getFirst(), bye, new DemoModel.Say("Yes?", 600), bye));
+        var caller = Caller.onThePhone("goodbye", ADA);
+        caller.next("loud");
+        caller.next("silent"); // the greeting is over
+        caller.say(600, 500);
+        caller.next("loud");
+        caller.say(700, 500); // over the goodbye, which is broken off
+        assertBetween(0, caller.next("silent").getInt("ms"), 1_400, "ms of the first goodbye");
+        caller.next("loud");
+        caller.next("silent"); // the agent has said "Yes?"
+        caller.say(800, 500);
+        caller.next("loud");
+        var silent = caller.next("silent");
+        assertBetween(1_440, silent.getInt("ms"), 1_580, "ms of the second goodbye");
+        double after = caller.at("disconnected") - silent.getJsonNumber("last_loud").doubleValue();
+        figure("goodbye heard to hung up", after);
+        assertBetween(200, after, 1_000, "ms from the end of the goodbye to the hang-up");
+        JsonObject ended = ended(caller, "agent_hung_up").json();
+        assertEquals("agent", ended.getString("ended_by"));
+        isDeleted(caller.room);
     }
 
     @Test @Order(2)

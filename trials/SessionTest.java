@@ -523,7 +523,7 @@ public final class SessionTest extends Stand {
                 new Case("they speak", talk -> talk.modelSends(1, SPEECH_STARTED)),
                 new Case("it says goodbye", talk -> {
                     talk.agentSpeaks();
-                    talk.does(session -> session.endWhenHeard("x", "x", Duration.ofDays(1)));
+                    talk.does(session -> session.endWhenHeard("x", "x"));
                     talk.agentIsDone();
                 }))) {
             var talk = greeted();

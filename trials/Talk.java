@@ -136,7 +136,7 @@ final class Talk {
             case Step.Silent(var again) -> {
                 session.tell("They are silent" + (again ? ": say goodbye." : ": ask."));
                 if (again) {
-                    session.endWhenHeard("silence", "silent", Duration.ofSeconds(8));
+                    session.endWhenHeard("silence", "silent");
                 }
             }
             case Step.CallerBack() -> session.tell("They are back.");

@@ -471,8 +471,9 @@ public final class VoiceTest extends Stand {
     // Tool.
 
     private static Tool tool(String... values) {
-        return new Tool("send", "Sends it.", "where", "To whom.", Set.of(values),
-                CompletableFuture::completedFuture);
+        return new Tool("send", "Sends it.",
+                given -> CompletableFuture.completedFuture(given.get("where")),
+                new Tool.Argument("where", "To whom.", Set.of(values)));
     }
 
     @Test
@@ -486,13 +487,32 @@ public final class VoiceTest extends Stand {
         assertEquals("[\"billing\",\"sales\",\"support\"]",
                 json(tool("support", "sales", "billing").schema()).getJsonObject("parameters")
                         .getJsonObject("properties").getJsonObject("where").get("enum").toString());
+        assertEquals(json("""
+                {"type": "function", "name": "send", "description": "",
+                 "parameters": {"type": "object", "additionalProperties": false,
+                  "required": ["b", "a"], "properties": {
+                   "b": {"type": "string", "description": "2"},
+                   "a": {"type": "string", "description": "1"}}}}
+                """), json(two().schema()));
+    }
+
+    private static Tool two() {
+        return new Tool("send", "", given -> CompletableFuture.completedFuture("" + given),
+                new Tool.Argument("b", "2"), new Tool.Argument("a", "1"));
     }
 
     @Test
-    void aToolTakesOneTextAndSaysWhatIsWrong() throws Exception {
-        assertEquals("sales", tool("support").text("{\"where\": \" sales\\n\", \"more\": 1}"));
+    void aToolTakesItsTextsAndSaysWhatIsWrong() throws Exception {
+        assertEquals(Map.of("where", "sales"),
+                tool("support").read("{\"where\": \" sales\\n\", \"more\": 1}"));
+        assertEquals(Map.of("a", "1", "b", "2"),
+                two().read("{\"a\": \"1\", \"b\": \"2\"}"));
+        assertEquals("`a` is missing: it is a text.", assertThrows(Tool.WrongArguments.class,
+                () -> two().read("{\"b\": \"2\"}")).getMessage());
+        assertEquals(Map.of(), new Tool("none", "", null).read("{}"));
         String longest = "x".repeat(2_000);
-        assertEquals(longest, tool().text("{\"where\": \"" + longest + "\"}"));
+        assertEquals(Map.of("where", longest),
+                tool().read("{\"where\": \"" + longest + "\"}"));
         var wrong = new LinkedHashMap<String, String>();
         wrong.put("{\"where\": \"" + longest + "x\"}", "`where` is too long: say it in short.");
         for (String none : List.of("{}", "{\"where\": \" \"}", "{\"where\": 1}",
@@ -504,7 +524,7 @@ public final class VoiceTest extends Stand {
             wrong.put(odd, "The arguments are not a JSON object.");
         }
         wrong.forEach((arguments, why) -> assertEquals(why, assertThrows(Tool.WrongArguments.class,
-                () -> tool().text(arguments)).getMessage()));
+                () -> tool().read(arguments)).getMessage()));
     }
 
     // Log.

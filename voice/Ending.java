@@ -115,6 +115,23 @@ final class Ending {
         return new Step.TimeIsUp();
     }
 
+    /// The agent wants to hang up. Returns null, or says why not now, in words for the model.
+    String whenHeard(String reason, String why) {
+        if (session.transfer.underWay()) {
+            return "The caller is being transferred to " + session.transfer.destination() + ".";
+        }
+        if (!session.talking) {
+            return "The caller does not hear you now. Wait until they do.";
+        }
+        if (session.callerIsBusy()) {
+            return "The caller is speaking. Listen, and ask again if they are done after that.";
+        }
+        if (!session.turn.endsSoon()) {     // or the call ends in any case, for another reason
+            session.turn.whenHeardUnlessTheCallerSpeaks(() -> end(reason, why));
+        }
+        return null;
+    }
+
     boolean over() {
         return reason != null;
     }
@@ -175,6 +192,7 @@ final class Ending {
         session.pickUp.stopWaiting();
         if (session.talking) {
             brokeOff = true;
+            session.turn.callerSpeaks();    // so the call does not end now: they may come back
             session.conversation.interrupt();
             session.line.speaker().hold();
             session.talking = false;

@@ -403,6 +403,11 @@ public final class Session implements AutoCloseable {
         turn.callerSpeaks();
     }
 
+    /// Is the caller saying something that the model does not know yet?
+    boolean callerIsBusy() {
+        return conversation.callerSpeaking() || !keys.isEmpty();
+    }
+
     // What the program calls.
 
     /// Tells the model who it is (`instructions`), whom it talks to (`about`) and what it can do
@@ -463,13 +468,11 @@ public final class Session implements AutoCloseable {
         return transfer.ask(destination);
     }
 
-    /// Ends the call when what is being said has been heard, at the latest after `bound`, and
-    /// unless the caller speaks or presses a key before. Does nothing during a transfer.
-    public void endWhenHeard(String reason, String why, Duration bound) {
-        if (transfer.underWay()) {
-            return;
-        }
-        turn.whenHeardUnlessTheCallerSpeaks(bound, () -> ending.end(reason, why));
+    /// Ends the call when the caller has heard what the agent is saying or is about to say, unless
+    /// the caller speaks or presses a key before. Returns null, or says why the call cannot end
+    /// now, in words for the model.
+    public String endWhenHeard(String reason, String why) {
+        return ending.whenHeard(reason, why);
     }
 
     /// The program has failed. The call ends with the reason `error`.

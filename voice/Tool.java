@@ -5,13 +5,22 @@ import jakarta.json.Json;
 import jakarta.json.JsonObject;
 import jakarta.json.JsonString;
 
-/// A [function tool](https://developers.openai.com/api/docs/guides/function-calling) that takes one
-/// text. The model reads its `name` and its `description`, and `meaning` says what the text is. If
-/// there are `values`, the text is one of them. `does` gets the text, and gives the answer for the
-/// model, as JSON.
-public record Tool(String name, String description, String argument, String meaning,
-                   Set<String> values, Function<String, CompletableFuture<String>> does) {
+/// A [function tool](https://developers.openai.com/api/docs/guides/function-calling). The model
+/// reads its `name`, its `description`, and what its arguments mean. `does` gets the arguments by
+/// their names, and gives the answer for the model, as JSON.
+///
+/// Not handled: an argument that is not a text, or that may be missing.
+public record Tool(String name, String description,
+                   Function<Map<String, String>, CompletableFuture<String>> does,
+                   Argument... arguments) {
     private static final int MOST_TEXT = 2_000;             // characters
+
+    /// A text. If there are `values`, it is one of them.
+    public record Argument(String name, String meaning, Set<String> values) {
+        public Argument(String name, String meaning) {
+            this(name, meaning, Set.of());
+        }
+    }
 
     /// The model did not keep to the schema. The message is for the model.
     public static final class WrongArguments extends Exception {
@@ -24,34 +33,45 @@ public record Tool(String name, String description, String argument, String mean
 
     /// What the model is told of the tool: [JSON Schema](https://json-schema.org).
     public String schema() {
-        var text = Json.createObjectBuilder().add("type", "string").add("description", meaning);
-        if (!values.isEmpty()) {
-            text.add("enum", Json.createArrayBuilder(new TreeSet<>(values)));
+        var names = Json.createArrayBuilder();
+        var texts = Json.createObjectBuilder();
+        for (Argument each : arguments) {
+            var text = Json.createObjectBuilder()
+                    .add("type", "string").add("description", each.meaning);
+            if (!each.values.isEmpty()) {
+                text.add("enum", Json.createArrayBuilder(new TreeSet<>(each.values)));
+            }
+            names.add(each.name);
+            texts.add(each.name, text);
         }
         return Json.createObjectBuilder().add("type", "function").add("name", name)
                 .add("description", description)
                 .add("parameters", Json.createObjectBuilder().add("type", "object")
                         .add("additionalProperties", false)
-                        .add("required", Json.createArrayBuilder().add(argument))
-                        .add("properties", Json.createObjectBuilder().add(argument, text)))
+                        .add("required", names).add("properties", texts))
                 .build().toString();
     }
 
-    /// Returns the text in `arguments`, which the model wrote: usually JSON. Does not check whether
-    /// the text is one of `values`. `does` has to check that.
-    public String text(String arguments) throws WrongArguments {
+    /// Returns the arguments by their names. `json` is what the model wrote: usually JSON. Does not
+    /// check whether a text is one of its `values`. `does` has to check that.
+    public Map<String, String> read(String json) throws WrongArguments {
         JsonObject given;
-        try (var reader = Json.createReader(new StringReader(arguments))) {
+        try (var reader = Json.createReader(new StringReader(json))) {
             given = reader.readObject();
         } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
             throw new WrongArguments("The arguments are not a JSON object.");
         }
-        if (!(given.get(argument) instanceof JsonString string) || string.getString().isBlank()) {
-            throw new WrongArguments("`" + argument + "` is missing: it is a text.");
+        var texts = new HashMap<String, String>();
+        for (Argument each : arguments) {
+            if (!(given.get(each.name) instanceof JsonString string)
+                    || string.getString().isBlank()) {
+                throw new WrongArguments("`" + each.name + "` is missing: it is a text.");
+            }
+            if (string.getString().length() > MOST_TEXT) {
+                throw new WrongArguments("`" + each.name + "` is too long: say it in short.");
+            }
+            texts.put(each.name, string.getString().strip());
         }
-        if (string.getString().length() > MOST_TEXT) {
-            throw new WrongArguments("`" + argument + "` is too long: say it in short.");
-        }
-        return string.getString().strip();
+        return texts;
     }
 }

@@ -139,9 +139,9 @@ final class Turn {
         session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
     }
 
-    /// The same, unless the caller speaks before.
-    void whenHeardUnlessTheCallerSpeaks(Duration bound, Runnable what) {
-        whenHeard(bound, what);
+    /// The same as the first, unless the caller speaks before.
+    void whenHeardUnlessTheCallerSpeaks(Runnable what) {
+        whenHeard(what);
         unlessTheCallerSpeaks = true;
     }
 
