@@ -106,7 +106,8 @@ public final class Demo {
         if (words.contains("console")) {
             System.out.println("Type what you would say. /keys 12# presses keys, /hangup (or "
                     + "Ctrl-D) hangs up." + (standIn == null ? ""
-                            : " The recording knows these words: order, look up, note, human."));
+                            : " The recording knows these words: order, look up, note, human, "
+                                    + "goodbye."));
             return talk(takeCall, typedLines(), !Log.TERMINAL);
         } else if (!shows(words)) {
             return talk(takeCall, ONCE.iterator(), true);

@@ -92,11 +92,17 @@ public final class DemoModel implements AutoCloseable {
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()
 
-    /// A voice, or a model that transcribes, that is not one of these is refused.
+    /// What is not one of these is refused.
     public volatile List<String> voices = List.of("alloy", "ash", "ballad", "coral", "echo",
             "sage", "shimmer", "verse", "marin", "cedar");
+    public volatile List<String> turnDetections = List.of("server_vad", "semantic_vad");
+    public volatile List<String> noiseReductions = List.of("near_field", "far_field");
     public volatile List<String> transcriptionModels = List.of("whisper-1", "gpt-transcribe",
             "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-realtime-whisper");
+
+    /// How long `semantic_vad` waits after the last word. The service goes by the words, and waits
+    /// 4 s at most.
+    public volatile int semanticMs = 500;
 
     /// What every further response does, once the script is used up.
     public volatile Step afterScript = new Say("That is all I know.", 800);

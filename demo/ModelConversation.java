@@ -124,7 +124,15 @@ final class ModelConversation {
             error(event, "invalid_value", "session.type must be realtime");
             return;
         }
-        JsonObject merged = Json.createMergePatch(change).apply(session).asJsonObject();
+        JsonObject turns = inside(change, "audio", "input", "turn_detection");
+        JsonObject noise = inside(change, "audio", "input", "noise_reduction");
+        if (turns != null && (isUnknown(event, turns.getString("type"), model.turnDetections,
+                "session.audio.input.turn_detection.type") || isForTheOther(event, turns))
+                || noise != null && isUnknown(event, noise.getString("type"),
+                        model.noiseReductions, "session.audio.input.noise_reduction.type")) {
+            return;
+        }
+        JsonObject merged = merge(session, change).asJsonObject();
         String voice = inside(merged, "audio", "output").getString("voice");
         JsonObject transcription = inside(merged, "audio", "input", "transcription");
         if (isUnknown(event, voice, model.voices, "session.audio.output.voice")
@@ -145,6 +153,30 @@ final class ModelConversation {
         }
         session = merged;
         if (model.answersUpdates) connection.emit("session.updated", "session", session);
+    }
+
+    /// A field of `server_vad` is a mistake in `semantic_vad`, and the other way round.
+    private boolean isForTheOther(JsonObject event, JsonObject turns) {
+        boolean server = turns.getString("type").equals("server_vad");
+        var wrong = Stream.of("threshold", "prefix_padding_ms", "silence_duration_ms",
+                "idle_timeout_ms", "eagerness").filter(name -> turns.containsKey(name)
+                        && server == name.equals("eagerness")).findFirst();
+        wrong.ifPresent(name -> error(event, "unknown_parameter", "Unknown parameter: '" + name
+                + "'.", "session.audio.input.turn_detection." + name));
+        return wrong.isPresent();
+    }
+
+    /// Takes over the fields that `change` has, at every depth. An object of another type takes
+    /// the place of the whole old one.
+    private static JsonValue merge(JsonValue old, JsonValue change) {
+        if (!(change instanceof JsonObject fields) || !(old instanceof JsonObject before)
+                || fields.containsKey("type")
+                        && !fields.get("type").equals(before.get("type"))) {
+            return change;
+        }
+        var merged = Json.createObjectBuilder(before);
+        fields.forEach((name, value) -> merged.add(name, merge(before.get(name), value)));
+        return merged.build();
     }
 
     /// Reports a value that is not one of `known`, as the service does.
@@ -222,7 +254,7 @@ final class ModelConversation {
         }
     }
 
-    /// Detects turns as the service's `server_vad` does
+    /// Detects turns by silence, as the service's `server_vad` does
     /// (https://developers.openai.com/api/docs/guides/realtime-vad). All times are positions in
     /// the received audio, so a client that sends late or in bursts changes nothing.
     private void window(boolean loud) {
@@ -243,7 +275,8 @@ final class ModelConversation {
             }
         } else {
             quietMs = loud ? 0 : quietMs + WINDOW_MS;
-            if (quietMs < turn.getInt("silence_duration_ms", 500)) return;
+            if (quietMs < (turn.getString("type").equals("semantic_vad") ? model.semanticMs
+                    : turn.getInt("silence_duration_ms", 500))) return;
             String item = speechItem;
             speechItem = null;
             connection.emit("input_audio_buffer.speech_stopped",

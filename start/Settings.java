@@ -28,12 +28,13 @@ public final class Settings {
             "OUTBOX_DIR", "outbox",
             "OPENAI_BASE_URL", "https://api.openai.com/v1",
             "OPENAI_REALTIME_MODEL", "gpt-realtime-2.1-mini",
-            "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe");
+            "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe",
+            "OPENAI_TURN_DETECTION", "server_vad");
     private static final List<String> TRANSFERS =
             List.of("TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT");
     private static final List<String> MAY_BE_BLANK = List.of("CRM_API_KEY", "OPENAI_VOICE",
-            "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "HEALTH_HOST",
-            "LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT", "PHONE_REGION",
+            "OPENAI_NOISE_REDUCTION", "VOBIZ_SIP_DOMAIN", "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES",
+            "HEALTH_HOST", "LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT", "PHONE_REGION",
             "HTTPS_PROXY", "NO_PROXY");
     private static final Map<String, String> LOWER_CASE =   // other programs read these, too
             Map.of("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY");
@@ -41,8 +42,12 @@ public final class Settings {
             "(?i:http://)?([\\w.-]+|\\[[0-9A-Fa-f:]+])(?::([0-9]{1,5}))?/?");
     private static final Pattern AFTER_QUOTES =             // but for a comment
             Pattern.compile("\"[^\"]*\"\\s*[^\\s#].*|'[^']*'\\s*[^\\s#].*");
-    private static final List<String> YES_OR_NO =
-            List.of("LOOKUP_ANYBODY", "LOG_WORDS", "SEND_TRANSCRIPT");
+    private static final Map<String, List<String>> CHOICES = Map.of(
+            "LOOKUP_ANYBODY", List.of("true", "false", ""),
+            "LOG_WORDS", List.of("true", "false", ""),
+            "SEND_TRANSCRIPT", List.of("true", "false", ""),
+            "OPENAI_TURN_DETECTION", List.of("server_vad", "semantic_vad"),
+            "OPENAI_NOISE_REDUCTION", List.of("near_field", "far_field", ""));
     private static final int LEAST_SECRET = 24;             // bytes, as Standard Webhooks has it
     private static final int MOST_SECRETS = 2;              // the new one and the old one
     private static final Map<String, Range> NUMBERS = Map.of(
@@ -94,7 +99,8 @@ public final class Settings {
         if (model == null) {
             model = new Model(get("OPENAI_API_KEY"), get("OPENAI_BASE_URL"),
                     get("OPENAI_REALTIME_MODEL"), get("OPENAI_VOICE"),
-                    get("OPENAI_TRANSCRIBE_MODEL"));
+                    get("OPENAI_TRANSCRIBE_MODEL"), get("OPENAI_TURN_DETECTION"),
+                    get("OPENAI_NOISE_REDUCTION"));
         }
         return model;
     }
@@ -174,11 +180,11 @@ public final class Settings {
                         name, range.least, range.most, range.what));
             }
         });
-        for (String name : YES_OR_NO) {
-            if (!values.get(name).matches("true|false|")) {
-                problems.add(name + " is neither true nor false");
+        CHOICES.forEach((name, choices) -> {
+            if (!choices.contains(values.get(name))) {
+                problems.add(name + " is neither " + choices.get(0) + " nor " + choices.get(1));
             }
-        }
+        });
         try {
             new Numbers(values.get("PHONE_REGION"));
         } catch (IllegalArgumentException e) {

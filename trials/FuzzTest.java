@@ -538,7 +538,7 @@ public final class FuzzTest {
     @Test
     void whatTheModelSends() throws Exception {
         var model = opened(new DemoModel(0, List.of()));
-        var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
+        var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "", "server_vad", "");
         Mailbox mailbox = null;
         Realtime realtime = null;
         for (int batch = 0; batch < 60; batch++) {
@@ -599,7 +599,8 @@ public final class FuzzTest {
             } while (readable(event));
             try (var model = new DemoModel(0, List.of())) {
                 var mailbox = new Mailbox();
-                var service = new Model(MODEL_KEY, model.baseUrl(), "any", "", "");
+                var service = new Model(
+                        MODEL_KEY, model.baseUrl(), "any", "", "", "server_vad", "");
                 try (var realtime = new Realtime(service, "AJ_" + n, mailbox,
                         new Speaker(_ -> {}, () -> {}))) {
                     eventually("it is connected", () -> model.sessions().size() == 1);

@@ -166,8 +166,9 @@ public final class HearingTest extends Stand {
         for (var each : Map.of(600, 3_040, 3_640, 2_400).entrySet()) {
             var model = model();
             var line = new TestLine();
-            var realtime = opened(new Realtime(new Model("sk-test", model.baseUrl(), "any", "", ""),
-                    line.id(), line.mailbox, line.speaker));
+            var service = new Model("sk-test", model.baseUrl(), "any", "", "", "server_vad", "");
+            var realtime = opened(
+                    new Realtime(service, line.id(), line.mailbox, line.speaker));
             line.listen(realtime::hear);
             var session = session(model, 1);
             realtime.begin("Be brief.", "Nobody knows the caller.", List.of(), "Greet.");
@@ -207,6 +208,31 @@ public final class HearingTest extends Stand {
             assertFalse(talk.line.speaker.speaking(), at);
             talk.line.pass(MS);
             assertTrue(talk.line.speaker.speaking(), at);
+        }
+    }
+
+    /// It goes by what they say, and may let them think for seconds. If the service has refused to
+    /// do that, the silence counts as before.
+    @Test
+    void thatAModelWaitsOnPurposeIsNoTimeThatTheCallerHasWaited() throws Exception {
+        for (boolean refused : List.of(false, true)) {
+            var model = model(new Say("Hello.", 50));
+            model.responds = false;
+            model.turnDetections = List.of("server_vad", refused ? "none" : "semantic_vad");
+            var talk = Talk.begun(this, new TestLine(), new Model("sk-test", model.baseUrl(),
+                    "any", "", "", "semantic_vad", ""), model);
+            talk.line.settle();
+            talk.modelSends(1, "{'type':'response.created','response':{'id':'r'}}",
+                    Talk.sound("i", 50).replace("'item_id'", "'response_id':'r','item_id'"),
+                    "{'type':'response.done','response':{'id':'r','status':'completed'}}");
+            talk.heard(50);
+            talk.modelSends(1, SessionTest.SPEECH_STARTED);
+            talk.lives(40, 2_000);
+            talk.modelSends(1, speechStopped("540"));
+            talk.line.pass(Duration.ofMillis(refused ? 999 : 2_999));
+            assertFalse(talk.line.speaker.speaking());
+            talk.line.pass(MS);
+            assertTrue(talk.line.speaker.speaking());
         }
     }
 
@@ -287,8 +313,8 @@ public final class HearingTest extends Stand {
             long start = System.nanoTime();
             var line = new TestLine();
             String url = "http://127.0.0.1:" + server.getPort() + "/v1";
-            var realtime = opened(new Realtime(new Model("sk-test", url, "any", "", ""),
-                    "stalled", line.mailbox, line.speaker));
+            var service = new Model("sk-test", url, "any", "", "", "server_vad", "");
+            var realtime = opened(new Realtime(service, "stalled", line.mailbox, line.speaker));
             for (String text : List.of("a", "b".repeat(9_000_000), "c", "d")) {
                 realtime.about(text);
             }

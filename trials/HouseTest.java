@@ -650,6 +650,7 @@ public final class HouseTest extends Stand {
             docs/contract.md: the tools take {50} events and requests = Tools.MOST_REPORTS
             docs/contract.md: `lookup_crm` takes {3} look-ups = Tools.MOST_LOOK_UPS
             docs/guarantees.md: if the text has {7} digits or more = Log.A_NUMBER
+            docs/phone.md: A turn ends after {0.5 s} of silence = Link.SILENCE
             docs/phone.md: the CRM has {8 s} to take the last events = Start.SENDING
             """;
     private static final Map<String, String> IN_WORDS = Map.of("second", "1 s", "a second", "1 s",

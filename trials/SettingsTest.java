@@ -46,7 +46,9 @@ public final class SettingsTest extends Stand {
                 "OPENAI_TRANSCRIBE_MODEL", "gpt-transcribe", "MAX_CALL_MINUTES", "30",
                 "MAX_CALLS", "20", "SILENCE_SECONDS", "15", "DRAIN_SECONDS", "600",
                 "HEALTH_PORT", "8081"));
-        for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "VOBIZ_SIP_DOMAIN",
+        defaults.put("OPENAI_TURN_DETECTION", "server_vad");
+        for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "OPENAI_NOISE_REDUCTION",
+                "VOBIZ_SIP_DOMAIN",
                 "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
                 "SEND_TRANSCRIPT", "HTTPS_PROXY", "NO_PROXY", "HEALTH_HOST", "PHONE_REGION",
                 "TRANSFER_SALES", "TRANSFER_BILLING", "TRANSFER_SUPPORT")) {
@@ -222,6 +224,10 @@ public final class SettingsTest extends Stand {
                         refused(Map.of(name, wrong)));
             }
         }
+        assertEquals(List.of("OPENAI_TURN_DETECTION is neither server_vad nor semantic_vad"),
+                refused(Map.of("OPENAI_TURN_DETECTION", "none")));
+        assertEquals(List.of("OPENAI_NOISE_REDUCTION is neither near_field nor far_field"),
+                refused(Map.of("OPENAI_NOISE_REDUCTION", "NEAR_FIELD")));
     }
 
     @Test
@@ -308,14 +314,16 @@ public final class SettingsTest extends Stand {
         });
         var settings = settings(Map.of("OPENAI_BASE_URL", url + "/v1", "OPENAI_API_KEY", "sk-1",
                 "OPENAI_REALTIME_MODEL", "a-model", "OPENAI_VOICE", "a-voice",
-                "OPENAI_TRANSCRIBE_MODEL", "a-writer"));
+                "OPENAI_TRANSCRIBE_MODEL", "a-writer", "OPENAI_TURN_DETECTION", "semantic_vad",
+                "OPENAI_NOISE_REDUCTION", "far_field"));
         Model model = settings.model();
         assertSame(model, settings.model());
         String wrong = model.check();
         assertEquals("HTTP 404 (check OPENAI_REALTIME_MODEL)", wrong);
         assertEquals(List.of("/v1/realtime?model=a-model Bearer sk-1"), List.copyOf(asked));
-        assertEquals("a-voice a-writer", Talk.field(model, "voice") + " "
-                + Talk.field(model, "transcription"));
+        assertEquals("a-voice a-writer semantic_vad far_field", Talk.field(model, "voice") + " "
+                + Talk.field(model, "transcription") + " " + Talk.field(model, "turnDetection")
+                + " " + Talk.field(model, "noiseReduction"));
     }
 
     @Test

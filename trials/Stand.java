@@ -212,7 +212,7 @@ public abstract class Stand {
     private static final class FirstConnection {
         static {
             try (var model = new DemoModel(0, List.of())) {
-                new Model("sk-test", model.baseUrl(), "any", "", "").check();
+                new Model("sk-test", model.baseUrl(), "any", "", "", "server_vad", "").check();
             } catch (IOException | InterruptedException e) {
                 throw new IllegalStateException(e);
             }

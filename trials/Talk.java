@@ -45,8 +45,17 @@ final class Talk {
 
     /// A call that begins. It is over when the test is.
     static Talk begun(Stand stand, TestLine line, DemoModel model, Options options) {
+        return begun(stand, session(line, model, options), line, model);
+    }
+
+    /// The same, where `service` says how the model is asked, and `model` is what it asks.
+    static Talk begun(Stand stand, TestLine line, Model service, DemoModel model) {
+        return begun(stand, new Session(line, service, options(SALES)), line, model);
+    }
+
+    private static Talk begun(Stand stand, Session session, TestLine line, DemoModel model) {
         var talk = new Talk(line, model);
-        talk.session = session(line, model, options);
+        talk.session = session;
         stand.take(line, _ -> talk.run(talk.session));
         return talk;
     }
@@ -58,7 +67,7 @@ final class Talk {
 
     static Session session(TestLine line, DemoModel model, Options options) {
         return new Session(line, new Model("sk-test", model.baseUrl(), "gpt-realtime", "marin",
-                "gpt-transcribe"), options);
+                "gpt-transcribe", "server_vad", ""), options);
     }
 
     static Options options(Map<String, String> destinations) {

@@ -1,6 +1,8 @@
 package trials;
 
 import module java.base;
+import com.openai.core.ObjectMappers;
+import com.openai.models.realtime.SessionUpdateEvent;
 import jakarta.json.JsonObject;
 import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
@@ -340,7 +342,7 @@ public final class VoiceTest extends Stand {
     // Model.
 
     private static String check(String url, String voice, String writer) throws Exception {
-        return new Model("sk-test", url, "any", voice, writer).check();
+        return new Model("sk-test", url, "any", voice, writer, "server_vad", "").check();
     }
 
     @Test
@@ -370,6 +372,51 @@ public final class VoiceTest extends Stand {
         assertEquals(voice + "; invalid_value (check OPENAI_TRANSCRIBE_MODEL): Invalid value: "
                 + "'d'. Supported values are: 'a', 'b', and 'c'.",
                 check(model.baseUrl(), "nova", "d"));
+    }
+
+    /// Whatever is set, the service takes all of it. So does OpenAI's library, which knows what
+    /// the service knows.
+    @Test
+    void howTurnsAndNoiseAreTakenIsSetInUpdatesThatTheServiceTakes() throws Exception {
+        for (String turns : List.of("server_vad", "semantic_vad")) {
+            for (String noise : List.of("", "near_field", "far_field")) {
+                var model = model();
+                assertNull(new Model("sk-test", model.baseUrl(), "any", "marin", "gpt-transcribe",
+                        turns, noise).check());
+                var session = session(model, 1);
+                JsonObject input = session.session().getJsonObject("audio").getJsonObject("input");
+                JsonObject set = input.getJsonObject("turn_detection");
+                assertEquals(turns, set.getString("type"));
+                assertEquals(turns.equals("server_vad"), set.containsKey("silence_duration_ms"));
+                assertTrue(set.getBoolean("create_response")
+                        && set.getBoolean("interrupt_response"));
+                assertEquals(noise.isEmpty() ? null : json("{\"type\":\"" + noise + "\"}"),
+                        input.getJsonObject("noise_reduction"));
+                assertEquals("gpt-transcribe",
+                        input.getJsonObject("transcription").getString("model"));
+                assertEquals(3 + (noise.isEmpty() ? 0 : 1) + (turns.equals("server_vad") ? 0 : 1),
+                        session.received().size());
+                for (JsonObject update : session.received()) {
+                    ObjectMappers.jsonMapper().readValue(update.toString(),
+                            SessionUpdateEvent.class).validate();
+                }
+            }
+        }
+    }
+
+    @Test
+    void theCheckNamesTheSettingOfTurnsAndOfNoiseThatIsRefused() throws Exception {
+        var model = model();
+        model.turnDetections = List.of("server_vad", "none");
+        model.noiseReductions = List.of("far_field", "none");
+        assertEquals("invalid_value (check OPENAI_NOISE_REDUCTION): Invalid value: 'near_field'. "
+                + "Supported values are: 'far_field', and 'none'.; "
+                + "invalid_value (check OPENAI_TURN_DETECTION): Invalid value: 'semantic_vad'. "
+                + "Supported values are: 'server_vad', and 'none'.",
+                new Model("sk-test", model.baseUrl(), "any", "", "", "semantic_vad", "near_field")
+                        .check());
+        assertEquals("server_vad", session(model, 1).session().getJsonObject("audio")
+                .getJsonObject("input").getJsonObject("turn_detection").getString("type"));
     }
 
     /// All but the texts.

@@ -6,6 +6,8 @@ import com.openai.core.http.WebSocketWriteNotAttempted;
 import com.openai.helpers.RealtimeConnection;
 import com.openai.models.realtime.*;
 import com.openai.models.realtime.RealtimeAudioFormats.AudioPcm;
+import com.openai.models.realtime.RealtimeAudioConfigInput.NoiseReduction;
+import com.openai.models.realtime.RealtimeAudioInputTurnDetection.SemanticVad;
 import com.openai.models.realtime.RealtimeAudioInputTurnDetection.ServerVad;
 import com.openai.models.responses.ToolChoiceOptions;
 import voice.History.Item;
@@ -35,7 +37,8 @@ final class Link {
     /// The ids of further updates. Each is for one setting that the service may refuse. The
     /// conversation then goes on as if that setting were blank.
     static final Map<String, String> OPTIONAL_UPDATES = Map.of(
-            "voice", "OPENAI_VOICE", "transcription", "OPENAI_TRANSCRIBE_MODEL");
+            "voice", "OPENAI_VOICE", "transcription", "OPENAI_TRANSCRIBE_MODEL",
+            "noise_reduction", "OPENAI_NOISE_REDUCTION", "turn_detection", "OPENAI_TURN_DETECTION");
     /// A probe has an answer by then. On a slow network, each way takes a second.
     static final Duration PROBE_ANSWERED = Duration.ofMillis(2_400);
     /// When the caller has been silent for so long, the model takes them to have finished.
@@ -204,6 +207,16 @@ final class Link {
             all.put("transcription", audio(RealtimeAudioConfig.builder()
                     .input(input().transcription(AudioTranscription.builder()
                             .model(model.transcription).build()).build())));
+        }
+        if (!model.noiseReduction.isBlank()) {
+            all.put("noise_reduction", audio(RealtimeAudioConfig.builder()
+                    .input(input().noiseReduction(NoiseReduction.builder()
+                            .type(NoiseReductionType.of(model.noiseReduction)).build()).build())));
+        }
+        if (model.turnDetection.equals("semantic_vad")) {   // the last: `input` has the other one
+            all.put("turn_detection", audio(RealtimeAudioConfig.builder()
+                    .input(input().turnDetection(SemanticVad.builder()
+                            .createResponse(true).interruptResponse(true).build()).build())));
         }
         return all;
     }

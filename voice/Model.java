@@ -34,6 +34,8 @@ public final class Model {
     final String name;
     final String voice;
     final String transcription;
+    final String turnDetection;
+    final String noiseReduction;
     private final String key;
 
     /// The service has refused a connection.
@@ -50,7 +52,11 @@ public final class Model {
 
     /// With a blank `voice`, the model speaks with its default voice. `transcription` names the
     /// model that writes down what the caller says. When it is blank, nobody writes that down.
-    public Model(String key, String baseUrl, String name, String voice, String transcription) {
+    /// `turnDetection` is `server_vad` or `semantic_vad`
+    /// (https://developers.openai.com/api/docs/guides/realtime-vad). `noiseReduction` is
+    /// `near_field`, `far_field`, or blank for none.
+    public Model(String key, String baseUrl, String name, String voice, String transcription,
+            String turnDetection, String noiseReduction) {
         var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
         this.client = ClientOptions.builder()
                 .httpClient(OkHttpClient.builder().timeout(bounds)
@@ -59,6 +65,8 @@ public final class Model {
         this.name = name;
         this.voice = voice;
         this.transcription = transcription;
+        this.turnDetection = turnDetection;
+        this.noiseReduction = noiseReduction;
         this.key = key;
     }
 

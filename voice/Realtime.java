@@ -12,10 +12,10 @@ import voice.Trouble.Fault;
 /// The caller's sound goes through Hearing to the model. The agent's sound goes to the Speaker.
 /// Everything else that happens is posted to the Mailbox, as an Event.
 ///
-/// The model decides whose turn it is, by voice activity detection ([server
-/// VAD](https://developers.openai.com/api/docs/guides/realtime-vad)): it notices that the caller
-/// has begun or finished speaking, breaks off its own response, and gives the next one. Two things
-/// are left to us: to stop the sound, and to tell the model how much of it was heard (`silence`).
+/// The model decides whose turn it is, by [voice activity
+/// detection](https://developers.openai.com/api/docs/guides/realtime-vad): it notices that the
+/// caller has begun or finished speaking, breaks off its own response, and gives the next one. Two
+/// things are left to us: to stop the sound, and to tell it how much was heard (`silence`).
 ///
 /// Responses asks the model for its answers, and asks once more when an answer fails or cannot be
 /// heard. A connection (Link) may be refused, break, or go silent. Then a new one takes its place.
@@ -81,8 +81,7 @@ public final class Realtime implements AutoCloseable {
         responses.wantResponse();
     }
 
-    /// Tells the model whom it talks to. A new connection is told only the latest of these texts,
-    /// and is told it first, however long the conversation was.
+    /// Tells the model whom it talks to. A new connection is first told the latest of these texts.
     public synchronized void about(String caller) {
         history.about(caller, link);
     }
@@ -168,8 +167,10 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// For how long the caller had been silent when the model noticed that they had finished.
-    public Duration callerQuiet() {
-        return hearing.callerQuiet();
+    /// `semantic_vad` waits on purpose, which does not count.
+    public synchronized Duration callerQuiet() {
+        return takes("turn_detection", model.turnDetection.equals("semantic_vad"))
+                ? Duration.ZERO : hearing.callerQuiet();
     }
 
     /// The caller's sound: 24 kHz, 16 bit, mono, in pieces of any size, in their order.
@@ -184,8 +185,8 @@ public final class Realtime implements AutoCloseable {
         return link.answersUpdates() ? link.events() : -1;
     }
 
-    /// The caller has waited too long for an answer, so the connection must be at fault. An earlier
-    /// trouble is not over then, however long this connection has been there.
+    /// The caller has waited too long for an answer, so the connection is at fault. An earlier
+    /// trouble is not over then.
     synchronized void giveUpOn(String why) {
         if (!closed && !link.isClosed()) {
             replace(new Fault(why));
@@ -229,8 +230,11 @@ public final class Realtime implements AutoCloseable {
 
     /// Does somebody write down what the caller says?
     boolean transcribes() {
-        return !model.transcription.isBlank()
-                && !refusedSettings.contains(Link.OPTIONAL_UPDATES.get("transcription"));
+        return takes("transcription", !model.transcription.isBlank());
+    }
+
+    private boolean takes(String update, boolean sent) {
+        return sent && !refusedSettings.contains(Link.OPTIONAL_UPDATES.get(update));
     }
 
     // Troubles. A method that is not synchronized is called while the lock is held.
@@ -244,8 +248,7 @@ public final class Realtime implements AutoCloseable {
         replace(fault);
     }
 
-    /// If this connection has been there for a while, and nobody waits for it, then what was wrong
-    /// with the one before is over.
+    /// This connection has been there for a while. So what was wrong with the last one is over.
     private void settle() {
         long now = mailbox.nanos();
         if (connectedAt != 0 && now - connectedAt > PROVEN_AFTER.toNanos() && !thinking()) {
@@ -263,8 +266,7 @@ public final class Realtime implements AutoCloseable {
         }
     }
 
-    /// The model has refused to answer. That may pass, so it is asked once more in the same
-    /// connection, and after that in a new one.
+    /// The model has refused to answer. It is asked once more here, and then in a new connection.
     void notAnswered(Fault fault) {
         responses.willNotCome();
         if (trouble.lasts()) {
