@@ -4,9 +4,9 @@ import module java.base;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
-/// README.md, SECURITY.md and docs/, as the tests read them: fenced blocks, words between
-/// backticks, and lines of the log. HouseTest holds them against the sources and the demo, LiveTest
-/// and PhoneTest against what the program really writes in a call from LiveKit.
+/// README.md, SECURITY.md, AGENTS.md and docs/, as the tests read them: fenced blocks, words
+/// between backticks, and lines of the log. HouseTest holds them against the sources and the demo,
+/// LiveTest and PhoneTest against what the program really writes in a call from LiveKit.
 final class Docs {
     // What differs from run to run, and what stands for it in the docs and in the output alike.
     private static final List<Map.Entry<Pattern, String>> PLACEHOLDERS = List.of(
@@ -25,12 +25,12 @@ final class Docs {
         return Map.entry(Pattern.compile(what), instead);
     }
 
-    /// README.md, SECURITY.md and all of docs/, by their path.
+    /// README.md, SECURITY.md, AGENTS.md and all of docs/, by their path.
     static Map<Path, String> all() throws IOException {
         var all = new TreeMap<Path, String>();
         try (var docs = Files.list(Path.of("docs"))) {
-            for (Path file : Stream.concat(
-                    Stream.of(Path.of("README.md"), Path.of("SECURITY.md")), docs).toList()) {
+            for (Path file : Stream.concat(Stream.of("README.md", "SECURITY.md", "AGENTS.md")
+                    .map(Path::of), docs).toList()) {
                 if (file.toString().endsWith(".md")) {
                     all.put(file, Files.readString(file));
                 }
