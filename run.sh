@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the sample: ./run.sh, to try it out, or ./run.sh dev | start | call | console | test | bench.
 # It looks for a JDK 25, fetches the jars into lib/ the first time, compiles the sources when they
-# have changed, and hands over to java. `build` is for the image of a container: it does all of
-# that, but does not hand over.
+# have changed, and hands over to java. `jars` and `build` are for the image of a container: `jars`
+# only fetches the jars, and `build` does all but hand over.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
@@ -76,6 +76,7 @@ if [ $fetched = no ]; then
   rm -rf lib/.made
   mv lib/.fetching lib/.fetched
 fi
+[ "${1:-}" != jars ] || exit 0
 
 new=lib/app/.$$
 trap 'rm -rf "$new"' EXIT
