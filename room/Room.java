@@ -138,6 +138,7 @@ public final class Room implements Line {
     /// a second later at the latest. The call ends only if nothing has happened to its first
     /// session by then.
     void terminated() {
+        assignment.completeExceptionally(new IOException("LiveKit has ended the job"));
         workAfter(TERMINATION, () -> {
             if (signalling.firstSessionStands()) {
                 takenOut("LiveKit ended the job");
@@ -173,7 +174,7 @@ public final class Room implements Line {
     /// leaves before that counts as failed.
     void close() {
         waitFor(asking, HANGING_UP, "LiveKit does not say who is in the room");
-        if (hangUpAsked && assignment.isDone() && !theirs) {
+        if (hangUpAsked && ours()) {
             var gone = endForTheCaller();
             gone.whenComplete((_, trouble) -> {
                 if (trouble == null) {
@@ -192,6 +193,11 @@ public final class Room implements Line {
         }
         work.add(this::leave);
         waitFor(left, LEAVING, "leaving the room takes too long");
+    }
+
+    /// Were we given the call, and has nobody else got it since? Any thread.
+    private boolean ours() {
+        return assignment.state() == Future.State.SUCCESS && !theirs;
     }
 
     /// If another person is with the caller, only the caller is taken out of the room, if they have
@@ -472,7 +478,7 @@ public final class Room implements Line {
     @Override
     public CompletableFuture<Void> hangUp() {
         hangUpAsked = true;
-        if (caller.dialledNumber() != null && assignment.isDone() && !theirs && asking.isDone()) {
+        if (caller.dialledNumber() != null && ours() && asking.isDone()) {
             // Only the phone is removed at once. `close` deletes the room a little later, so that
             // whoever watches it can still read there how the call has ended.
             worker.rooms().remove(id(), room(), roomSid(), !ended, caller.dialledIdentity());

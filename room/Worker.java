@@ -1,16 +1,8 @@
 package room;
 
 import module java.base;
-import io.livekit.server.AccessToken;
-import io.livekit.server.Agent;
 import livekit.LivekitAgent.*;
-import livekit.LivekitModels;
 import okhttp3.OkHttpClient;
-import okhttp3.Request;
-import okhttp3.Response;
-import okhttp3.WebSocket;
-import okhttp3.WebSocketListener;
-import okio.ByteString;
 import voice.Line;
 import voice.Log;
 
@@ -28,13 +20,17 @@ import voice.Log;
 /// those calls whose dispatch rule, token or API request names this agent. If several workers have
 /// the same name, LiveKit prefers those that report less load, and leaves out those that are full.
 ///
+/// LiveKit may ask a worker to register elsewhere, because the server behind a connection is going
+/// to stop. The worker then registers on a new connection. The old one stays until its calls are
+/// over, or until LiveKit closes it: what LiveKit and the worker say of a job, they say where the
+/// job was offered.
+///
 /// Not handled: regions. Not handled: load that is anything but the number of calls.
 public final class Worker {
     private static final Duration REGISTERING = Duration.ofSeconds(10);
     private static final Duration STATUS = Duration.ofMillis(2_500);        // as LiveKit's SDKs
     private static final Duration STEADY = Duration.ofSeconds(10);          // then it has worked
     private static final Duration FENCE = Duration.ofSeconds(1);
-    private static final Duration TOKEN = Duration.ofMinutes(1);
     // LiveKit dispatches no job at all when every worker of a name reports 0.7 or more (the default
     // of agents.target_load in its configuration). So a full worker says by its status that it is
     // full, and not by its load.
@@ -69,8 +65,10 @@ public final class Worker {
     }
 
     private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
+    private final Map<String, Connection> offeredOn = new ConcurrentHashMap<>(); // for each call
     private final Set<String> unreported = ConcurrentHashMap.newKeySet();   // ids of our jobs
-    private final Map<String, WorkerMessage> unread = new ConcurrentHashMap<>(); // results, by job
+    private final Map<String, WorkerMessage.Builder> unread =           // results, by job id
+            new ConcurrentHashMap<>();
     // A fence is a ping that is sent after a result. Each fence has a number.
     private final Map<Long, CompletableFuture<Void>> fences = new ConcurrentHashMap<>();
     private final AtomicLong fenceNumber = new AtomicLong();
@@ -78,7 +76,8 @@ public final class Worker {
     private final CountDownLatch stopped = new CountDownLatch(1);
     private final CompletableFuture<Void> webrtc = CompletableFuture.runAsync(WebRtc::load);
     private Consumer<Line> takeCall;                        // set by `run`
-    private volatile Connection connection;
+    private final Set<Connection> open = ConcurrentHashMap.newKeySet();
+    private volatile Connection connection;                 // on which new calls come
     private volatile boolean stopping;                      // no more calls are accepted
 
     /// At most `maxCalls` calls run at the same time. WebRTC is loaded from now on, on another
@@ -104,12 +103,12 @@ public final class Worker {
         boolean everRegistered = false;
         // This goes on while the last calls end: `stop` counts `stopped` down after them.
         for (int failures = 0; stopped.getCount() > 0; ) {
-            var attempt = new Connection();
+            var attempt = new Connection(this);
             long opened = System.nanoTime();
-            attempt.open();
-            connection = attempt;
+            attempt.open(http, url, key, secret);
+            open.add(attempt);
             attempt.registered.await(REGISTERING.toMillis(), TimeUnit.MILLISECONDS);
-            if (attempt.workerId != null) {
+            if (attempt.up()) {
                 if (!everRegistered) {
                     Thread.ofPlatform().name("warm-up").daemon().start(() -> {
                         rooms();
@@ -121,32 +120,55 @@ public final class Worker {
                 }
                 everRegistered = true;
                 while (stopped.getCount() > 0
-                        && !attempt.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
-                    attempt.send(status());
+                        && !attempt.leave.await(STATUS.toMillis(), TimeUnit.MILLISECONDS)) {
+                    sendStatus(attempt);
                 }
                 if (System.nanoTime() - opened > STEADY.toNanos()) {
                     failures = 0;
                 }
             }
-            attempt.socket.cancel();
             if (stopped.getCount() == 0) {
+                attempt.cancel();
                 break;
+            }
+            boolean sentAway = attempt.up();
+            String why = attempt.why();
+            if (sentAway) {
+                Thread.ofVirtual().name("leaving").start(() -> leave(attempt));
+            } else {
+                attempt.cancel();
             }
             if (webrtc.isCompletedExceptionally()) {
                 throw new Refused("WebRTC cannot be loaded (" + Log.reason(webrtc.exceptionNow())
                         + "): is a library missing? ./run.sh installs those it needs");
             }
-            if (attempt.httpStatus == 401 && !everRegistered) {
+            if (attempt.httpStatus() == 401 && !everRegistered) {
                 throw new Refused("LiveKit at " + url + " refuses the key (HTTP 401): check "
                         + "LIVEKIT_API_KEY and LIVEKIT_API_SECRET, and this machine's clock");
             }
             // The delay is short, because nobody answers those who call in the meantime.
             Duration delay = Duration.ofMillis(Math.min(1_000L * failures++, 3_000)
                     + ThreadLocalRandom.current().nextLong(200));
-            Log.log("", "no connection to LiveKit at " + url + ": " + attempt.why
-                    + "; next try in " + delay.toMillis() + " ms");
+            Log.log("", (sentAway ? "" : "no connection to ") + "LiveKit at " + url + ": "
+                    + why + "; next try in " + delay.toMillis() + " ms");
             stopped.await(delay.toMillis(), TimeUnit.MILLISECONDS);
         }
+    }
+
+    /// Closes a connection that LiveKit has told to go away, when another one has replaced it and
+    /// no call is left on it. What LiveKit offers on it meanwhile, the worker takes.
+    private void leave(Connection old) {
+        try {
+            // Twice, because an offer may be on its way.
+            for (int without = 0; without < 2
+                    && !old.closed.await(STATUS.toMillis(), TimeUnit.MILLISECONDS); ) {
+                without = old == connection || offeredOn.containsValue(old) ? 0 : without + 1;
+                sendStatus(old);
+            }
+        } catch (InterruptedException e) {
+            // nobody interrupts this thread
+        }
+        old.close();
     }
 
     /// What LiveKit's room API does, for this worker's calls and for calls of a dead process. Any
@@ -178,14 +200,14 @@ public final class Worker {
     /// Is the worker registered, so that calls can come? Any thread.
     public boolean registered() {
         Connection current = connection;
-        return current != null && current.workerId != null;
+        return current != null && current.up();
     }
 
     /// Accepts no more calls from now on. Blocks until all running calls have ended by themselves,
     /// `bound` at most.
     public void drain(Duration bound) throws InterruptedException {
         stopping = true;
-        sendStatus();
+        open.forEach(this::sendStatus);
         long deadline = System.nanoTime() + bound.toNanos();
         synchronized (calls) {
             while (!calls.isEmpty() && System.nanoTime() < deadline) {
@@ -207,10 +229,7 @@ public final class Worker {
         calls.values().forEach(Room::stop);
         drain(bound);
         stopped.countDown();
-        if (connection != null) {
-            connection.socket.close(1000, null);
-            connection.closed.countDown();
-        }
+        open.forEach(Connection::close);
     }
 
     /// Returns `other`, an http or ws address of LiveKit's, as a ws address without a slash at its
@@ -233,10 +252,11 @@ public final class Worker {
         if (!unreported.remove(jobId)) {
             return;
         }
-        WorkerMessage result = result(jobId, error);
+        WorkerMessage.Builder result = result(jobId, error);
         unread.put(jobId, result);
-        Connection current = connection;
-        if (current.workerId == null) {
+        Connection its = offeredOn.get(jobId);
+        Connection current = its != null && its.up() ? its : connection;
+        if (!current.up()) {
             return; // no connection: the result is sent after the next registration
         }
         var fence = new CompletableFuture<Void>();
@@ -246,7 +266,7 @@ public final class Worker {
             current.send(result);
             // LiveKit reads one socket in order. So its pong says that it has read the result.
             current.send(WorkerMessage.newBuilder()
-                    .setPing(WorkerPing.newBuilder().setTimestamp(number)).build());
+                    .setPing(WorkerPing.newBuilder().setTimestamp(number)));
             fence.get(FENCE.toMillis(), TimeUnit.MILLISECONDS);
             unread.remove(jobId);
         } catch (TimeoutException | ExecutionException e) {
@@ -258,10 +278,10 @@ public final class Worker {
         }
     }
 
-    private static WorkerMessage result(String jobId, String error) {
+    private static WorkerMessage.Builder result(String jobId, String error) {
         return WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
                 .setJobId(jobId).setError(error)
-                .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED)).build();
+                .setStatus(error.isEmpty() ? JobStatus.JS_SUCCESS : JobStatus.JS_FAILED));
     }
 
     private boolean full() {
@@ -270,19 +290,16 @@ public final class Worker {
 
     /// LiveKit chooses the worker for a call by this status. A call counts as soon as LiveKit has
     /// offered it. Otherwise many calls that come at the same moment would all go to one worker.
-    private WorkerMessage status() {
-        int count = calls.size();
-        return WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()
-                .setStatus(full() ? WorkerStatus.WS_FULL : WorkerStatus.WS_AVAILABLE)
-                .setLoad(Math.min(MOST_LOAD, MOST_LOAD * count / maxCalls))
-                .setJobCount(count)).build();
-    }
-
-    private void sendStatus() {
-        Connection current = connection;
-        if (current != null && current.workerId != null) {
-            current.send(status());
+    private void sendStatus(Connection to) {
+        if (!to.up()) {
+            return;
         }
+        int count = calls.size();
+        to.send(WorkerMessage.newBuilder().setUpdateWorker(UpdateWorkerStatus.newBuilder()
+                .setStatus(full() || to != connection ? WorkerStatus.WS_FULL
+                        : WorkerStatus.WS_AVAILABLE)
+                .setLoad(Math.min(MOST_LOAD, MOST_LOAD * count / maxCalls))
+                .setJobCount(count)));
     }
 
     private void runCall(Room room) {
@@ -297,151 +314,129 @@ public final class Worker {
             room.close();
             synchronized (calls) {
                 calls.remove(room.id());
+                offeredOn.remove(room.id());
                 calls.notifyAll();
             }
-            sendStatus();
+            open.forEach(this::sendStatus);
             // This reports a job that LiveKit has assigned after the first report above.
             reportResult(room.id(), "the assignment came too late");
         }
     }
 
-    /// One socket to /agent of LiveKit's server. What OkHttp calls runs on the socket's own thread,
-    /// and must not wait.
-    private final class Connection extends WebSocketListener {
-        final CountDownLatch registered = new CountDownLatch(1);
-        final CountDownLatch closed = new CountDownLatch(1);
-        volatile WebSocket socket;
-        volatile String workerId;
-        volatile String why = "it does not answer";
-        volatile int httpStatus;
+    // What a Connection has heard. Its own thread calls these, and must not wait.
 
-        void open() {
-            // LiveKit reads the token when the socket opens, and never again. A token that somebody
-            // finds later is of no use to them.
-            var token = new AccessToken(key, secret);
-            token.setTtl(TOKEN.toMillis());
-            token.addGrants(new Agent(true));
-            socket = http.newWebSocket(new Request.Builder().url(url + "/agent")
-                    .header("Authorization", "Bearer " + token.toJwt()).build(), this);
+    CompletableFuture<Void> webrtc() {
+        return webrtc;
+    }
+
+    void registered(Connection now) {
+        Connection before = connection;
+        connection = now;
+        if (before != null) {
+            sendStatus(before);         // if it is still there: no more calls are to come on it
         }
+        Log.log("", "registered at " + url + " as " + agentName);
+        firstRegistration.countDown();
+        sendStatus(now);
+        adopt(now);
+        unread.values().removeIf(result -> {
+            now.send(result);
+            return true;
+        });
+    }
 
-        void send(WorkerMessage message) {
-            socket.send(ByteString.of(message.toByteArray()));
+    void lost(Connection gone) {
+        open.remove(gone);
+        Connection current = connection;
+        if (current != null && current.up()) {
+            adopt(current);
         }
+    }
 
-        @Override
-        public void onOpen(WebSocket socket, Response response) {
-            this.socket = socket;
-            var register = RegisterWorkerRequest.newBuilder()
-                    .setType(JobType.JT_ROOM).setAgentName(agentName).setVersion("1.0.0")
-                    .setAllowedPermissions(LivekitModels.ParticipantPermission.newBuilder()
-                            .setCanPublish(true).setCanSubscribe(true).setCanPublishData(true)
-                            .setCanUpdateMetadata(true));
-            // A registered worker gets calls. So the worker registers only when WebRTC is loaded.
-            webrtc.whenComplete((_, trouble) -> {
-                if (trouble == null) {
-                    send(WorkerMessage.newBuilder().setRegister(register).build());
-                } else {
-                    over("WebRTC cannot be loaded");
-                }
-            });
-        }
-
-        @Override
-        public void onMessage(WebSocket socket, ByteString bytes) {
-            ServerMessage message;
-            try {
-                message = ServerMessage.parseFrom(bytes.asByteBuffer());
-            } catch (IOException e) {
-                Log.log("", "unreadable message from LiveKit: " + Log.reason(e));
-                return;
-            }
-            switch (message.getMessageCase()) {
-                case REGISTER -> {
-                    workerId = message.getRegister().getWorkerId();
-                    Log.log("", "registered at " + url + " as " + agentName);
-                    registered.countDown();
-                    firstRegistration.countDown();
-                    send(status());
-                    unread.values().removeIf(result -> {
-                        send(result);
-                        return true;
-                    });
-                }
-                case AVAILABILITY -> offered(message.getAvailability().getJob());
-                case ASSIGNMENT -> assigned(message.getAssignment());
-                case TERMINATION -> {
-                    Room room = calls.get(message.getTermination().getJobId());
-                    if (room != null) {
-                        room.terminated();
-                    }
-                }
-                case PONG -> {
-                    var fence = fences.get(message.getPong().getLastTimestamp());
-                    if (fence != null) {
-                        fence.complete(null);
-                    }
-                }
-                default -> { }
+    /// Tells LiveKit of our jobs whose connection is lost: they belong to this one from now on.
+    private void adopt(Connection now) {
+        var jobs = MigrateJobRequest.newBuilder();
+        for (String job : unreported) {
+            Connection before = offeredOn.get(job);
+            if (before != null && !before.up() && offeredOn.replace(job, before, now)) {
+                jobs.addJobIds(job);
             }
         }
+        if (jobs.getJobIdsCount() > 0) {
+            now.send(WorkerMessage.newBuilder().setMigrateJob(jobs));
+        }
+    }
 
-        private void offered(Job job) {
-            // When we reply that we are not available, LiveKit asks the next worker.
-            var reply = AvailabilityResponse.newBuilder().setJobId(job.getId());
-            if (!full()) {
-                // The call begins at the offer, so that it connects to the model while LiveKit
-                // assigns the job. Room.join waits for the assignment.
-                var room = new Room(Worker.this, job);
-                if (calls.putIfAbsent(job.getId(), room) != null) {
-                    return; // LiveKit has offered this job before
-                }
-                // `drain` or `stop` was called since `full` above, and may not know of this call.
-                if (stopping) {
-                    calls.remove(job.getId());
-                    send(WorkerMessage.newBuilder().setAvailability(reply).build());
-                    return;
-                }
-                Thread.ofVirtual().name(job.getId()).start(() -> runCall(room));
-                // The identity must be unique in the room: LiveKit removes an older participant
-                // of the same identity.
-                reply.setAvailable(true).setParticipantIdentity("agent-" + job.getId())
-                        .setParticipantName(agentName)
-                        .putParticipantAttributes("lk.agent.name", agentName);
+    void offered(Connection on, Job job) {
+        // When we reply that we are not available, LiveKit asks the next worker.
+        var reply = AvailabilityResponse.newBuilder().setJobId(job.getId());
+        Connection before = offeredOn.replace(job.getId(), on);
+        if (before == on) {
+            return; // LiveKit has offered this job before
+        }
+        // A job that was offered on another connection is offered again if our answer is lost.
+        if (before != null || begin(on, job)) {
+            // The identity must be unique in the room: LiveKit removes an older participant of the
+            // same identity.
+            reply.setAvailable(true).setParticipantIdentity("agent-" + job.getId())
+                    .setParticipantName(agentName)
+                    .putParticipantAttributes("lk.agent.name", agentName);
+        }
+        on.send(WorkerMessage.newBuilder().setAvailability(reply));
+        sendStatus(on);
+    }
+
+    /// The call begins at the offer, so that it connects to the model while LiveKit assigns the
+    /// job. Room.join waits for the assignment. Returns false if the worker does not take the call.
+    private boolean begin(Connection on, Job job) {
+        Room room;
+        synchronized (calls) {
+            if (full() || cancelled(job)) {
+                return false;
             }
-            send(WorkerMessage.newBuilder().setAvailability(reply).build());
-            send(status());
+            room = new Room(this, job);
+            calls.put(job.getId(), room);
+            offeredOn.put(job.getId(), on);
         }
+        Thread.ofVirtual().name(job.getId()).start(() -> runCall(room));
+        return true;
+    }
 
-        private void assigned(JobAssignment assignment) {
-            String jobId = assignment.getJob().getId();
-            Room room = calls.get(jobId);
-            if (room == null) {
-                send(result(jobId, "the assignment came too late"));
-                return;
-            }
-            unreported.add(jobId);
-            send(WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
-                    .setJobId(jobId).setStatus(JobStatus.JS_RUNNING)).build());
-            room.assigned(assignment);
+    void assigned(Connection on, JobAssignment assignment) {
+        String jobId = assignment.getJob().getId();
+        Room room = calls.get(jobId);
+        if (room == null) {
+            on.send(result(jobId, "the assignment came too late"));
+            return;
         }
-
-        @Override
-        public void onClosing(WebSocket socket, int code, String reason) {
-            over("closed by the server (" + code + ")");
+        if (cancelled(assignment.getJob())) {
+            room.terminated();
+            return;
         }
+        unreported.add(jobId);
+        on.send(WorkerMessage.newBuilder().setUpdateJob(UpdateJobStatus.newBuilder()
+                .setJobId(jobId).setStatus(JobStatus.JS_RUNNING)));
+        room.assigned(assignment);
+    }
 
-        @Override
-        public void onFailure(WebSocket socket, Throwable thrown, Response response) {
-            httpStatus = response == null ? 0 : response.code();
-            over(response == null ? Log.reason(thrown) : "HTTP " + response.code());
+    /// Has the job ended before anybody was assigned? This is JS_CANCELLED of livekit_agent.proto.
+    /// That of November 2026 has it, and livekit-server 0.13.0 does not.
+    private static boolean cancelled(Job job) {
+        return job.getState().getStatusValue() == 4;
+    }
+
+    void terminated(String jobId) {
+        Room room = calls.get(jobId);
+        if (room != null) {
+            room.terminated();
         }
+    }
 
-        private void over(String reason) {
-            why = reason;
-            workerId = null;
-            closed.countDown();
-            registered.countDown();
+    /// LiveKit has read what was sent before this fence.
+    void hasRead(long fence) {
+        var waiting = fences.get(fence);
+        if (waiting != null) {
+            waiting.complete(null);
         }
     }
 }

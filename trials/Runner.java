@@ -46,7 +46,8 @@ public final class Runner {
                 HearingTest.class, LostModelTest.class, LostCallerTest.class, CaptionsTest.class,
                 TranscriptTest.class, OutboxTest.class, HttpTest.class, NumbersTest.class,
                 SettingsTest.class, LookUpTest.class, HealthTest.class, RoomTest.class,
-                CallerTest.class, DemoTest.class, ContractTest.class, SupplyTest.class);
+                WorkerTest.class, CallerTest.class, DemoTest.class, ContractTest.class,
+                SupplyTest.class);
     }
 
     /// The names of the test classes that are to notice the faults of MutantsTest: all of the
@@ -54,8 +55,8 @@ public final class Runner {
     static Stream<String> fast() {
         return Stream.concat(Stream.of("AgentTest"), floors().stream()
                 .filter(each -> !List.of(HealthTest.class, JoinTest.class, RoomTest.class,
-                        CallerTest.class, DemoTest.class, HouseTest.class, SupplyTest.class,
-                        ContractTest.class).contains(each))
+                        WorkerTest.class, CallerTest.class, DemoTest.class, HouseTest.class,
+                        SupplyTest.class, ContractTest.class).contains(each))
                 .map(Class::getName));
     }
 

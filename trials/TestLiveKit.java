@@ -25,6 +25,8 @@ import okio.ByteString;
 final class TestLiveKit implements AutoCloseable {
     /// What the worker has sent on its sockets, all of it in order.
     final List<WorkerMessage> told = new CopyOnWriteArrayList<>();
+    /// The same, for each connection on which it has registered, in order.
+    final List<Agent> agents = new CopyOnWriteArrayList<>();
     /// The requests to the room API: `ListRooms`, or `DeleteRoom` and the name.
     final List<String> asked = new CopyOnWriteArrayList<>();
     /// The rooms that are there: sid by name.
@@ -60,11 +62,12 @@ final class TestLiveKit implements AutoCloseable {
     final List<ParticipantInfo.Builder> listed = new CopyOnWriteArrayList<>();
     /// When the agent has joined, by LiveKit's clock, in ms.
     volatile long joinedAt = 1_000_000;
+    /// So many of the next registrations are answered by `go_away`.
+    final AtomicInteger turnedAway = new AtomicInteger();
     /// Does the worker get a pong for each ping?
     volatile boolean pongs = true;
 
     private final MockWebServer server = new MockWebServer();
-    private volatile WebSocket agent;
     private volatile WebSocket room;
     /// How often an agent has joined a room, or come back to it.
     final AtomicInteger joins = new AtomicInteger();
@@ -161,34 +164,36 @@ final class TestLiveKit implements AutoCloseable {
 
     static final String TOKEN = "a token for ";
 
-    // To the worker. A job's room has its id as its name, and RM_ and its id as its sid.
+    // To the worker, on the connection that was registered last. A job's room has its id as its
+    // name, and RM_ and its id as its sid.
 
     void offer(String job) {
-        send(ServerMessage.newBuilder().setAvailability(
-                AvailabilityRequest.newBuilder().setJob(job(job))));
+        agents.getLast().offer(job(job));
     }
 
     void assign(String job) {
-        send(ServerMessage.newBuilder().setAssignment(JobAssignment.newBuilder()
-                .setJob(job(job)).setToken(TOKEN + job)));
+        agents.getLast().assign(job(job));
     }
 
     void terminate(String job) {
-        send(ServerMessage.newBuilder().setTermination(JobTermination.newBuilder().setJobId(job)));
+        agents.getLast().send(ServerMessage.newBuilder().setTermination(
+                JobTermination.newBuilder().setJobId(job)));
     }
 
     /// Breaks the worker's connection.
     void cut() {
-        ((RealWebSocket) agent).failWebSocket(new IOException("cut"), null, false);
+        agents.getLast().cut();
+    }
+
+    /// A job that has ended before anybody was assigned. The status is one that the messages in the
+    /// jar do not know.
+    static Job cancelled(String id) {
+        return job(id).toBuilder().setState(JobState.newBuilder().setStatusValue(4)).build();
     }
 
     static Job job(String id) {
         return Job.newBuilder().setId(id).setRoom(
                 LivekitModels.Room.newBuilder().setName(id).setSid("RM_" + id)).build();
-    }
-
-    private void send(ServerMessage.Builder message) {
-        agent.send(ByteString.of(message.build().toByteArray()));
     }
 
     // To the agent in the room that was joined last.
@@ -289,7 +294,39 @@ final class TestLiveKit implements AutoCloseable {
         return last.getStatus() + " " + last.getJobCount() + " " + last.getLoad();
     }
 
-    private final class Agent extends WebSocketListener {
+    /// One connection of the worker.
+    final class Agent extends WebSocketListener {
+        final List<WorkerMessage> told = new CopyOnWriteArrayList<>();
+        final CountDownLatch closed = new CountDownLatch(1);
+        private volatile WebSocket socket;
+
+        private void send(ServerMessage.Builder message) {
+            socket.send(ByteString.of(message.build().toByteArray()));
+        }
+
+        void offer(Job job) {
+            send(ServerMessage.newBuilder().setAvailability(
+                    AvailabilityRequest.newBuilder().setJob(job)));
+        }
+
+        void assign(Job job) {
+            send(ServerMessage.newBuilder().setAssignment(JobAssignment.newBuilder()
+                    .setJob(job).setToken(TOKEN + job.getId())));
+        }
+
+        /// `go_away`, a message that those in the jar do not know: field 6, and the reason is its
+        /// field 1.
+        void goAway(String reason) {
+            byte[] text = reason.getBytes(StandardCharsets.UTF_8);
+            var bytes = new Buffer().writeByte(6 << 3 | 2).writeByte(text.length + 2)
+                    .writeByte(1 << 3 | 2).writeByte(text.length).write(text);
+            socket.send(bytes.readByteString());
+        }
+
+        void cut() {
+            ((RealWebSocket) socket).failWebSocket(new IOException("cut"), null, false);
+        }
+
         @Override
         public void onMessage(WebSocket socket, ByteString bytes) {
             WorkerMessage message;
@@ -299,7 +336,12 @@ final class TestLiveKit implements AutoCloseable {
                 throw new UncheckedIOException(e);
             }
             if (message.hasRegister()) {
-                agent = socket;
+                this.socket = socket;
+                if (turnedAway.getAndUpdate(left -> Math.max(0, left - 1)) > 0) {
+                    goAway("not here");
+                    return;
+                }
+                agents.add(this);
                 send(ServerMessage.newBuilder().setRegister(
                         RegisterWorkerResponse.newBuilder().setWorkerId("AW_1")));
             } else if (message.hasPing() && pongs) {
@@ -307,10 +349,12 @@ final class TestLiveKit implements AutoCloseable {
                         .setLastTimestamp(message.getPing().getTimestamp())));
             }
             told.add(message);
+            TestLiveKit.this.told.add(message);
         }
 
         @Override
         public void onClosing(WebSocket socket, int code, String reason) {
+            closed.countDown();
             socket.close(1000, null);
         }
     }
