@@ -118,6 +118,7 @@ final class Bench {
     }
 
     private void run() throws Exception {
+        load("the fixed work", () -> work("before"));
         load("the disk", this::disk);
         load("starts", this::starts);
         talk(quick ? 3 : 30);
@@ -133,6 +134,7 @@ final class Bench {
             each("memory of each further call, of 20", "MB", "20 calls at once: memory");
             each("processor for each further call, of 20", "core", "20 calls at once: processor");
         }
+        load("the fixed work again", () -> work("after"));
     }
 
     /// Calls on lines that lose so many of 100 packets between the agent and the caller, in both
@@ -259,6 +261,19 @@ final class Bench {
 
     // What is measured.
 
+    /// How fast this machine is. The program's own options must not change that figure, so it has
+    /// its own. With Java's second compiler it would say how fast SHA-256 is in hardware.
+    private void work(String when) throws Exception {
+        Process work = start("work", new ProcessBuilder(java(), "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC", "bench/Work.java"));
+        add("the fixed work, " + when, "ms", Double.parseDouble(work.inputReader().readLine()));
+        work.waitFor();
+    }
+
+    private static String java() {
+        return ProcessHandle.current().info().command().orElse("java");
+    }
+
     /// How long a tool that reports waits for the disk.
     private void disk() throws Exception {
         var outbox = new Outbox(folder.resolve("disk"), _ -> new Outbox.Taken());
@@ -279,11 +294,10 @@ final class Bench {
     /// From the command to `registered`, the memory of a program that has nothing to do, and its
     /// first call. The last one that is started stays.
     private void starts() throws Exception {
-        String java = ProcessHandle.current().info().command().orElse("java");
         run("./run.sh", "build");
         for (int i = 0; i < (quick ? 1 : 5); i++) {
             startAgent("start to registered, java Agent.java dev (from source)",
-                    java, "@lib/java.options", "Agent.java", "dev");
+                    java(), "@lib/java.options", "Agent.java", "dev");
         }
         for (int i = 0; i < (quick ? 1 : 5); i++) {
             startAgent("start to registered, ./run.sh start", "./run.sh", "start");
@@ -698,7 +712,8 @@ final class Bench {
                 .filter(line -> line.startsWith("model name")).findFirst().orElse("?: ?");
         System.out.println(Json.createObjectBuilder()
                 .add("machine", cpu.replaceFirst(".*: ", ""))
-                .add("cores", Runtime.getRuntime().availableProcessors()).add("rows", json)
+                .add("cores", Runtime.getRuntime().availableProcessors())
+                .add("java", Runtime.version().toString()).add("rows", json)
                 .add("wrong", Json.createArrayBuilder(wrong)).build());
     }
 

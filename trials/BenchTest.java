@@ -51,7 +51,8 @@ public final class BenchTest {
         var json = Stand.json(said.getLast());
         assertEquals(0, json.getJsonArray("wrong").size(), said.getLast());
         var rows = json.getJsonArray("rows").getValuesAs(row -> row.asJsonObject());
-        for (String row : List.of("an event to the disk", "start to registered, ./run.sh dev",
+        for (String row : List.of("the fixed work, before", "the fixed work, after",
+                "an event to the disk", "start to registered, ./run.sh dev",
                 "memory, idle", "picked up to greeting heard",
                 "end of words to reply, beyond VAD and model",
                 "caller speaks in the greeting, to silence", "truncate told minus heard",
