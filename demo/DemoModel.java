@@ -89,6 +89,7 @@ public final class DemoModel implements AutoCloseable {
     public volatile int toolEndMs = 0;      // from the arguments of a call to the end of its item
     public volatile int loud = 500;         // speech: amplitude, root mean square, of 32,767
     public volatile int onsetMs = 60;       // so much of it in a row has to be heard
+    public volatile String keyHeader = "Authorization";     // other services want another one
     public volatile int refuseWith = 0;     // HTTP status to refuse the handshake with, 0 = accept
     public volatile int keepMs = 600_000;   // so much of each caller's audio is kept for heard()
 
@@ -170,8 +171,9 @@ public final class DemoModel implements AutoCloseable {
     }
 
     private MockResponse handshake(RecordedRequest request) {
-        String authorization = request.getHeaders().get("Authorization");
-        boolean keyed = authorization != null && authorization.matches("Bearer \\S+");
+        String authorization = request.getHeaders().get(keyHeader);
+        boolean keyed = authorization != null && authorization.matches(
+                keyHeader.equals("Authorization") ? "Bearer \\S+" : "\\S+");
         int refusal = refuseWith != 0 ? refuseWith
                 : !request.getUrl().encodedPath().equals("/v1/realtime") ? 404
                 : !keyed ? 401 : 0;
