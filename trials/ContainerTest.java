@@ -75,8 +75,8 @@ public final class ContainerTest extends Stage {
 
     // compose.yaml
 
-    /// Started as the image starts it: with this in the environment, and without an argument. Only
-    /// the ports are others. There is no call, because the sound would leave loopback.
+    /// Started as the images start them: livekit-server has its configuration in the environment,
+    /// and no argument. Only the ports are others.
     @Test @Order(2)
     void livekitServerAndRedisTakeWhatComposeGivesThem() throws Exception {
         // Debian's redis-tools has the server under the name of its checker.
@@ -113,6 +113,10 @@ public final class ContainerTest extends Stage {
                     each.getKey()).listRooms().execute().code());
         }
         assertEquals(":1", redis(redisPort, "EXISTS nodes"), "it has written itself down");
+        String sound = ":%04X".formatted(Integer.parseInt(ports.get("7882")));
+        assertEquals(List.of("0100007F" + sound), (text("/proc/net/udp") + text("/proc/net/udp6"))
+                .lines().map(line -> line.strip().split("\\s+")[1])
+                .filter(address -> address.endsWith(sound)).toList(), "sound, on loopback alone");
 
         for (String address : List.of("/livekit/healthcheck/test",
                 "/sip/environment/LIVEKIT_WS_URL", "/agent/environment/LIVEKIT_URL")) {
@@ -174,6 +178,8 @@ public final class ContainerTest extends Stage {
             for (String left : List.of("lib/test", "trials", "/usr/bin/mvn")) {
                 assertFalse(Files.exists(image.at(left)), left);
             }
+            shell("cd \"$1\" && find demo delivery room start voice -type f ! -name .env "
+                    + "| (cd \"$2\" && xargs ls)", house + "/context", "" + image.at("."));
             assertEquals("/agent/outbox\n", said(0, inside(image, user, Map.of(),
                     List.of("find", "/agent", "-writable"))), "what the program may write");
 
@@ -285,6 +291,7 @@ public final class ContainerTest extends Stage {
                   case $each in .git|.env|lib|outbox) ;; *) cp -a "$each" "$1" ;; esac
                 done
                 mkdir -p "$1/lib" && cp -a lib/*.java lib/*.xml lib/*.options "$1/lib"
+                chmod -R go= "$1"           # as with the umask 077
                 """, context.toString());
         for (String secret : SECRETS) {
             Files.createDirectories(context.resolve(secret).getParent());
