@@ -241,10 +241,10 @@ public final class ContainerTest extends Stage {
         }
     }
 
-    /// What it prints until it ends with that status. It has five minutes.
+    /// What it prints until it ends with that status. It has ten minutes.
     private static String said(int status, ProcessBuilder builder) throws Exception {
         Process process = builder.start();
-        CompletableFuture.delayedExecutor(5, TimeUnit.MINUTES).execute(process::destroyForcibly);
+        CompletableFuture.delayedExecutor(10, TimeUnit.MINUTES).execute(process::destroyForcibly);
         String said = new String(process.getInputStream().readAllBytes());
         assertEquals(status, process.waitFor(), said);
         return said;
