@@ -66,6 +66,7 @@ public final class Worker {
 
     private final Map<String, Room> calls = new ConcurrentHashMap<>();      // by job id
     private final Map<String, Connection> offeredOn = new ConcurrentHashMap<>(); // for each call
+    private int taken;                                      // calls so far; guarded by `calls`
     private final Set<String> unreported = ConcurrentHashMap.newKeySet();   // ids of our jobs
     private final Map<String, WorkerMessage.Builder> unread =           // results, by job id
             new ConcurrentHashMap<>();
@@ -230,6 +231,17 @@ public final class Worker {
         drain(bound);
         stopped.countDown();
         open.forEach(Connection::close);
+    }
+
+    /// Blocks until the worker has taken so many calls and none is left, or until it has taken
+    /// twice as many. Accepts no more calls from then on.
+    public void retire(int many) throws InterruptedException {
+        synchronized (calls) {
+            while (taken < many || !calls.isEmpty() && taken < 2 * many) {
+                calls.wait();
+            }
+            stopping = true;
+        }
     }
 
     /// Returns `other`, an http or ws address of LiveKit's, as a ws address without a slash at its
@@ -397,6 +409,8 @@ public final class Worker {
             room = new Room(this, job);
             calls.put(job.getId(), room);
             offeredOn.put(job.getId(), on);
+            taken++;
+            calls.notifyAll();
         }
         Thread.ofVirtual().name(job.getId()).start(() -> runCall(room));
         return true;

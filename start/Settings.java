@@ -55,6 +55,7 @@ public final class Settings {
             "MAX_CALLS", new Range(1, 10_000, 20, "calls"),
             "SILENCE_SECONDS", new Range(1, 3_600, 15, "seconds"),
             "DRAIN_SECONDS", new Range(0, 86_400, 600, "seconds"),
+            "RESTART_AFTER_CALLS", new Range(0, 99_999, 5_000, "calls"),
             "HEALTH_PORT", new Range(0, 65_535, 8_081, "a port"));
 
     /// `usual` is the default.

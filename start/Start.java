@@ -112,6 +112,9 @@ public final class Start {
                 new Thread(() -> shutDown(program, worker), "shutdown"));
         if (drains) {
             Signals.handle(number -> stopped(worker, number, settings.number("DRAIN_SECONDS")));
+            if (settings.number("RESTART_AFTER_CALLS") > 0) {
+                Thread.ofVirtual().name("retire").start(() -> retire(worker, settings));
+            }
             if (settings.number("HEALTH_PORT") > 0) {
                 Health.open(settings.get("HEALTH_HOST"), settings.number("HEALTH_PORT"),
                         worker::registered);
@@ -150,6 +153,20 @@ public final class Start {
             Thread.currentThread().interrupt(); // the CRM learns it all the same
         }
         orphan.died(hungUp);
+    }
+
+    /// webrtc-java keeps 0.2 MB of each call. So `start` ends after many calls, and whatever has
+    /// started it is to start it again.
+    private static void retire(Worker worker, Settings settings) {
+        int calls = settings.number("RESTART_AFTER_CALLS");
+        try {
+            worker.retire(calls);
+        } catch (InterruptedException e) {
+            return; // nobody interrupts this thread
+        }
+        Log.log("", "ends after so many calls (RESTART_AFTER_CALLS=" + calls + "), because WebRTC "
+                + "keeps memory of each: have it started again always");
+        stopped(worker, 1, settings.number("DRAIN_SECONDS"));
     }
 
     /// `start` was told to stop, for the first or the second time. The shutdown hook does the rest.

@@ -63,8 +63,8 @@ public final class Runner {
     private static List<Class<?>> trials() {
         return List.of(PageTest.class, LiveTest.class, PhoneTest.class, CopyTest.class,
                 VerifierTest.class, ExercisesTest.class, ProxyTest.class, FaultTest.class,
-                StoppedTest.class, KillTest.class, SoakTest.class, FuzzTest.class, BenchTest.class,
-                LossTest.class, ContainerTest.class);
+                StoppedTest.class, KillTest.class, RestartTest.class, SoakTest.class,
+                FuzzTest.class, BenchTest.class, LossTest.class, ContainerTest.class);
     }
 
     /// `args` are the words behind `./run.sh test`; `ground` are the test classes in no package,

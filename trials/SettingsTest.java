@@ -25,7 +25,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 public final class SettingsTest extends Stand {
     /// A pattern: what the name of a setting looks like.
     static final String A_SETTING = "(?:(?:LIVEKIT|CRM|WEBHOOK|OPENAI|MAX|TRANSFER|VOBIZ|OUTBOUND"
-            + "|OUTBOX|SILENCE|DRAIN|HEALTH|LOOKUP|LOG|PHONE|SEND)_[A-Z_]+|HTTPS_PROXY|NO_PROXY)";
+            + "|OUTBOX|SILENCE|DRAIN|RESTART|HEALTH|LOOKUP|LOG|PHONE|SEND)_[A-Z_]+"
+            + "|HTTPS_PROXY|NO_PROXY)";
 
     /// What loading says when it refuses these settings: a line for each problem.
     private static List<String> refused(Map<String, String> more) {
@@ -47,6 +48,7 @@ public final class SettingsTest extends Stand {
                 "MAX_CALLS", "20", "SILENCE_SECONDS", "15", "DRAIN_SECONDS", "600",
                 "HEALTH_PORT", "8081"));
         defaults.put("OPENAI_TURN_DETECTION", "server_vad");
+        defaults.put("RESTART_AFTER_CALLS", "5000");
         for (String name : List.of("CRM_API_KEY", "OPENAI_VOICE", "OPENAI_NOISE_REDUCTION",
                 "VOBIZ_SIP_DOMAIN",
                 "OUTBOUND_TRUNK_ID", "OUTBOUND_PREFIXES", "LOOKUP_ANYBODY", "LOG_WORDS",
@@ -100,7 +102,7 @@ public final class SettingsTest extends Stand {
     void eachNumberIsTakenFromItsLeastToItsLargest() {
         for (String row : List.of("MAX_CALL_MINUTES 1 9999 minutes", "MAX_CALLS 1 10000 calls",
                 "SILENCE_SECONDS 1 3600 seconds", "DRAIN_SECONDS 0 86400 seconds",
-                "HEALTH_PORT 0 65535 a port")) {
+                "RESTART_AFTER_CALLS 0 99999 calls", "HEALTH_PORT 0 65535 a port")) {
             String[] parts = row.split(" ", 4);     // the name, from, to, of what
             String name = parts[0];
             int least = Integer.parseInt(parts[1]), most = Integer.parseInt(parts[2]);

@@ -11,8 +11,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static trials.TestLiveKit.cancelled;
 import static trials.TestLiveKit.job;
 
-/// How a worker goes from one connection to the next, and what it does with jobs that are over
-/// before they begin. RoomTest has the rest of the worker.
+/// How a worker goes from one connection to the next, what it does with jobs that are over before
+/// they begin, and when it retires. RoomTest has the rest of the worker.
 public final class WorkerTest extends RoomStand {
     WorkerTest() throws IOException {}
 
@@ -167,5 +167,79 @@ public final class WorkerTest extends RoomStand {
         assertEquals(List.of(), livekit.updates());
         assertEquals(List.of(), livekit.tried);
         assertEquals(List.of(), livekit.asked);     // the rooms are not ours, so they stay
+    }
+
+    // The worker retires.
+
+    private CompletableFuture<Void> retire(int many) {
+        return CompletableFuture.runAsync(() -> {
+            try {
+                worker.retire(many);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }, task -> Thread.ofVirtual().start(task));
+    }
+
+    @Test
+    void afterSoManyCallsItRetiresWhenNoneIsLeft() throws Exception {
+        runs();
+        var retired = retire(2);
+        offered("AJ_1");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 0 0.0");
+        assertFalse(retired.isDone());          // one call is not enough
+        offered("AJ_2");
+        offered("AJ_3");
+        end("AJ_2");
+        becomes("WS_AVAILABLE 1 0.325");
+        assertFalse(retired.isDone());
+        end("AJ_3");
+        retired.get(60, TimeUnit.SECONDS);
+        offered("AJ_4");
+        assertEquals(List.of("AJ_1 yes", "AJ_2 yes", "AJ_3 yes", "AJ_4 no"), livekit.answers());
+    }
+
+    @Test
+    void afterTwiceAsManyCallsItTakesNoMoreAndThoseThatRunGoOn() throws Exception {
+        runs();
+        var retired = retire(2);
+        offered("AJ_1");
+        offered("AJ_2");
+        end("AJ_1");
+        becomes("WS_AVAILABLE 1 0.325");
+        offered("AJ_3");
+        end("AJ_2");
+        becomes("WS_AVAILABLE 1 0.325");
+        assertFalse(retired.isDone());
+        offered("AJ_4");
+        retired.get(60, TimeUnit.SECONDS);
+        end("AJ_3");
+        becomes("WS_FULL 1 0.325");
+        offered("AJ_5");
+        assertEquals("AJ_5 no", livekit.answers().getLast());
+        end("AJ_4");
+        worker.drain(ENOUGH);
+        assertEquals(List.of("AJ_1", "AJ_2", "AJ_3", "AJ_4"), begun.stream().sorted().toList());
+    }
+
+    /// LiveKit offers calls all the time, and each is short. So the last one ends while the next
+    /// one comes. Whatever was accepted has run when the worker has drained.
+    @Test
+    void noCallIsLostThatComesWhenItRetires() throws Exception {
+        runs();
+        var retired = retire(50);
+        for (int call = 1; !retired.isDone(); call++) {
+            String id = "AJ_" + call;
+            end(id);
+            livekit.offer(id);
+            int sent = call;
+            eventually("the answer", () -> livekit.answers().size() == sent);
+        }
+        worker.drain(ENOUGH);
+        var accepted = livekit.answers().stream().filter(each -> each.endsWith(" yes"))
+                .map(each -> each.replace(" yes", "")).collect(Collectors.toSet());
+        assertTrue(accepted.size() >= 50 && accepted.size() <= 100, "" + accepted.size());
+        assertEquals(accepted, Set.copyOf(begun));
     }
 }
