@@ -129,7 +129,7 @@ public final class Worker {
                 }
             }
             if (stopped.getCount() == 0) {
-                attempt.cancel();
+                attempt.close();
                 break;
             }
             boolean sentAway = attempt.up();
