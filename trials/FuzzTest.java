@@ -756,7 +756,7 @@ public final class FuzzTest {
         for (int n = 0; n < CALLS; n++) {
             if (n == CALLS / 3 || n == CALLS * 2 / 3) {
                 int before = livekit.registrations.get();
-                livekit.cutAgent();
+                livekit.connectAgain();
                 eventually("it registers again", () -> livekit.registrations.get() > before
                         && worker.registered());
             }

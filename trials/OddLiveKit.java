@@ -4,6 +4,7 @@ import module java.base;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
+import com.google.protobuf.UnknownFieldSet;
 import livekit.LivekitAgent.*;
 import livekit.LivekitModels.*;
 import livekit.LivekitRoom.*;
@@ -135,8 +136,18 @@ final class OddLiveKit implements AutoCloseable {
                 .setName(id).setSid("RM_" + id)).build();
     }
 
-    void cutAgent() {
-        cut(agent);
+    /// Has the worker connect again: cuts its connection, or tells it to go away, in turn. Nobody
+    /// knows what `go_away` (6) may bring.
+    void connectAgain() {
+        if (registrations.get() % 2 == 1) {
+            cut(agent);
+            return;
+        }
+        synchronized (odd) {
+            agent.send(ByteString.of(UnknownFieldSet.newBuilder().mergeLengthDelimitedField(6,
+                    com.google.protobuf.ByteString.copyFrom(odd.bytes(new byte[20])))
+                    .build().toByteArray()));
+        }
     }
 
     void somethingOdd() {
