@@ -28,7 +28,7 @@ final class Docs {
     /// README.md, SECURITY.md, AGENTS.md and all of docs/, by their path.
     static Map<Path, String> all() throws IOException {
         var all = new TreeMap<Path, String>();
-        try (var docs = Files.list(Path.of("docs"))) {
+        try (var docs = Files.walk(Path.of("docs"))) {
             for (Path file : Stream.concat(Stream.of("README.md", "SECURITY.md", "AGENTS.md")
                     .map(Path::of), docs).toList()) {
                 if (file.toString().endsWith(".md")) {
