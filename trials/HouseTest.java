@@ -463,7 +463,7 @@ public final class HouseTest extends Stand {
                     copy(house, below);
                 }
                 String said = compile(files, copy(house, floor.getKey()),
-                        "-proc:none", "-sourcepath", house.toString());
+                        "-proc:none", "-implicit:none", "-sourcepath", house.toString());
                 assertEquals("", said, floor.getKey() + " with " + floor.getValue());
             }
         } finally {
