@@ -79,7 +79,6 @@ public final class WorkerTest extends RoomStand {
         runs();
         Agent old = agent(0);
         livekit.agentStatuses.addAll(List.of(503, 503));
-        livekit.turnedAway.set(1);
         old.goAway("");
         eventually("it tries", () -> livekit.tokens.size() > 1);
         assertTrue(worker.registered());
@@ -87,11 +86,20 @@ public final class WorkerTest extends RoomStand {
         eventually("the answer", () -> livekit.answers().equals(List.of("AJ_1 yes")));
         assertEquals("WS_AVAILABLE", statuses(old).getLast());
         assertEquals(1, livekit.agents.size());
-        agent(1);                               // after two refusals and one `go_away`
-        assertEquals(5, livekit.tokens.size());
+        agent(1);                               // after two refusals
+        assertEquals(4, livekit.tokens.size());
         old.assign(job("AJ_1"));
         eventually("it runs", () -> jobs(old).contains("AJ_1 JS_RUNNING"));
         assertEquals(List.of(), jobs(agent(1)));
+    }
+
+    @Test
+    void aServerThatSendsAwayAndDoesNotRegisterIsNotWaitedFor() throws Exception {
+        livekit.turnedAway.set(1);
+        run();
+        // It would wait 10 s for the registration.
+        eventually("another connection", 8, () -> livekit.agents.size() == 1);
+        assertEquals(2, livekit.tokens.size());
     }
 
     @Test
@@ -129,10 +137,7 @@ public final class WorkerTest extends RoomStand {
     void aWorkerThatStopsClosesAllItsConnections() throws Exception {
         joined("AJ_1");
         sentAway();
-        Agent old = agent(0);
-        end("AJ_1");
-        eventually("it has ended", () -> jobs(old).contains("AJ_1 JS_SUCCESS"));
-        worker.stop(ENOUGH);
+        worker.stop(Duration.ofMillis(50));     // the call takes its time, on the old connection
         ran.get(60, TimeUnit.SECONDS);
         for (Agent each : livekit.agents) {
             assertTrue(each.closed.await(SOON.toSeconds(), TimeUnit.SECONDS));
