@@ -350,10 +350,8 @@ final class Link {
     private void sendAll(RealtimeConnection c) {
         try {
             while (!closed) {
-                Outgoing next = outgoing.poll(1, TimeUnit.MINUTES);
-                if (next == null) {
-                    continue;
-                }
+                // Without a timeout: a virtual thread would set a timer for each piece of sound.
+                Outgoing next = outgoing.take();
                 RealtimeClientEvent event = next.event;
                 if (next.sound != null) {
                     soundWaiting.decrementAndGet();
