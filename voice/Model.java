@@ -57,7 +57,11 @@ public final class Model {
     /// `near_field`, `far_field`, or blank for none.
     public Model(String key, String baseUrl, String name, String voice, String transcription,
             String turnDetection, String noiseReduction) {
-        var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).build();
+        // With a timeout for writes, OkHttp would wake a thread for each piece of sound. Link
+        // notices without it that the model takes nothing. A write ends when its connection is
+        // closed.
+        var bounds = Timeout.builder().connect(CONNECTING).read(CONNECTING).write(Duration.ZERO)
+                .build();
         this.client = ClientOptions.builder()
                 .httpClient(OkHttpClient.builder().timeout(bounds)
                         .addInterceptor(this::readRefusal).build())
