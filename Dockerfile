@@ -15,7 +15,8 @@ COPY run.sh ./
 COPY lib lib
 RUN ./run.sh jars
 COPY . .
-# It compiles, and prepares a start in half a second. Whoever runs the program may read it all.
+# This compiles, and prepares the AOT caches. A start then takes half a second. Whoever runs the
+# program may read it all.
 RUN ./run.sh build && rm -rf lib/test && chmod -R a+rX .
 
 # Maven stays behind. The program can write only into its outbox and /tmp.

@@ -79,8 +79,8 @@ final class Tools {
 
     /// `destinations` are the names of the departments, in lower case. The model sees these names,
     /// never a number, and can choose no other. `transfer` begins a transfer to one of them, and
-    /// `hangUp` ends the call for a reason. Both return null, or why not. With `lookUpAnybody`, the
-    /// model gets the record of any number: that is for a line that only staff can call.
+    /// `hangUp` ends the call for a reason. Both return null, or say why not. With `lookUpAnybody`,
+    /// the model gets the record of any number: that is for a line that only staff can call.
     Tools(Webhooks crm, Webhooks.Call events, Set<String> destinations,
             UnaryOperator<String> transfer, UnaryOperator<String> hangUp, boolean lookUpAnybody,
             Numbers numbers) {
@@ -201,8 +201,8 @@ final class Tools {
     private CompletableFuture<String> endCall() {
         String refused = hangUp.apply("agent_hung_up");
         return answer("ending", refused == null, refused != null ? refused : "If you have not yet "
-                + "said goodbye, do so now, in one short sentence. The call ends when the caller "
-                + "has heard it. If they say something before, it goes on: answer them.");
+                + "said goodbye, do so now, in one short sentence. The call ends when they have "
+                + "heard it. If they speak or press keys before, it goes on: answer them.");
     }
 
     /// Has this call caused so much already that `more` would be too much? Otherwise, counts it.

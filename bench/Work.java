@@ -7,7 +7,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 /// A fixed piece of work, timed, so that figures of two machines can be compared: `java
 /// bench/Work.java`. It makes 40,000 events out of 20 ms of sound each, as Base64 in JSON, reads
-/// the sound out of each event again, and sums it up with SHA-256. So it is what a call does with
+/// the sound out of each event again, and hashes it with SHA-256. So it is what a call does with
 /// the caller's sound, and needs nothing but the JDK.
 ///
 /// It prints the processor time that one thread takes for the work, in ms: the shortest of five,

@@ -19,8 +19,8 @@ import voice.Log;
 final class Connection extends WebSocketListener {
     private static final Duration TOKEN = Duration.ofMinutes(1);
 
-    final CountDownLatch registered = new CountDownLatch(1);    // or it never will be
-    final CountDownLatch leave = new CountDownLatch(1);         // another one has to replace it
+    final CountDownLatch registered = new CountDownLatch(1);    // or closed before that
+    final CountDownLatch leave = new CountDownLatch(1);         // a new one has to replace it
     final CountDownLatch closed = new CountDownLatch(1);
     private final Worker worker;
     private volatile WebSocket socket;
@@ -112,8 +112,8 @@ final class Connection extends WebSocketListener {
             case TERMINATION -> worker.terminated(message.getTermination().getJobId());
             case PONG -> worker.hasRead(message.getPong().getLastTimestamp());
             default -> {
-                // go_away, which livekit-server 0.13.0 does not know. livekit_agent.proto of
-                // November 2026 has it.
+                // go_away of livekit_agent.proto. The file of November 2026 has it. The jar
+                // livekit-server-0.13.0 does not.
                 if (message.getUnknownFields().hasField(6)) {
                     why = "it asks us to register elsewhere";
                     leave.countDown();

@@ -22,8 +22,8 @@ import voice.Log;
 ///
 /// LiveKit may ask a worker to register elsewhere, because the server behind a connection is going
 /// to stop. The worker then registers on a new connection. The old one stays until its calls are
-/// over, or until LiveKit closes it: what LiveKit and the worker say of a job, they say where the
-/// job was offered.
+/// over, or until LiveKit closes it: LiveKit and the worker speak of a job on the connection on
+/// which LiveKit has offered it.
 ///
 /// Not handled: regions. Not handled: load that is anything but the number of calls.
 public final class Worker {
@@ -434,7 +434,7 @@ public final class Worker {
     }
 
     /// Has the job ended before anybody was assigned? This is JS_CANCELLED of livekit_agent.proto.
-    /// That of November 2026 has it, and livekit-server 0.13.0 does not.
+    /// The file of November 2026 has it. The jar livekit-server-0.13.0 does not.
     private static boolean cancelled(Job job) {
         return job.getState().getStatusValue() == 4;
     }

@@ -155,8 +155,8 @@ public final class Start {
         orphan.died(hungUp);
     }
 
-    /// webrtc-java keeps 0.2 MB of each call. So `start` ends after many calls, and whatever has
-    /// started it is to start it again.
+    /// webrtc-java never frees 0.2 MB of each call. So `start` ends after many calls, and whatever
+    /// has started it is to start it again.
     private static void retire(Worker worker, Settings settings) {
         int calls = settings.number("RESTART_AFTER_CALLS");
         try {
@@ -165,7 +165,7 @@ public final class Start {
             return; // nobody interrupts this thread
         }
         Log.log("", "ends after so many calls (RESTART_AFTER_CALLS=" + calls + "), because WebRTC "
-                + "keeps memory of each: have it started again always");
+                + "never frees 0.2 MB of each: let something always start it again");
         stopped(worker, 1, settings.number("DRAIN_SECONDS"));
     }
 

@@ -5,8 +5,8 @@ import module java.base;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 /// README.md, SECURITY.md, AGENTS.md and docs/, as the tests read them: fenced blocks, words
-/// between backticks, and lines of the log. HouseTest holds them against the sources and the demo,
-/// LiveTest and PhoneTest against what the program really writes in a call from LiveKit.
+/// between backticks, and lines of the log. HouseTest compares them with the sources and the demo,
+/// LiveTest and PhoneTest with what the program really writes in a call from LiveKit.
 final class Docs {
     // What differs from run to run, and what stands for it in the docs and in the output alike.
     private static final List<Map.Entry<Pattern, String>> PLACEHOLDERS = List.of(

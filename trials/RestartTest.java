@@ -46,7 +46,7 @@ public final class RestartTest extends Stage {
         assertTrue(program.waitFor(SOON.toSeconds(), TimeUnit.SECONDS), "it has not ended");
         assertEquals(0, program.exitValue());
         assertEquals(1, logged(WHY).size());
-        assertTrue(logged(WHY).getLast().endsWith("have it started again always"));
+        assertTrue(logged(WHY).getLast().endsWith("let something always start it again"));
         try (var left = Files.list(outbox)) {
             assertEquals(List.of(), left.filter(file -> ("" + file).endsWith(".post")).toList());
         }

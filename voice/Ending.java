@@ -124,7 +124,8 @@ final class Ending {
             return "The caller does not hear you now. Wait until they do.";
         }
         if (session.callerIsBusy()) {
-            return "The caller is speaking. Listen, and ask again if they are done after that.";
+            return "The caller is speaking or pressing keys. Listen, answer, and call this again "
+                    + "only if they need nothing more.";
         }
         if (!session.turn.endsSoon()) {     // or the call ends in any case, for another reason
             session.turn.whenHeardUnlessTheCallerSpeaks(() -> end(reason, why));

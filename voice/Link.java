@@ -213,7 +213,7 @@ final class Link {
                     .input(input().noiseReduction(NoiseReduction.builder()
                             .type(NoiseReductionType.of(model.noiseReduction)).build()).build())));
         }
-        if (model.turnDetection.equals("semantic_vad")) {   // the last: `input` has the other one
+        if (model.turnDetection.equals("semantic_vad")) {   // last: `input` sets server_vad
             all.put("turn_detection", audio(RealtimeAudioConfig.builder()
                     .input(input().turnDetection(SemanticVad.builder()
                             .createResponse(true).interruptResponse(true).build()).build())));

@@ -167,7 +167,7 @@ public final class Realtime implements AutoCloseable {
     }
 
     /// For how long the caller had been silent when the model noticed that they had finished.
-    /// `semantic_vad` waits on purpose, which does not count.
+    /// Zero with `semantic_vad`, because that waits on purpose.
     public synchronized Duration callerQuiet() {
         return takes("turn_detection", model.turnDetection.equals("semantic_vad"))
                 ? Duration.ZERO : hearing.callerQuiet();

@@ -139,7 +139,7 @@ final class Turn {
         session.mailbox.alarm(Alarm.HEARD_AT_LATEST, bound);
     }
 
-    /// The same as the first, unless the caller speaks before.
+    /// The same as `whenHeard(what)`, unless the caller speaks before.
     void whenHeardUnlessTheCallerSpeaks(Runnable what) {
         whenHeard(what);
         unlessTheCallerSpeaks = true;
