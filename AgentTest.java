@@ -654,7 +654,7 @@ final class AgentTest extends Stand {
         var tools = tools(crm.url());
         String a2000 = "a".repeat(2_000), noJson = "The arguments are not a JSON object.";
         String missing = "`intent` is missing: it is a text.";
-        for (var each : Map.of("", noJson, "null", noJson, "[]", noJson, "{", noJson,
+        for (var each : Map.of("", missing, "null", noJson, "[]", noJson, "{", noJson,
                 "[".repeat(100_000), noJson, "{'intent':" + "[".repeat(5_000), noJson,
                 "{}", missing, "{'intent':3}", missing, "{'intent':' '}", missing,
                 "{'intent':'" + a2000 + "a'}", "`intent` is too long: say it in short."
@@ -787,7 +787,7 @@ final class AgentTest extends Stand {
         eventually("the answer", () -> line.heardMs.get() >= 600);
         line.say(session(model), 600);
         eventually("the goodbye", () -> line.heardMs.get() >= 800 && line.listening());
-        line.pass(Duration.ofMillis(300));
+        line.pass(Duration.ofMillis(1_200));
         JsonObject ended = event(crm, "call.ended");
         assertNull(line.over.get(5, TimeUnit.SECONDS));
         assertTrue(line.hungUp);

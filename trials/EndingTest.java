@@ -37,9 +37,13 @@ public final class EndingTest extends Stand {
     /// How far a transfer has come. voice.Transfer has the same words.
     enum State { NONE, ANNOUNCED, REFERRED, UNKNOWN, DONE }
 
-    /// A call in which the transfer to sales has come that far.
     private Talk transfer(DemoModel model, State state) throws Exception {
-        var talk = Talk.begun(this, new TestLine(), model, SessionTest.patient("ST_1"));
+        return transfer(this, model, state);
+    }
+
+    /// A call in which the transfer to sales has come that far.
+    static Talk transfer(Stand stand, DemoModel model, State state) throws Exception {
+        var talk = Talk.begun(stand, new TestLine(), model, SessionTest.patient("ST_1"));
         talk.heard(50);
         bring(talk, state);
         return talk;
@@ -454,113 +458,6 @@ public final class EndingTest extends Stand {
                 talk.says(session -> session.transfer("sales")));
         talk.line.pass(Duration.ofSeconds(8));
         assertEquals(List.of(), List.copyOf(talk.line.transfers));
-    }
-
-    // Goodbyes.
-
-    /// The agent wants to hang up. Returns why it cannot, or null.
-    private static String goodbye(Talk talk) throws Exception {
-        return talk.says(session -> session.endWhenHeard("agent_hung_up", "it has said goodbye"));
-    }
-
-    @Test
-    void theCallEndsWhenTheGoodbyeWasHeardOrHasHadItsTime() throws Exception {
-        var model = Talk.greeting(this);
-        for (boolean heard : List.of(true, false)) {
-            var talk = transfer(model, State.NONE);
-            talk.agentSpeaks();
-            assertNull(goodbye(talk));
-            assertNull(goodbye(talk), "asking again changes nothing");
-            if (heard) {
-                talk.agentIsDone();
-            }
-            talk.line.pass(Duration.ofMillis(heard ? 300 : 20_000).minus(MS));
-            assertFalse(talk.end.isDone());
-            talk.line.pass(MS);
-            assertEquals("agent_hung_up agent", talk.ended().reason() + " " + talk.ended().by());
-            assertNull(talk.ended().cause());
-            assertTrue(talk.line.hungUp);
-        }
-    }
-
-    /// Nobody says goodbye to somebody who does not hear it, or who has something to say.
-    @Test
-    void theAgentCannotHangUpOnACallerWhoIsBusy() throws Exception {
-        var model = Talk.greeting(this);
-        var ringing = new TestLine();
-        ringing.answers = false;
-        var talks = new LinkedHashMap<Talk, String>();
-        for (String why : List.of("is speaking", "is speaking", "does not hear you",
-                "is being transferred to sales")) {
-            talks.put(transfer(model, State.NONE), why);
-        }
-        var some = new ArrayList<>(talks.keySet());
-        some.get(0).modelSends(1, SessionTest.SPEECH_STARTED);
-        some.get(1).happens(new Event.KeyPressed("1"));
-        some.get(2).happens(new Event.CallerLost("x"));
-        assertNull(some.get(3).says(session -> session.transfer("sales")));
-        talks.put(Talk.begun(this, ringing, model), "does not hear you");
-        for (var each : talks.entrySet()) {
-            String why = goodbye(each.getKey());
-            assertTrue(why.startsWith("The caller " + each.getValue()), why);
-            each.getKey().line.pass(Duration.ofSeconds(9));
-            assertFalse(each.getKey().end.isDone(), each.getValue());
-        }
-    }
-
-    /// Their time is up in any case, and a caller who is lost in the goodbye may come back.
-    @Test
-    void aGoodbyeIsNoReasonToForgetWhatElseHappens() throws Exception {
-        var model = Talk.greeting(this);
-        var talk = transfer(model, State.NONE);
-        talk.agentSpeaks();
-        talk.happens(new Event.TimeIsUp());
-        assertNull(goodbye(talk));
-        talk.happens(SPEAKS);
-        talk.line.pass(Duration.ofSeconds(15));
-        assertEquals("worker_stopped", talk.ended().reason());
-
-        talk = transfer(model, State.NONE);
-        talk.agentSpeaks();
-        assertNull(goodbye(talk));
-        talk.happens(new Event.CallerLost("x"));
-        talk.line.pass(Duration.ofSeconds(9));
-        assertFalse(talk.end.isDone(), "nobody has heard the goodbye");
-        talk.happens(new Event.CallerBack());
-        talk.line.pass(Duration.ofSeconds(9));
-        assertFalse(talk.end.isDone(), "they were told nothing of an end");
-    }
-
-    @Test
-    void whoSpeaksAgainStopsTheGoodbye() throws Exception {
-        var talk = transfer(Talk.greeting(this), State.NONE);
-        for (Event each : List.of(SPEAKS, new Event.KeyPressed("1"),
-                new Event.CallerWrote("wait"))) {
-            talk.agentSpeaks();
-            goodbye(talk);
-            talk.agentIsDone();
-            talk.happens(each);
-            talk.line.pass(Duration.ofSeconds(9));
-            eventually("the answer, if there is one", talk.line::listening);
-            assertFalse(talk.end.isDone(), "the call has ended");
-        }
-        goodbye(talk);                      // and the next one counts
-        talk.line.pass(Duration.ofMillis(300));
-        assertEquals("agent_hung_up", talk.ended().reason());
-    }
-
-    @Test
-    void nobodySaysGoodbyeToACallerOnTheWayToSomebody() throws Exception {
-        var model = Talk.greeting(this);
-        for (State each : State.values()) {
-            var talk = transfer(model, each);
-            talk.does(session -> session.endWhenHeard("x", "x"));
-            talk.agentIsDone();
-            talk.line.pass(Duration.ofMillis(300));
-            assertEquals(each == State.NONE || each == State.UNKNOWN, talk.end.isDone(),
-                    each.toString());
-            assertEquals(each == State.NONE ? 0 : 1, talk.line.transfers.size());
-        }
     }
 
     // Ends.

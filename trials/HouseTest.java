@@ -624,8 +624,9 @@ public final class HouseTest extends Stand {
             docs/guarantees.md: is not back after {10 s} = Signalling.COMING_BACK
             docs/guarantees.md: the same identity, for {15 s} at most = Ending.COMES_BACK
             docs/guarantees.md: In the last {20 s} of that it says goodbye = Start.GOODBYE
-            docs/guarantees.md: heard the goodbye: {8 s} for its first sound = Turn.SENTENCE_BEGINS
-            docs/guarantees.md: and {20 s} from there to its end = Turn.SENTENCE
+            docs/guarantees.md: goodbye, for {8 s} until its first sound = Turn.SENTENCE_BEGINS
+            docs/guarantees.md: and for {20 s} from there to its end = Turn.SENTENCE
+            docs/guarantees.md: gives the caller {1.2 s} more = Turn.AFTER_GOODBYE
             docs/contract.md: they did not come back within {15 s} = Ending.COMES_BACK
             docs/guarantees.md: The CRM then has {8 s} to take = Start.SENDING
             docs/guarantees.md: of {1,000} characters at most = Log.LONGEST

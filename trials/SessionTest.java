@@ -461,7 +461,7 @@ public final class SessionTest extends Stand {
         assertEquals(List.of(new Step.Silent(false), new Step.Silent(false),
                 new Step.Silent(true)), talk.steps(Step.Silent.class));
         talk.heard(250);
-        line.pass(Duration.ofMillis(299));
+        line.pass(Duration.ofMillis(1_199));
         assertFalse(talk.end.isDone());
         line.pass(MS);
         assertEquals("silence", talk.ended().reason());

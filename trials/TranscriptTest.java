@@ -63,6 +63,7 @@ public final class TranscriptTest extends Stand {
         line.pass(Duration.ofMillis(3_000));            // it rings; the greeting is there
         line.mailbox.post(new Event.CallerHears());
         talk.heard(50);
+        talk.model.responds = false;                    // from now on the test does
         line.pass(Duration.ofMillis(1_000));
         talk.modelSends(1, caller("started", "u1"));
         line.pass(Duration.ofMillis(2_000));

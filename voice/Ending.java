@@ -91,8 +91,9 @@ final class Ending {
             return;                             // the caller is on the way to somebody
         }
         // As long as the outcome of a transfer is unknown, the transfer may still work. So no
-        // second REFER is sent.
+        // second REFER is sent. A caller who has been said goodbye to needs nobody.
         boolean colleague = session.transfer.canBegin() && session.line.onPhone()
+                && !session.turn.saysGoodbye()
                 && session.options.destinations().containsKey(SUPPORT)
                 && !session.transfer.triedTo(SUPPORT);
         session.conversation.interrupt();       // what is left would delay the recording
@@ -117,13 +118,13 @@ final class Ending {
 
     /// The agent wants to hang up. Returns null, or says why not now, in words for the model.
     String whenHeard(String reason, String why) {
-        if (session.transfer.underWay()) {
-            return "The caller is being transferred to " + session.transfer.destination() + ".";
+        if (!session.transfer.canBegin()) {
+            return "The caller may be on the way to " + session.transfer.destination() + ".";
         }
         if (!session.talking) {
             return "The caller does not hear you now. Wait until they do.";
         }
-        if (session.callerIsBusy()) {
+        if (callerIsBusy()) {
             return "The caller is speaking or pressing keys. Listen, answer, and call this again "
                     + "only if they need nothing more.";
         }
@@ -131,6 +132,14 @@ final class Ending {
             session.turn.whenHeardUnlessTheCallerSpeaks(() -> end(reason, why));
         }
         return null;
+    }
+
+    /// Is the caller saying something that the model has not answered yet?
+    boolean callerIsBusy() {
+        synchronized (session.conversation) {       // which guards the history
+            return session.conversation.callerSpeaking() || !session.keys.isEmpty()
+                    || session.conversation.history.callerUnanswered();
+        }
     }
 
     boolean over() {
@@ -219,6 +228,7 @@ final class Ending {
             session.pickUp.waitAgain();
             return null;
         }
+        session.turn.callerSpeaks();    // so the call does not end after what they have missed
         session.conversation.interrupt();
         session.captions.clear();   // nobody has heard what was said meanwhile
         if (session.talking && modelLost != null) {

@@ -47,7 +47,7 @@ public final class Session implements AutoCloseable {
     private final JsonObject metadata;
     private final String given;                 // the number in the metadata, or null
     private final String notDialled;            // why we do not call it, or null
-    private final StringBuilder keys = new StringBuilder();
+    final StringBuilder keys = new StringBuilder();
     final List<Caption> captions = new ArrayList<>();   // of what nobody has heard yet
     private IOException notJoined;              // why we are not in the room, or null
     private boolean dialling;                   // the program was asked whom we are to dial
@@ -401,11 +401,6 @@ public final class Session implements AutoCloseable {
     private void bargeIn() {
         transfer.callerSpeaks();
         turn.callerSpeaks();
-    }
-
-    /// Is the caller saying something that the model does not know yet?
-    boolean callerIsBusy() {
-        return conversation.callerSpeaking() || !keys.isEmpty();
     }
 
     // What the program calls.

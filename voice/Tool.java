@@ -52,11 +52,12 @@ public record Tool(String name, String description,
                 .build().toString();
     }
 
-    /// Returns the arguments by their names. `json` is what the model wrote: usually JSON. Does not
-    /// check whether a text is one of its `values`. `does` has to check that.
+    /// Returns the arguments by their names. `json` is what the model wrote: usually JSON, or
+    /// nothing for a tool without arguments. Does not check whether a text is one of its `values`.
+    /// `does` has to check that.
     public Map<String, String> read(String json) throws WrongArguments {
         JsonObject given;
-        try (var reader = Json.createReader(new StringReader(json))) {
+        try (var reader = Json.createReader(new StringReader(json.isBlank() ? "{}" : json))) {
             given = reader.readObject();
         } catch (RuntimeException e) { // not only JsonException: JSON can be nested too deep
             throw new WrongArguments("The arguments are not a JSON object.");

@@ -70,7 +70,7 @@ final class Transfer {
         if (session.turn.endsSoon()) {
             return "The call is about to end. Say goodbye.";
         }
-        if (session.callerIsBusy()) {
+        if (session.ending.callerIsBusy()) {
             return "The caller is speaking. Ask again if they still want to be transferred.";
         }
         begin(destination);

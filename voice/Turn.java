@@ -16,6 +16,9 @@ final class Turn {
     // The agent's last words take so long, at most, from the Speaker to the caller's ear (measured:
     // 0.2 s to a phone).
     private static final Duration TAIL = Duration.ofMillis(300);
+    // After a goodbye that a caller may still break off, they have this time in all: the model
+    // notices late that they speak.
+    private static final Duration AFTER_GOODBYE = Duration.ofMillis(1_200);
     // When it is the agent's turn and the caller hears nothing for so long, a recording plays. At
     // most WAITED of that time can be over when `look` first knows that it is the agent's turn.
     static final Duration CALLER_WAITS = Duration.ofSeconds(3);
@@ -69,7 +72,8 @@ final class Turn {
             session.mailbox.alarm(
                     Alarm.HEARD_AT_LATEST, SENTENCE.minusNanos(nanos - sentenceSince));
         }
-        wait(Alarm.HEARD, TAIL, afterwards != null && !speaking && !thinking && !listening);
+        wait(Alarm.HEARD, saysGoodbye() ? AFTER_GOODBYE : TAIL,
+                afterwards != null && !speaking && !thinking && !listening);
 
         // The model notices late that the caller has finished. The caller has been waiting since
         // their last word, so that time counts.
@@ -149,6 +153,11 @@ final class Turn {
     /// is the end of the call.
     boolean endsSoon() {
         return afterwards != null;
+    }
+
+    /// The same, and a caller who speaks can still keep the call from ending.
+    boolean saysGoodbye() {
+        return afterwards != null && unlessTheCallerSpeaks;
     }
 
     /// The caller has heard all that the agent was saying, or has had enough time for it.
