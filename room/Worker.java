@@ -351,10 +351,6 @@ public final class Worker {
         firstRegistration.countDown();
         sendStatus(now);
         adopt(now);
-        unread.values().removeIf(result -> {
-            now.send(result);
-            return true;
-        });
     }
 
     void lost(Connection gone) {
@@ -366,6 +362,7 @@ public final class Worker {
     }
 
     /// Tells LiveKit of our jobs whose connection is lost: they belong to this one from now on.
+    /// Sends the results that LiveKit may not have read.
     private void adopt(Connection now) {
         var jobs = MigrateJobRequest.newBuilder();
         for (String job : unreported) {
@@ -377,6 +374,10 @@ public final class Worker {
         if (jobs.getJobIdsCount() > 0) {
             now.send(WorkerMessage.newBuilder().setMigrateJob(jobs));
         }
+        unread.values().removeIf(result -> {
+            now.send(result);
+            return true;
+        });
     }
 
     void offered(Connection on, Job job) {

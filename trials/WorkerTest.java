@@ -78,7 +78,7 @@ public final class WorkerTest extends RoomStand {
     void untilTheNewConnectionIsThereTheOldOneTakesCalls() throws Exception {
         runs();
         Agent old = agent(0);
-        livekit.agentStatuses.addAll(List.of(503, 503));
+        livekit.agentStatuses.addAll(List.of(503, 503, 503, 503));     // for some seconds
         old.goAway("");
         eventually("it tries", () -> livekit.tokens.size() > 1);
         assertTrue(worker.registered());
@@ -86,8 +86,8 @@ public final class WorkerTest extends RoomStand {
         eventually("the answer", () -> livekit.answers().equals(List.of("AJ_1 yes")));
         assertEquals("WS_AVAILABLE", statuses(old).getLast());
         assertEquals(1, livekit.agents.size());
-        agent(1);                               // after two refusals
-        assertEquals(4, livekit.tokens.size());
+        agent(1);                               // after four refusals
+        assertEquals(6, livekit.tokens.size());
         old.assign(job("AJ_1"));
         eventually("it runs", () -> jobs(old).contains("AJ_1 JS_RUNNING"));
         assertEquals(List.of(), jobs(agent(1)));
