@@ -107,7 +107,7 @@ public final class ExercisesTest {
     private static void compile(Path copy) throws Exception {
         run(copy, System.getProperty("java.home") + "/bin/javac", "-J-XX:TieredStopAtLevel=1",
                 "-J-XX:+UseSerialGC", "-Xlint:all", "-Werror", "-proc:none", "-d", "classes",
-                "-cp", JARS, "--source-path", ".", "Agent.java", "trials/ExerciseCalls.java");
+                "-cp", JARS, "--source-path", ".", "AgentTest.java", "trials/ExerciseCalls.java");
     }
 
     /// Runs that test, in a process of its own, and returns what it has printed; "" if it passes.
