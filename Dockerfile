@@ -24,7 +24,7 @@ FROM java
 COPY --from=build /agent .
 RUN useradd --uid 10001 --home-dir /agent --no-create-home --shell /usr/sbin/nologin agent \
       && install -d -m 700 -o agent -g agent outbox
-USER agent
+USER 10001
 VOLUME /agent/outbox
 EXPOSE 8081
 SHELL ["/bin/bash", "-c"]

@@ -369,7 +369,7 @@ public final class DemoCrm implements AutoCloseable {
                         + (r.path().startsWith("/webhooks/") ? "  signature not checked" : "")
                         + "  " + new String(r.body(), UTF_8)));
         crm.people();
-        System.out.println("CRM_URL=" + crm.url() + "  knows +15550100 and +15550101");
+        System.out.println("CRM_URL=" + crm.url() + "    # it knows +15550100 and +15550101");
         Thread.currentThread().join(); // until killed
     }
 }

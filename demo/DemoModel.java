@@ -414,7 +414,7 @@ public final class DemoModel implements AutoCloseable {
         var model = new DemoModel(args.length > 0 ? Integer.parseInt(args[0]) : 8090, script,
                 line -> System.out.println(line.substring(0, Math.min(line.length(), 240))));
         model.keepMs = 0;
-        System.out.println("OPENAI_BASE_URL=" + model.baseUrl() + "  OPENAI_API_KEY=any");
+        System.out.println("OPENAI_BASE_URL=" + model.baseUrl() + "\nOPENAI_API_KEY=any");
         Thread.currentThread().join(); // until killed
     }
 }

@@ -405,7 +405,7 @@ public final class ContainerTest extends Stage {
     private static ProcessBuilder inside(Part part, String user, Map<String, String> environment,
             List<String> command) throws IOException {
         String[] is = Files.readAllLines(part.root.resolve("etc/passwd")).stream()
-                .map(line -> line.split(":")).filter(line -> line[0].equals(user))
+                .map(line -> line.split(":")).filter(line -> line[2].equals(user))
                 .findFirst().orElseThrow();         // name, password, uid, gid, comment, home
         var all = new ArrayList<>(List.of("unshare", "--mount", "--pid", "--fork", "--kill-child",
                 "sh", "-euc", """
