@@ -405,7 +405,8 @@ public final class ContainerTest extends Stage {
     private static ProcessBuilder inside(Part part, String user, Map<String, String> environment,
             List<String> command) throws IOException {
         String[] is = Files.readAllLines(part.root.resolve("etc/passwd")).stream()
-                .map(line -> line.split(":")).filter(line -> line[2].equals(user))
+                .map(line -> line.split(":"))
+                .filter(line -> user.equals(line[0]) || user.equals(line[2]))   // name or uid
                 .findFirst().orElseThrow();         // name, password, uid, gid, comment, home
         var all = new ArrayList<>(List.of("unshare", "--mount", "--pid", "--fork", "--kill-child",
                 "sh", "-euc", """
