@@ -233,11 +233,11 @@ public final class Worker {
         open.forEach(Connection::close);
     }
 
-    /// Blocks until the worker has taken so many calls and none is left, or until it has taken
-    /// twice as many. Accepts no more calls from then on.
-    public void retire(int many) throws InterruptedException {
+    /// Blocks until the worker has taken `many` calls and none is left, or until it has taken
+    /// `most`. Accepts no more calls from then on.
+    public void retire(int many, int most) throws InterruptedException {
         synchronized (calls) {
-            while (taken < many || !calls.isEmpty() && taken < 2 * many) {
+            while (taken < many || !calls.isEmpty() && taken < most) {
                 calls.wait();
             }
             stopping = true;

@@ -158,15 +158,15 @@ public final class Start {
     /// webrtc-java never frees 0.2 MB of each call. So `start` ends after many calls, and whatever
     /// has started it is to start it again.
     private static void retire(Worker worker, Settings settings) {
-        // Up to a fifth more, so that workers that share the calls do not end at the same time.
-        int set = settings.number("RESTART_AFTER_CALLS");
-        int calls = set + ThreadLocalRandom.current().nextInt(set / 5 + 1);
+        int calls = settings.number("RESTART_AFTER_CALLS");
+        // Some more, so that workers that share the calls do not drain at the same time.
+        int most = 2 * calls + ThreadLocalRandom.current().nextInt(calls / 5 + 1);
         try {
-            worker.retire(calls);
+            worker.retire(calls, most);
         } catch (InterruptedException e) {
             return; // nobody interrupts this thread
         }
-        Log.log("", "ends after so many calls (RESTART_AFTER_CALLS=" + set + "), because WebRTC "
+        Log.log("", "ends after so many calls (RESTART_AFTER_CALLS=" + calls + "), because WebRTC "
                 + "never frees 0.2 MB of each: let something always start it again");
         stopped(worker, 1, settings.number("DRAIN_SECONDS"));
     }

@@ -179,7 +179,7 @@ public final class WorkerTest extends RoomStand {
     private CompletableFuture<Void> retire(int many) {
         return CompletableFuture.runAsync(() -> {
             try {
-                worker.retire(many);
+                worker.retire(many, 2 * many);
             } catch (InterruptedException e) {
                 throw new IllegalStateException(e);
             }
