@@ -164,14 +164,14 @@ public final class Runner {
 
     /// Prints it and returns the exit status. A search that finds no test is no success.
     private synchronized int sum() {
-        int passed = counts.getOrDefault("passed", 0), wrong = counts.getOrDefault("failed", 0);
+        int passed = counts.getOrDefault("passed", 0);
         failed.forEach(name -> System.out.println("failed: " + name));
         long ms = System.currentTimeMillis()
                 - ManagementFactory.getRuntimeMXBean().getStartTime();
         System.out.printf(Locale.ROOT, "%.1f s, with the time that Java took to start%n", ms / 1e3);
         System.out.printf("%d passed, %d failed, %d skipped%n",
-                passed, wrong, counts.getOrDefault("skipped", 0));
+                passed, failed.size(), counts.getOrDefault("skipped", 0));
         System.out.close(); // the last line: webrtc-java has one of its own when a JVM ends
-        return wrong == 0 && passed > 0 ? 0 : 1;
+        return failed.isEmpty() && passed > 0 ? 0 : 1;
     }
 }

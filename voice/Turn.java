@@ -179,7 +179,7 @@ final class Turn {
     void callerSpeaks() {
         askedWhetherThere = false;
         session.mailbox.cancel(Alarm.SILENCE);  // `look` sets it anew
-        if (afterwards != null && unlessTheCallerSpeaks) {
+        if (saysGoodbye()) {
             dropWhatFollows();
         }
     }
